@@ -1,0 +1,220 @@
+//! Routes, bodies and refusals: every error is a `{"success":false,"error","retryable"}`, and only JSON gets in.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use chrono::{DateTime, SecondsFormat, Utc};
+use http_body_util::BodyExt;
+use serde::de::DeserializeOwned;
+use serde::{Serialize, Serializer};
+use serde_json::json;
+
+use crate::mock::SharedApp;
+use crate::{admin, inbound, message};
+
+const BODY_LIMIT_BYTES: usize = 256 * 1024;
+/// So much of a body that is too long is thrown away first, so that its sender gets to read the refusal.
+const DISCARD_LIMIT_BYTES: usize = 1024 * 1024;
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Builds all routes.
+pub(crate) fn router(app: SharedApp) -> Router {
+    Router::new()
+        .route("/messages", post(message::send_message))
+        .route("/messages/{id}", get(message::get_message))
+        .route("/simulate/inbound", post(inbound::simulate_inbound))
+        .route("/config", get(admin::get_config).post(admin::set_config))
+        .route("/script", post(admin::set_script))
+        .route("/ledger", get(admin::get_ledger))
+        .route("/stats", get(admin::get_stats))
+        .route("/reset", post(admin::reset))
+        .route("/health", get(admin::health))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(app)
+}
+
+async fn not_found(uri: Uri) -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, format!("no route {}", uri.path()))
+}
+
+async fn method_not_allowed(method: Method) -> Refusal {
+    Refusal::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("method {method} is not allowed here"),
+    )
+}
+
+/// A request that is turned down by the provider itself, not by a fault.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    status: StatusCode,
+    error: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        Self {
+            status,
+            error: error.into(),
+        }
+    }
+
+    /// A 400 that names the field.
+    pub(crate) fn field(field: &str, message: impl AsRef<str>) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            format!("{field}: {}", message.as_ref()),
+        )
+    }
+
+    /// A 503 where a limit has been reached.
+    pub(crate) fn overloaded(error: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = failure(self.status, &self.error);
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, 1.into());
+        }
+        response
+    }
+}
+
+/// The body of every failure; retryable by its status.
+pub(crate) fn failure(status: StatusCode, error: &str) -> Response {
+    let retryable = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+    let body = json!({ "success": false, "error": error, "retryable": retryable });
+    (status, axum::Json(body)).into_response()
+}
+
+/// A JSON body; its error names the field.
+pub(crate) struct JsonBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<SharedApp> for JsonBody<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _: &SharedApp) -> Result<Self, Refusal> {
+        require_json(request.headers())?;
+        let bytes = read_body(request.into_body()).await?;
+        let mut json = serde_json::Deserializer::from_slice(&bytes);
+        let value = serde_path_to_error::deserialize(&mut json)
+            .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, describe(&error)))?;
+        json.end()
+            .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+        Ok(Self(value))
+    }
+}
+
+fn describe(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
+    let (path, inner) = (error.path().to_string(), error.inner());
+    if path == "." {
+        inner.to_string()
+    } else {
+        format!("{path}: {inner}")
+    }
+}
+
+/// Lets only JSON through: what a web page can post without asking is not JSON.
+pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), Refusal> {
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    if essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
+    {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "content-type must be application/json",
+    ))
+}
+
+async fn read_body(body: Body) -> Result<Bytes, Refusal> {
+    match tokio::time::timeout(BODY_TIMEOUT, collect(body)).await {
+        Ok(read) => read,
+        Err(_) => Err(Refusal::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "the body did not arrive in time",
+        )),
+    }
+}
+
+async fn collect(mut body: Body) -> Result<Bytes, Refusal> {
+    let (mut bytes, mut length) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        length += data.len();
+        if length > DISCARD_LIMIT_BYTES {
+            break;
+        }
+        if length <= BODY_LIMIT_BYTES {
+            bytes.extend_from_slice(&data);
+        }
+    }
+    if length > BODY_LIMIT_BYTES {
+        return Err(Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the body is larger than 256 KiB",
+        ));
+    }
+    Ok(bytes.into())
+}
+
+/// Writes a time as the wire has it: RFC 3339, UTC, milliseconds.
+pub(crate) fn format_time(time: &DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// Serializes a time as the wire has it.
+pub(crate) fn millis<S: Serializer>(
+    time: &DateTime<Utc>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    format_time(time).serialize(serializer)
+}
+
+/// Checks an id of any kind: 1 to 128 characters, none of them a control character.
+pub(crate) fn check_id(field: &str, id: &str) -> Result<(), Refusal> {
+    let length = id.chars().count();
+    if !(1..=128).contains(&length) || id.chars().any(char::is_control) {
+        return Err(Refusal::field(
+            field,
+            "must have 1 to 128 characters and no control characters",
+        ));
+    }
+    Ok(())
+}
+
+/// Checks a message's text: 1 to 65536 bytes without NUL.
+pub(crate) fn check_text(text: &str) -> Result<(), Refusal> {
+    if !(1..=65_536).contains(&text.len()) || text.contains('\0') {
+        return Err(Refusal::field(
+            "text",
+            "must have 1 to 65536 bytes and no NUL",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! `POST /simulate/inbound`: an event is made, answered for at once, and posted in the background.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use reqwest::Url;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::chance::{self, InboundPlan};
+use crate::http::{JsonBody, Refusal, check_id, check_text, format_time, millis};
+use crate::message::Channel;
+use crate::mock::{App, SharedApp};
+use crate::webhook::Post;
+
+const FUTURE: TimeDelta = TimeDelta::seconds(60);
+
+/// The body of `POST /simulate/inbound`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct InboundRequest {
+    event_id: Option<String>,
+    channel: Channel,
+    from: String,
+    text: String,
+    duplicate: Option<bool>,
+    out_of_order: Option<bool>,
+    webhook_url: Option<String>,
+}
+
+/// An event as it is posted to the webhook.
+#[derive(Serialize)]
+struct Event<'a> {
+    #[serde(rename = "eventId")]
+    id: &'a str,
+    channel: Channel,
+    from: &'a str,
+    text: &'a str,
+    #[serde(serialize_with = "millis")]
+    timestamp: DateTime<Utc>,
+}
+
+/// The posts of one simulation and their times.
+struct Simulation {
+    /// The event from the future that goes first, and how long after it this one goes.
+    overtaking: Option<(Post, Duration)>,
+    post: Post,
+    /// The same again, each this long after the first try of `post` has begun.
+    repeats: Vec<(Post, Duration)>,
+}
+
+/// `POST /simulate/inbound`
+pub(crate) async fn simulate_inbound(
+    State(app): State<SharedApp>,
+    JsonBody(request): JsonBody<InboundRequest>,
+) -> Result<Json<Value>, Refusal> {
+    check_id("from", &request.from)?;
+    check_text(&request.text)?;
+    if let Some(event_id) = &request.event_id {
+        check_id("eventId", event_id)?;
+    }
+    let url = app.webhook.resolve(request.webhook_url.as_deref());
+    let url = url.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let plan = plan(&app, &request);
+    let event_id = request.event_id.clone().unwrap_or_else(make_event_id);
+    let timestamp = Utc::now();
+    let simulation = prepare(&app, &request, &plan, &url, &event_id, timestamp)?;
+    count(&app, &plan);
+    tracing::info!(%event_id, duplicate = plan.duplicate, out_of_order = plan.out_of_order, "inbound event");
+    let worker = app.clone();
+    drop(app.spawn(async move { worker.unless_stopping(run(&worker, simulation)).await }));
+    Ok(Json(json!({
+        "success": true,
+        "eventId": event_id,
+        "timestamp": format_time(&timestamp),
+        "simulation": { "duplicate": plan.duplicate, "outOfOrder": plan.out_of_order },
+    })))
+}
+
+/// Made-up ids never repeat, also after a restart with the same seed: the receiver remembers them for ever.
+fn make_event_id() -> String {
+    format!("evt_{}", Uuid::now_v7().simple())
+}
+
+/// Decides by chance what the request leaves open.
+fn plan(app: &App, request: &InboundRequest) -> InboundPlan {
+    let mut state = app.state();
+    let name = if let Some(event_id) = &request.event_id {
+        format!("id {event_id}")
+    } else {
+        state.made_up_events += 1;
+        format!("number {}", state.made_up_events)
+    };
+    let drawn = chance::plan_inbound(app.seed, &state.behaviour, &name);
+    InboundPlan {
+        duplicate: request.duplicate.unwrap_or(drawn.duplicate),
+        out_of_order: request.out_of_order.unwrap_or(drawn.out_of_order),
+        ..drawn
+    }
+}
+
+fn prepare(
+    app: &SharedApp,
+    request: &InboundRequest,
+    plan: &InboundPlan,
+    url: &Url,
+    event_id: &str,
+    timestamp: DateTime<Utc>,
+) -> Result<Simulation, Refusal> {
+    let overloaded = || Refusal::overloaded("too many events are waiting to be posted");
+    let post = |event_id: &str, body: &Bytes| {
+        Post::new(app, url.clone(), event_id.to_owned(), body.clone()).ok_or_else(overloaded)
+    };
+    let (future_id, future_text) = (
+        make_event_id(),
+        format!("[Future Message] {}", request.text),
+    );
+    let event = |id, text, timestamp| Event {
+        id,
+        channel: request.channel,
+        from: &request.from,
+        text,
+        timestamp,
+    };
+    let overtaking = if plan.out_of_order {
+        let body = encode(&event(&future_id, &future_text, timestamp + FUTURE))?;
+        Some((post(&future_id, &body)?, plan.lateness))
+    } else {
+        None
+    };
+    let body = encode(&event(event_id, &request.text, timestamp))?;
+    let repeats = if plan.duplicate {
+        plan.repeats.as_slice()
+    } else {
+        &[]
+    };
+    let repeats = repeats
+        .iter()
+        .map(|wait| Ok((post(event_id, &body)?, *wait)));
+    Ok(Simulation {
+        overtaking,
+        post: post(event_id, &body)?,
+        repeats: repeats.collect::<Result<_, Refusal>>()?,
+    })
+}
+
+fn encode(event: &Event<'_>) -> Result<Bytes, Refusal> {
+    let refuse = |error: serde_json::Error| {
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    };
+    serde_json::to_vec(event).map(Bytes::from).map_err(refuse)
+}
+
+fn count(app: &App, plan: &InboundPlan) {
+    let webhooks = &mut app.state().stats.webhooks;
+    webhooks.events += 1 + u64::from(plan.out_of_order);
+    webhooks.out_of_order += u64::from(plan.out_of_order);
+    if plan.duplicate {
+        webhooks.duplicates += u64::try_from(plan.repeats.len()).unwrap_or(u64::MAX);
+    }
+}
+
+async fn run(app: &App, simulation: Simulation) {
+    if let Some((future, lateness)) = simulation.overtaking {
+        if let Err(retry_after) = future.attempt(1).await {
+            spawn(app, future.deliver(Some(retry_after)));
+        }
+        tokio::time::sleep(lateness).await;
+    }
+    for (repeat, wait) in simulation.repeats {
+        spawn(app, async move {
+            tokio::time::sleep(wait).await;
+            repeat.deliver(None).await;
+        });
+    }
+    simulation.post.deliver(None).await;
+}
+
+/// Runs a delivery until the provider stops.
+fn spawn(app: &App, delivery: impl Future<Output = ()> + Send + 'static) {
+    let stopping = app.stopping.clone();
+    drop(app.spawn(stopping.run_until_cancelled_owned(delivery)));
+}

@@ -1,0 +1,80 @@
+//! Counters: each goes up by one where the thing happens, and back to 0 with `POST /reset`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::fault::Fault;
+
+/// What has happened since the start or the last reset.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stats {
+    /// Deliveries: `accepted` without `deduplicated`.
+    pub total_messages: u64,
+    /// Well-formed calls of `POST /messages`, however they ended.
+    pub calls: u64,
+    /// Calls that were accepted, whether the caller learnt of it or not.
+    pub accepted: u64,
+    /// Accepted calls that repeated a key, and so delivered nothing.
+    pub deduplicated: u64,
+    /// Calls that repeated a key with another channel, participant or text.
+    pub key_mismatches: u64,
+    /// The faults, by name.
+    pub faults: FaultStats,
+    /// The way of inbound events to the webhook.
+    pub webhooks: WebhookStats,
+}
+
+/// How often each fault was played.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the names of the faults")]
+pub struct FaultStats {
+    pub rate_limit: u64,
+    pub server_error: u64,
+    pub reject: u64,
+    pub lost_answer: u64,
+    pub reset: u64,
+    pub hang: u64,
+    pub unreadable: u64,
+    pub status: u64,
+    pub delay: u64,
+}
+
+impl FaultStats {
+    /// Counts a fault; an answer without one is not counted here.
+    pub(crate) fn count(&mut self, fault: &Fault) {
+        let counter = match fault {
+            Fault::Ok => return,
+            Fault::RateLimit { .. } => &mut self.rate_limit,
+            Fault::ServerError { .. } => &mut self.server_error,
+            Fault::Reject => &mut self.reject,
+            Fault::LostAnswer => &mut self.lost_answer,
+            Fault::Reset => &mut self.reset,
+            Fault::Hang => &mut self.hang,
+            Fault::Unreadable => &mut self.unreadable,
+            Fault::Status { .. } => &mut self.status,
+            Fault::Delay { .. } => &mut self.delay,
+        };
+        *counter += 1;
+    }
+}
+
+/// The way of inbound events to the webhook.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WebhookStats {
+    /// Events that were to be posted, the future ones among them, repeats not.
+    pub events: u64,
+    /// Posts that were taken (2xx).
+    pub sent: u64,
+    /// Tries that were not taken.
+    pub failed: u64,
+    /// Posts that were given up after the last try.
+    pub given_up: u64,
+    /// Repeats of an event that were to be posted.
+    pub duplicates: u64,
+    /// Events that were overtaken on purpose.
+    pub out_of_order: u64,
+    /// Events and repeats that are still on their way.
+    pub pending: u64,
+}

@@ -1,0 +1,15 @@
+//! Claims about the provider, each checked over real HTTP.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod admin;
+mod fault;
+mod inbound;
+mod message;
+mod program;
+mod support;

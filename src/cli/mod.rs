@@ -1,0 +1,208 @@
+//! The command line: one file a subcommand.
+
+mod migrate;
+mod output;
+mod retry;
+mod seed;
+mod serve;
+mod worker;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::config::{Database, DatabaseArgs};
+use crate::database::{self, embedded::Embedded};
+use crate::error::Result;
+use crate::http::server::Server;
+use crate::telemetry::{self, LogFormat};
+
+/// How long `serve` and `worker` wait for the database and its migrations.
+const DATABASE_WAIT: Duration = Duration::from_secs(60);
+const DATABASE_POLL: Duration = Duration::from_millis(200);
+
+/// A messaging gateway between Meta-like channels and a customer inbox
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    propagate_version = true,
+    after_help = "Try it: gateway serve, then open http://localhost:3000/api"
+)]
+pub struct Cli {
+    /// How log lines look, on stderr; what is logged is in RUST_LOG (default: info)
+    #[arg(
+        long,
+        env = "LOG_FORMAT",
+        value_enum,
+        default_value = "text",
+        global = true
+    )]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the API and retry what failed; without a configuration, on a private database and a mock provider
+    Serve(Box<serve::Args>),
+    /// Retry what failed until stopped; any number beside any number of serve
+    Worker(Box<worker::Args>),
+    /// Apply the migrations, or list them
+    Migrate(migrate::Args),
+    /// Load the demo inbox; again changes nothing
+    Seed(seed::Args),
+    /// List the messages that failed, or send them again
+    Retry(Box<retry::Args>),
+}
+
+impl Cli {
+    /// Carries the command out.
+    pub fn run(self) -> anyhow::Result<()> {
+        telemetry::log(self.log_format)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?;
+        let done = runtime.block_on(async {
+            match self.command {
+                Command::Serve(args) => serve::run(*args).await,
+                Command::Worker(args) => worker::run(*args).await,
+                Command::Migrate(args) => migrate::run(args).await,
+                Command::Seed(args) => seed::run(args).await,
+                Command::Retry(args) => retry::run(*args).await,
+            }
+        });
+        // What a shutdown has left to its leases must not hold the process.
+        runtime.shutdown_background();
+        done
+    }
+}
+
+/// Cancelled by SIGTERM or Ctrl-C.
+fn stop_signal() -> std::io::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stopped = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stopped.cancel();
+    });
+    Ok(stop)
+}
+
+/// A database for the time of one command.
+struct Opened {
+    options: PgConnectOptions,
+    embedded: Option<Embedded>,
+}
+
+impl Opened {
+    /// The one that was asked for; a private one is joined where it runs, else started.
+    async fn open(args: &DatabaseArgs) -> anyhow::Result<Self> {
+        match args.database()? {
+            Database::Given(options) => Ok(Self {
+                options: *options,
+                embedded: None,
+            }),
+            Database::Embedded(directory) => {
+                let embedded = Embedded::join_or_start(&directory).await?;
+                Ok(Self {
+                    options: embedded.options(),
+                    embedded: Some(embedded),
+                })
+            }
+        }
+    }
+
+    /// Whether it is one that a running `serve` owns.
+    fn is_joined(&self) -> bool {
+        self.embedded.as_ref().is_some_and(Embedded::is_joined)
+    }
+
+    async fn close(self) -> anyhow::Result<()> {
+        match self.embedded {
+            Some(embedded) => Ok(embedded.stop().await?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Waits until the database answers and is migrated, applying the migrations itself if it may.
+async fn wait_for_database(options: &PgConnectOptions, migrate: bool) -> anyhow::Result<()> {
+    let deadline = Instant::now() + DATABASE_WAIT;
+    let mut said = false;
+    loop {
+        let waiting_for = match prepare(options, migrate).await {
+            Ok(0) => return Ok(()),
+            Ok(pending) => {
+                anyhow::anyhow!("{pending} migrations are not applied: run gateway migrate")
+            }
+            Err(error) => error.into(),
+        };
+        if Instant::now() >= deadline {
+            return Err(waiting_for).context("the database was not ready within 60 s");
+        }
+        if !said {
+            said = true;
+            tracing::warn!("waiting for the database: {waiting_for:#}");
+        }
+        tokio::time::sleep(DATABASE_POLL).await;
+    }
+}
+
+/// How many migrations the database lacks.
+async fn prepare(options: &PgConnectOptions, migrate: bool) -> Result<usize> {
+    if migrate {
+        let applied = database::migrate(options).await?;
+        if applied > 0 {
+            tracing::info!(applied, "migrated the database");
+        }
+    }
+    let mut connection = options.connect().await?;
+    let migrations = database::migrations(&mut connection).await?;
+    connection.close().await?;
+    Ok(migrations
+        .iter()
+        .filter(|migration| !migration.applied)
+        .count())
+}
+
+/// A writer or the worker ended although nobody stopped it: it panicked.
+fn writer_ended(ended: std::result::Result<(), tokio::task::JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(()) => anyhow::anyhow!("a part of the engine ended by itself"),
+        Err(error) => anyhow::Error::new(error).context("a part of the engine failed"),
+    }
+}
+
+/// Finishes what runs; what takes longer is left to its leases.
+async fn finish(app: Arc<App>, server: Option<Server>, limit: Duration) {
+    app.tasks.close();
+    let finished = async {
+        if let Some(server) = &server {
+            server.finish().await;
+        }
+        app.tasks.wait().await;
+    };
+    if timeout(limit, finished).await.is_err() {
+        tracing::warn!(
+            tasks = app.tasks.len(),
+            "not everything was finished in time, the rest is left to its leases"
+        );
+    }
+    if let Some(server) = server {
+        server.close();
+    }
+}

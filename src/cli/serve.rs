@@ -1,0 +1,154 @@
+//! `gateway serve`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use mock_meta_provider::{Config as MockConfig, Mock};
+use sqlx::postgres::PgConnectOptions;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use super::{finish, stop_signal, wait_for_database, writer_ended};
+use crate::app::App;
+use crate::config::{
+    Backends, DatabaseArgs, DeliveryArgs, ListenArgs, MockArgs, ShutdownArgs, WorkerArgs, secrets,
+};
+use crate::database::embedded::Embedded;
+use crate::delivery::worker::{Scope, Worker};
+use crate::http::{self, Gateway, auth::Secrets, server::Server};
+use crate::telemetry;
+
+/// Serve the API and retry what failed; without a configuration, on a private database and a mock provider
+///
+/// In the environment only: API_KEYS (comma-separated keys that callers of the API must have; unset: open) and
+/// WEBHOOK_SECRET (comma-separated secrets, one of which must have signed each webhook; unset: unsigned).
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    listen: ListenArgs,
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    delivery: DeliveryArgs,
+    #[command(flatten)]
+    worker: WorkerArgs,
+    #[command(flatten)]
+    shutdown: ShutdownArgs,
+    #[command(flatten)]
+    mock: MockArgs,
+    /// Do not migrate: wait until somebody else has
+    #[arg(long)]
+    no_migrate: bool,
+    /// Do not retry: leave that to `gateway worker`
+    #[arg(long)]
+    no_worker: bool,
+}
+
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let address = args.listen.address();
+    let backends = Backends::of(&args.database, args.delivery.provider_url()?, address.ip())?;
+    let secrets = Arc::new(secrets()?);
+    let metrics = telemetry::metrics()?;
+    let stop = stop_signal()?;
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}: choose another port with --port or PORT")
+    })?;
+    let server = Server::start(listener, http::starting_router())?;
+    tracing::info!(address = %format!("http://{}", server.address()), "listening");
+    warn_when_open(&secrets, &server);
+
+    let ready = async {
+        let ready = Ready::prepare(backends, &args, &server).await?;
+        wait_for_database(&ready.database, !args.no_migrate).await?;
+        anyhow::Ok(ready)
+    };
+    let ready = tokio::select! {
+        ready = ready => ready?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let mut engine = JoinSet::new();
+    let settings = args
+        .delivery
+        .settings(ready.database.clone(), &ready.provider_url)?;
+    let app = App::new(settings, &mut engine);
+    server.replace(http::router(Gateway {
+        app: Arc::clone(&app),
+        stopping: stop.clone(),
+        secrets,
+        metrics,
+    }));
+    if !args.no_worker {
+        let worker = Worker::new(Arc::clone(&app), args.worker.concurrency(), Scope::All);
+        engine.spawn(worker.run(stop.clone()));
+    }
+    tracing::info!(docs = %format!("http://{}/api", server.address()), worker = !args.no_worker, "ready");
+
+    let served = tokio::select! {
+        biased;
+        () = stop.cancelled() => Ok(()),
+        Some(ended) = engine.join_next() => Err(writer_ended(ended)),
+    };
+    tracing::info!("stopping");
+    stop.cancel();
+    finish(app, Some(server), args.shutdown.timeout()).await;
+    ready.stop().await?;
+    served
+}
+
+/// The database and the provider, with those that are ours to stop.
+struct Ready {
+    database: PgConnectOptions,
+    provider_url: String,
+    embedded: Option<(Embedded, Mock)>,
+}
+
+impl Ready {
+    async fn prepare(backends: Backends, args: &Args, server: &Server) -> anyhow::Result<Self> {
+        match backends {
+            Backends::Given(database, provider_url) => Ok(Self {
+                database: *database,
+                provider_url,
+                embedded: None,
+            }),
+            Backends::Embedded(directory) => Self::embedded(&directory, args, server).await,
+        }
+    }
+
+    async fn embedded(directory: &Path, args: &Args, server: &Server) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", args.mock.port())).await.with_context(|| {
+            format!("the mock provider cannot listen on 127.0.0.1:{}: choose another port with --mock-port or MOCK_PORT", args.mock.port())
+        })?;
+        let mut config = MockConfig::from_env()?;
+        config.webhook_url = format!("http://{}/webhooks/mock-meta", server.address());
+        let mock = Mock::start(config, listener)?;
+        let embedded = Embedded::start(directory).await?;
+        tracing::warn!(
+            data = %directory.display(), provider = mock.url(),
+            "DATABASE_URL and PROVIDER_URL are not set: using a private PostgreSQL and a mock provider that misbehaves on purpose; no message leaves this machine"
+        );
+        Ok(Self {
+            database: embedded.options(),
+            provider_url: mock.url(),
+            embedded: Some((embedded, mock)),
+        })
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        if let Some((embedded, mock)) = self.embedded {
+            mock.stop().await;
+            embedded.stop().await?;
+        }
+        Ok(())
+    }
+}
+
+fn warn_when_open(secrets: &Secrets, server: &Server) {
+    let public = !server.address().ip().is_loopback();
+    if public && !secrets.has_api_keys() {
+        tracing::warn!("API_KEYS is not set: everybody who can connect can read and send messages");
+    }
+    if (public || secrets.has_api_keys()) && !secrets.has_webhook_secrets() {
+        tracing::warn!("WEBHOOK_SECRET is not set: everybody who can connect can post webhooks");
+    }
+}

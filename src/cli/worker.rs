@@ -1,0 +1,89 @@
+//! `gateway worker`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use super::{stop_signal, wait_for_database};
+use crate::app::App;
+use crate::config::{Backends, DatabaseArgs, DeliveryArgs, ShutdownArgs, WorkerArgs, secrets};
+use crate::delivery::worker::{Scope, Worker};
+use crate::http::{self, Gateway, server::Server};
+use crate::telemetry;
+
+/// Retry what failed until stopped; any number beside any number of serve
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    delivery: DeliveryArgs,
+    #[command(flatten)]
+    worker: WorkerArgs,
+    #[command(flatten)]
+    shutdown: ShutdownArgs,
+    /// Where to serve /metrics, /health and /ready, such as 127.0.0.1:9100; unset: nowhere
+    #[arg(long, env = "METRICS_ADDR", value_name = "ADDRESS")]
+    metrics_addr: Option<SocketAddr>,
+    /// End once nothing is due
+    #[arg(long)]
+    drain: bool,
+}
+
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let (database, provider_url) =
+        Backends::required(&args.database, args.delivery.provider_url()?)?;
+    let secrets = Arc::new(secrets()?);
+    let metrics = telemetry::metrics()?;
+    let stop = stop_signal()?;
+    let server = match args.metrics_addr {
+        Some(address) => {
+            let listener = TcpListener::bind(address)
+                .await
+                .with_context(|| format!("cannot listen on METRICS_ADDR {address}"))?;
+            let server = Server::start(listener, http::starting_router())?;
+            tracing::info!(address = %format!("http://{}", server.address()), "serving metrics");
+            Some(server)
+        }
+        None => None,
+    };
+    tokio::select! {
+        ready = wait_for_database(&database, false) => ready?,
+        () = stop.cancelled() => return Ok(()),
+    }
+
+    let mut engine = JoinSet::new();
+    let app = App::new(
+        args.delivery.settings(database, &provider_url)?,
+        &mut engine,
+    );
+    if let Some(server) = &server {
+        server.replace(http::operations_router(Gateway {
+            app: Arc::clone(&app),
+            stopping: stop.clone(),
+            secrets,
+            metrics,
+        }));
+    }
+    let worker = Worker::new(Arc::clone(&app), args.worker.concurrency(), Scope::All);
+    tracing::info!(concurrency = args.worker.concurrency(), "working");
+    let worked = if args.drain {
+        tokio::select! {
+            biased;
+            drained = worker.drain(stop.clone()) => drained.map_err(Into::into),
+            Some(ended) = engine.join_next() => Err(super::writer_ended(ended)),
+        }
+    } else {
+        engine.spawn(worker.run(stop.clone()));
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Ok(()),
+            Some(ended) = engine.join_next() => Err(super::writer_ended(ended)),
+        }
+    };
+    super::finish(app, server, args.shutdown.timeout()).await;
+    worked
+}

@@ -1,0 +1,318 @@
+//! The configuration: every setting is an option with an environment variable and a limit; secrets are in the environment only.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use sqlx::postgres::PgConnectOptions;
+
+use crate::app::Settings;
+use crate::delivery::backoff::Backoff;
+use crate::http::auth::Secrets;
+use crate::message::store::Terms;
+use crate::provider::client::Client;
+
+/// A lease outlasts two attempts by this much, for what comes before and after them.
+const LEASE_MARGIN: Duration = Duration::from_secs(5);
+
+/// A configuration that cannot be: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// Shorthand for a configuration that cannot be.
+fn usage<T>(message: impl Into<String>) -> Result<T, UsageError> {
+    Err(UsageError(message.into()))
+}
+
+/// Which database.
+#[derive(Debug, Clone, Args)]
+pub struct DatabaseArgs {
+    /// PostgreSQL, such as `postgres://user:password@host/database`; unset: a private one in the data directory
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    database_url: Option<String>,
+    /// Where the private PostgreSQL keeps its data
+    #[arg(
+        long,
+        env = "GATEWAY_DATA_DIR",
+        default_value = ".gateway",
+        value_name = "DIR"
+    )]
+    data_dir: PathBuf,
+}
+
+/// Where the database is.
+#[derive(Debug, Clone)]
+pub enum Database {
+    /// One that somebody else runs.
+    Given(Box<PgConnectOptions>),
+    /// A private one in this directory.
+    Embedded(PathBuf),
+}
+
+impl DatabaseArgs {
+    /// The database that was asked for.
+    pub fn database(&self) -> Result<Database, UsageError> {
+        match set(self.database_url.as_deref()) {
+            None => Ok(Database::Embedded(self.data_dir.clone())),
+            Some(url) => match url.parse() {
+                Ok(options) => Ok(Database::Given(Box::new(options))),
+                // Its own message may repeat the URL, and with it the password.
+                Err(_) => usage(
+                    "DATABASE_URL is not a URL such as postgres://user:password@host:5432/database",
+                ),
+            },
+        }
+    }
+}
+
+/// Which provider.
+#[derive(Debug, Clone, Args)]
+pub struct ProviderArgs {
+    /// The provider's base URL; unset, and the database too: a built-in mock
+    #[arg(long, env = "PROVIDER_URL", hide_env_values = true, value_name = "URL")]
+    provider_url: Option<String>,
+    /// The most time that an attempt takes, in milliseconds; a lease is twice as long and 5 s
+    #[arg(long, env = "PROVIDER_TIMEOUT_MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=600_000), value_name = "MS")]
+    provider_timeout_ms: u64,
+}
+
+impl ProviderArgs {
+    /// The provider's URL, where one was given.
+    pub fn url(&self) -> Result<Option<String>, UsageError> {
+        let Some(url) = set(self.provider_url.as_deref()) else {
+            return Ok(None);
+        };
+        match reqwest::Url::parse(url) {
+            Ok(parsed) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() => {
+                Ok(Some(url.to_owned()))
+            }
+            _ => usage("PROVIDER_URL is not a URL such as https://provider.example"),
+        }
+    }
+}
+
+/// How messages are delivered.
+#[derive(Debug, Clone, Args)]
+pub struct DeliveryArgs {
+    #[command(flatten)]
+    provider: ProviderArgs,
+    /// How long a send waits for its first attempt before it is answered PENDING, in milliseconds
+    #[arg(long, env = "SEND_WAIT_MS", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(0..=600_000), value_name = "MS")]
+    send_wait_ms: u64,
+    /// First attempts in flight at once; a send beyond them is stored for a worker
+    #[arg(long, env = "SEND_CONCURRENCY", default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=65_536), value_name = "N")]
+    send_concurrency: u32,
+    /// Whether outbound messages of one conversation reach the provider one after the other
+    #[arg(long, env = "DELIVERY_ORDER", value_enum, default_value_t = DeliveryOrder::None)]
+    delivery_order: DeliveryOrder,
+    /// How long a message waits behind another of its conversation at the most, in milliseconds
+    #[arg(long, env = "ORDER_MAX_WAIT_MS", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(0..=86_400_000), value_name = "MS")]
+    order_max_wait_ms: u64,
+    /// Attempts that may fail before a message waits for an operator
+    #[arg(long, env = "RETRY_MAX_ATTEMPTS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "N")]
+    retry_max_attempts: u32,
+    /// The first wait between attempts, in milliseconds; each further one is twice as long
+    #[arg(long, env = "RETRY_BASE_MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=3_600_000), value_name = "MS")]
+    retry_base_ms: u64,
+    /// The longest wait between attempts, in milliseconds
+    #[arg(long, env = "RETRY_CAP_MS", default_value_t = 3_600_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000), value_name = "MS")]
+    retry_cap_ms: u64,
+}
+
+/// Which messages wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DeliveryOrder {
+    /// None: each goes as soon as it is accepted
+    None,
+    /// Those of one conversation
+    Conversation,
+}
+
+impl DeliveryArgs {
+    /// The provider's URL, where one was given.
+    pub fn provider_url(&self) -> Result<Option<String>, UsageError> {
+        self.provider.url()
+    }
+
+    /// How accepted messages are delivered.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        let attempt = Duration::from_millis(self.provider.provider_timeout_ms);
+        Terms {
+            lease_seconds: (attempt * 2 + LEASE_MARGIN).as_secs_f64(),
+            ordered: self.delivery_order == DeliveryOrder::Conversation,
+            max_wait_seconds: Duration::from_millis(self.order_max_wait_ms).as_secs_f64(),
+        }
+    }
+
+    /// What a gateway between this database and this provider is made with.
+    pub fn settings(
+        &self,
+        database: PgConnectOptions,
+        provider_url: &str,
+    ) -> reqwest::Result<Settings> {
+        let timeout = Duration::from_millis(self.provider.provider_timeout_ms);
+        Ok(Settings {
+            database,
+            provider: Client::new(provider_url, timeout)?,
+            backoff: Backoff {
+                max_attempts: self.retry_max_attempts,
+                base: Duration::from_millis(self.retry_base_ms),
+                cap: Duration::from_millis(self.retry_cap_ms),
+            },
+            send_wait: Duration::from_millis(self.send_wait_ms),
+            send_concurrency: usize::try_from(self.send_concurrency).unwrap_or(usize::MAX),
+            terms: self.terms(),
+        })
+    }
+}
+
+/// How a retry worker works.
+#[derive(Debug, Clone, Args)]
+pub struct WorkerArgs {
+    /// Attempts of the retry worker in flight at once
+    #[arg(long, env = "WORKER_CONCURRENCY", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536), value_name = "N")]
+    worker_concurrency: u32,
+}
+
+impl WorkerArgs {
+    /// Attempts in flight at once.
+    #[must_use]
+    pub fn concurrency(&self) -> usize {
+        usize::try_from(self.worker_concurrency).unwrap_or(usize::MAX)
+    }
+}
+
+/// Where to listen.
+#[derive(Debug, Clone, Args)]
+pub struct ListenArgs {
+    /// The address to listen on
+    #[arg(long, env = "HOST", default_value = "127.0.0.1", value_parser = host)]
+    host: IpAddr,
+    /// The port to listen on; 0: any that is free
+    #[arg(long, env = "PORT", default_value_t = 3000)]
+    port: u16,
+}
+
+impl ListenArgs {
+    /// The address and the port.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.host, self.port)
+    }
+}
+
+fn host(text: &str) -> Result<IpAddr, String> {
+    match text {
+        "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
+        _ => text
+            .parse()
+            .map_err(|_| "must be an IP address or localhost".to_owned()),
+    }
+}
+
+/// The built-in mock provider.
+#[derive(Debug, Clone, Args)]
+pub struct MockArgs {
+    /// The port of the built-in mock provider, on 127.0.0.1
+    #[arg(long, env = "MOCK_PORT", default_value_t = 4000)]
+    mock_port: u16,
+}
+
+impl MockArgs {
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.mock_port
+    }
+}
+
+/// How to stop.
+#[derive(Debug, Clone, Args)]
+pub struct ShutdownArgs {
+    /// How long what runs may take to finish after SIGTERM or Ctrl-C, in milliseconds
+    #[arg(long, env = "SHUTDOWN_TIMEOUT_MS", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(0..=600_000), value_name = "MS")]
+    shutdown_timeout_ms: u64,
+}
+
+impl ShutdownArgs {
+    /// How long.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        Duration::from_millis(self.shutdown_timeout_ms)
+    }
+}
+
+/// Both databases and providers of a `serve`: given, or private ones for trying the gateway out.
+#[derive(Debug)]
+pub enum Backends {
+    /// Both were given.
+    Given(Box<PgConnectOptions>, String),
+    /// Neither was: a private database in this directory, and the mock provider.
+    Embedded(PathBuf),
+}
+
+impl Backends {
+    /// A real customer's message must never end in a mock, so half a configuration is an error, and so is none where others
+    /// than this machine can connect.
+    pub fn of(
+        database: &DatabaseArgs,
+        provider: Option<String>,
+        host: IpAddr,
+    ) -> Result<Self, UsageError> {
+        match (database.database()?, provider) {
+            (Database::Given(options), Some(url)) => Ok(Self::Given(options, url)),
+            (Database::Embedded(directory), None) if host.is_loopback() => {
+                Ok(Self::Embedded(directory))
+            }
+            (Database::Embedded(_), None) => usage(format!(
+                "DATABASE_URL and PROVIDER_URL are required when HOST is {host}: the private database and the mock provider are for this machine only"
+            )),
+            (Database::Embedded(_), Some(_)) => {
+                usage("PROVIDER_URL is set, so DATABASE_URL is required too")
+            }
+            (Database::Given(_), None) => {
+                usage("DATABASE_URL is set, so PROVIDER_URL is required too")
+            }
+        }
+    }
+
+    /// Both, given.
+    pub fn required(
+        database: &DatabaseArgs,
+        provider: Option<String>,
+    ) -> Result<(PgConnectOptions, String), UsageError> {
+        match (database.database()?, provider) {
+            (Database::Given(options), Some(url)) => Ok((*options, url)),
+            (Database::Embedded(_), _) => usage("DATABASE_URL is required"),
+            (_, None) => usage("PROVIDER_URL is required"),
+        }
+    }
+}
+
+/// The secrets of the environment.
+pub fn secrets() -> Result<Secrets, UsageError> {
+    let api_keys = list("API_KEYS");
+    if api_keys.iter().any(|key| key.contains(':')) {
+        return usage("API_KEYS: a key must not have a colon");
+    }
+    Ok(Secrets::new(&api_keys, &list("WEBHOOK_SECRET")))
+}
+
+/// A comma-separated list of the environment; empty where it is not set.
+fn list(variable: &str) -> Vec<String> {
+    let value = std::env::var(variable).unwrap_or_default();
+    value
+        .split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// An empty variable is an unset one.
+fn set(value: Option<&str>) -> Option<&str> {
+    value.map(str::trim).filter(|value| !value.is_empty())
+}

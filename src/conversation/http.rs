@@ -1,0 +1,266 @@
+//! The inbox.
+
+use axum::Json;
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use validator::{Validate, ValidationError};
+
+use super::{Channel, Conversation, ConversationId, Filter, Status, store};
+use crate::error::Error;
+use crate::http::Gateway;
+use crate::http::extract::{self, Id, Query};
+use crate::http::page::{PageMeta, Window, millis, optional_millis};
+use crate::http::problem::Problem;
+use crate::message::http::MessageView;
+use crate::message::store::list_thread;
+
+/// A conversation.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Conversation)]
+pub struct ConversationView {
+    /// Its id.
+    #[schema(value_type = String, example = "conv_01941f297c0070008000000000000001")]
+    id: ConversationId,
+    /// Its channel.
+    channel: Channel,
+    /// Who is on the other side.
+    #[schema(example = "user-123")]
+    participant_id: String,
+    /// Open or closed; an inbound message opens it again.
+    status: Status,
+    /// The first 200 characters of the newest message.
+    #[schema(example = "Merhaba", max_length = 200)]
+    last_message_preview: String,
+    /// The time that the newest message is listed by.
+    #[serde(serialize_with = "millis")]
+    last_message_at: DateTime<Utc>,
+    /// Inbound messages since it was last read.
+    #[schema(example = 2, minimum = 0)]
+    unread_count: i32,
+    /// When it was last read.
+    #[serde(serialize_with = "optional_millis")]
+    #[schema(required)]
+    last_read_at: Option<DateTime<Utc>>,
+    /// When it was taken out of the inbox; an inbound message puts it back.
+    #[serde(serialize_with = "optional_millis")]
+    #[schema(required)]
+    archived_at: Option<DateTime<Utc>>,
+    /// When it began.
+    #[serde(serialize_with = "millis")]
+    created_at: DateTime<Utc>,
+}
+
+impl From<Conversation> for ConversationView {
+    fn from(conversation: Conversation) -> Self {
+        Self {
+            id: conversation.id,
+            channel: conversation.channel,
+            participant_id: conversation.participant_id,
+            status: conversation.status,
+            last_message_preview: conversation.last_message_preview,
+            last_message_at: conversation.last_message_at,
+            unread_count: conversation.unread_count,
+            last_read_at: conversation.last_read_at,
+            archived_at: conversation.archived_at,
+            created_at: conversation.created_at,
+        }
+    }
+}
+
+/// A part of the inbox.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ConversationList {
+    /// The conversations, newest activity first.
+    data: Vec<ConversationView>,
+    /// About this page.
+    meta: PageMeta,
+}
+
+/// A conversation and a part of its messages.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ConversationDetail {
+    /// The conversation.
+    #[serde(flatten)]
+    conversation: ConversationView,
+    /// Its messages, newest first.
+    messages: Vec<MessageView>,
+    /// About this page of messages.
+    meta: PageMeta,
+}
+
+/// Which conversations to list.
+#[derive(Debug, Deserialize, Validate, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct InboxQuery {
+    /// The page, from 1; not together with `cursor`.
+    #[validate(range(min = 1, max = 10_000, message = "must be 1 to 10000"))]
+    #[param(minimum = 1, maximum = 10_000)]
+    page: Option<i64>,
+    /// The `nextCursor` of the page before: costs the same at any depth.
+    cursor: Option<String>,
+    /// The most conversations of a page.
+    #[validate(range(min = 1, max = 100, message = "must be 1 to 100"))]
+    #[param(minimum = 1, maximum = 100, default = 20)]
+    limit: Option<i64>,
+    /// Only those of this channel.
+    #[validate(custom(function = extract::channel))]
+    #[param(inline, value_type = Option<Channel>)]
+    channel: Option<String>,
+    /// Only those with this status.
+    #[validate(custom(function = conversation_status))]
+    #[param(inline, value_type = Option<Status>)]
+    status: Option<String>,
+    /// `true`: only archived ones. `false`: none of them.
+    #[validate(custom(function = boolean))]
+    #[param(inline, value_type = Option<bool>, default = false)]
+    archived: Option<String>,
+}
+
+fn conversation_status(name: &str) -> Result<(), ValidationError> {
+    match Status::parse(name) {
+        Some(_) => Ok(()),
+        None => Err(ValidationError::new("status").with_message("must be open or closed".into())),
+    }
+}
+
+fn boolean(value: &str) -> Result<(), ValidationError> {
+    match value {
+        "true" | "false" => Ok(()),
+        _ => Err(ValidationError::new("boolean").with_message("must be true or false".into())),
+    }
+}
+
+/// The inbox, newest activity first.
+#[utoipa::path(
+    get, path = "/conversations", tag = "inbox",
+    params(InboxQuery),
+    responses((status = 200, body = ConversationList)),
+)]
+pub async fn list_conversations(
+    State(gateway): State<Gateway>,
+    Query(query): Query<InboxQuery>,
+) -> Result<Json<ConversationList>, Problem> {
+    let window = Window::new(query.page, query.cursor.as_deref(), query.limit, 20)?;
+    let filter = Filter {
+        channel: query.channel.as_deref().and_then(Channel::parse),
+        status: query.status.as_deref().and_then(Status::parse),
+        archived: query.archived.as_deref() == Some("true"),
+    };
+    let mut rows = store::list(&gateway.app.pool, filter, window.start, window.to_read()).await?;
+    let meta = window.cut(&mut rows, |row| (row.last_message_at, row.id.0));
+    Ok(Json(ConversationList {
+        data: rows.into_iter().map(ConversationView::from).collect(),
+        meta,
+    }))
+}
+
+/// Which messages of a conversation to list.
+#[derive(Debug, Deserialize, Validate, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ThreadQuery {
+    /// The page, from 1; not together with `cursor`.
+    #[validate(range(min = 1, max = 10_000, message = "must be 1 to 10000"))]
+    #[param(minimum = 1, maximum = 10_000)]
+    page: Option<i64>,
+    /// The `nextCursor` of the page before: costs the same at any depth.
+    cursor: Option<String>,
+    /// The most messages of a page.
+    #[validate(range(min = 1, max = 200, message = "must be 1 to 200"))]
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<i64>,
+}
+
+/// One conversation and its messages, newest first.
+#[utoipa::path(
+    get, path = "/conversations/{id}", tag = "inbox",
+    params(("id" = String, Path, example = "conv_01941f297c0070008000000000000001"), ThreadQuery),
+    responses((status = 200, body = ConversationDetail)),
+)]
+pub async fn get_conversation(
+    State(gateway): State<Gateway>,
+    Id(id): Id<ConversationId>,
+    Query(query): Query<ThreadQuery>,
+) -> Result<Json<ConversationDetail>, Problem> {
+    let window = Window::new(query.page, query.cursor.as_deref(), query.limit, 50)?;
+    let conversation = view(store::find(&gateway.app.pool, id).await?)?;
+    let mut rows = list_thread(&gateway.app.pool, id, window.start, window.to_read()).await?;
+    let meta = window.cut(&mut rows, |row| (row.sort_at, row.id.0));
+    Ok(Json(ConversationDetail {
+        conversation: conversation.0,
+        messages: rows.into_iter().map(MessageView::from).collect(),
+        meta,
+    }))
+}
+
+/// Marks a conversation as read; a message that comes in later counts again.
+#[utoipa::path(
+    post, path = "/conversations/{id}/read", tag = "inbox",
+    params(("id" = String, Path, example = "conv_01941f297c0070008000000000000001")),
+    responses((status = 200, body = ConversationView)),
+)]
+pub async fn read_conversation(
+    State(gateway): State<Gateway>,
+    Id(id): Id<ConversationId>,
+) -> Result<Json<ConversationView>, Problem> {
+    view(store::mark_read(&gateway.app.pool, id).await?)
+}
+
+/// Closes a conversation; an inbound message opens it again.
+#[utoipa::path(
+    post, path = "/conversations/{id}/close", tag = "inbox",
+    params(("id" = String, Path, example = "conv_01941f297c0070008000000000000001")),
+    responses((status = 200, body = ConversationView)),
+)]
+pub async fn close_conversation(
+    State(gateway): State<Gateway>,
+    Id(id): Id<ConversationId>,
+) -> Result<Json<ConversationView>, Problem> {
+    view(store::set_status(&gateway.app.pool, id, Status::Closed).await?)
+}
+
+/// Opens a conversation again.
+#[utoipa::path(
+    post, path = "/conversations/{id}/reopen", tag = "inbox",
+    params(("id" = String, Path, example = "conv_01941f297c0070008000000000000001")),
+    responses((status = 200, body = ConversationView)),
+)]
+pub async fn reopen_conversation(
+    State(gateway): State<Gateway>,
+    Id(id): Id<ConversationId>,
+) -> Result<Json<ConversationView>, Problem> {
+    view(store::set_status(&gateway.app.pool, id, Status::Open).await?)
+}
+
+/// Takes a conversation out of the inbox; an inbound message puts it back.
+#[utoipa::path(
+    post, path = "/conversations/{id}/archive", tag = "inbox",
+    params(("id" = String, Path, example = "conv_01941f297c0070008000000000000001")),
+    responses((status = 200, body = ConversationView)),
+)]
+pub async fn archive_conversation(
+    State(gateway): State<Gateway>,
+    Id(id): Id<ConversationId>,
+) -> Result<Json<ConversationView>, Problem> {
+    view(store::set_archived(&gateway.app.pool, id, true).await?)
+}
+
+/// Puts a conversation back into the inbox.
+#[utoipa::path(
+    post, path = "/conversations/{id}/unarchive", tag = "inbox",
+    params(("id" = String, Path, example = "conv_01941f297c0070008000000000000001")),
+    responses((status = 200, body = ConversationView)),
+)]
+pub async fn unarchive_conversation(
+    State(gateway): State<Gateway>,
+    Id(id): Id<ConversationId>,
+) -> Result<Json<ConversationView>, Problem> {
+    view(store::set_archived(&gateway.app.pool, id, false).await?)
+}
+
+fn view(conversation: Option<Conversation>) -> Result<Json<ConversationView>, Problem> {
+    let conversation = conversation.ok_or(Error::NotFound("conversation"))?;
+    Ok(Json(conversation.into()))
+}

@@ -1,0 +1,134 @@
+//! Conversations: one for each participant of a channel, listed by their newest message.
+
+pub mod http;
+pub mod store;
+
+use chrono::{DateTime, Utc};
+
+crate::id::id!(
+    /// A conversation's id, `conv_…`.
+    ConversationId,
+    "conv_"
+);
+
+/// Where a participant writes from.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+    sqlx::Type,
+    utoipa::ToSchema,
+    clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub enum Channel {
+    /// `WhatsApp`.
+    Whatsapp,
+    /// `Instagram`.
+    Instagram,
+}
+
+impl Channel {
+    /// The channel of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "whatsapp" => Some(Self::Whatsapp),
+            "instagram" => Some(Self::Instagram),
+            _ => None,
+        }
+    }
+
+    /// Its name, as in the API and in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Whatsapp => "whatsapp",
+            Self::Instagram => "instagram",
+        }
+    }
+}
+
+/// Whether a conversation waits for somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, sqlx::Type, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+#[schema(as = ConversationStatus)]
+pub enum Status {
+    /// It is being dealt with.
+    Open,
+    /// It was dealt with; an inbound message opens it again.
+    Closed,
+}
+
+impl Status {
+    /// The status of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "open" => Some(Self::Open),
+            "closed" => Some(Self::Closed),
+            _ => None,
+        }
+    }
+
+    /// Its name, as in the API and in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// A row of `conversations`.
+#[derive(Debug, Clone)]
+pub struct Conversation {
+    /// Its id.
+    pub id: ConversationId,
+    /// Its channel.
+    pub channel: Channel,
+    /// Who is on the other side.
+    pub participant_id: String,
+    /// Open or closed.
+    pub status: Status,
+    /// The first 200 characters of the newest message.
+    pub last_message_preview: String,
+    /// The time that the newest message is listed by.
+    pub last_message_at: DateTime<Utc>,
+    /// Inbound messages since it was last read.
+    pub unread_count: i32,
+    /// When it was last read.
+    pub last_read_at: Option<DateTime<Utc>>,
+    /// When it was taken out of the inbox.
+    pub archived_at: Option<DateTime<Utc>>,
+    /// When it began.
+    pub created_at: DateTime<Utc>,
+}
+
+/// Which conversations a list shows.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Filter {
+    /// Only those of this channel.
+    pub channel: Option<Channel>,
+    /// Only those with this status.
+    pub status: Option<Status>,
+    /// Only archived ones; else none of them.
+    pub archived: bool,
+}
+
+/// Where a list begins.
+#[derive(Debug, Clone, Copy)]
+pub enum Start {
+    /// At a page, counted from 1.
+    Page(u32),
+    /// After a row, by the time and the id that it is sorted by.
+    After(DateTime<Utc>, uuid::Uuid),
+}

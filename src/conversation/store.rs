@@ -1,0 +1,222 @@
+//! The statements of the inbox.
+
+use sqlx::{PgConnection, PgPool};
+
+use super::{Channel, Conversation, ConversationId, Filter, Start, Status};
+
+/// A statement whose CTE `c` has rows of `conversations`, completed so that they become `Conversation`s.
+macro_rules! query_conversations {
+    ($head:literal, $tail:literal $(, $argument:expr)*) => {
+        sqlx::query_as!(
+            Conversation,
+            $head
+                + r#"
+select c.id as "id!: ConversationId", c.channel as "channel!: Channel", c.participant_id as "participant_id!", c.status as "status!: Status",
+  c.last_message_preview as "last_message_preview!", c.last_message_at as "last_message_at!", c.unread_count as "unread_count!",
+  c.last_read_at, c.archived_at, c.created_at as "created_at!"
+from c
+"#
+                + $tail
+            $(, $argument)*
+        )
+    };
+}
+
+/// How many rows come before a page, counted from 1.
+#[must_use]
+pub(crate) fn offset(page: u32, limit: i64) -> i64 {
+    i64::from(page.saturating_sub(1)).saturating_mul(limit)
+}
+
+/// The inbox, newest first.
+///
+/// Each (channel, status) pair is a branch with its own `order by … limit`, which reads the inbox index from its end;
+/// without it PostgreSQL sorts the whole table. Ids come from the index alone, whole rows only for what is shown.
+pub async fn list(
+    pool: &PgPool,
+    filter: Filter,
+    start: Start,
+    limit: i64,
+) -> sqlx::Result<Vec<Conversation>> {
+    match start {
+        Start::Page(page) => list_page(pool, filter, page, limit).await,
+        Start::After(last_message_at, id) => {
+            list_after(pool, filter, (last_message_at, id), limit).await
+        }
+    }
+}
+
+async fn list_page(
+    pool: &PgPool,
+    filter: Filter,
+    page: u32,
+    limit: i64,
+) -> sqlx::Result<Vec<Conversation>> {
+    query_conversations!(
+        r#"-- conversation::list_page
+with page as (
+  select * from (
+  (select id, last_message_at from conversations
+    where archived_at is null and channel = 'whatsapp' and status = 'open'
+      and not $3::bool and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'open') = 'open'
+    order by last_message_at desc, id desc limit $4::bigint + $5::bigint)
+  union all
+  (select id, last_message_at from conversations
+    where archived_at is null and channel = 'whatsapp' and status = 'closed'
+      and not $3::bool and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'closed') = 'closed'
+    order by last_message_at desc, id desc limit $4::bigint + $5::bigint)
+  union all
+  (select id, last_message_at from conversations
+    where archived_at is null and channel = 'instagram' and status = 'open'
+      and not $3::bool and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'open') = 'open'
+    order by last_message_at desc, id desc limit $4::bigint + $5::bigint)
+  union all
+  (select id, last_message_at from conversations
+    where archived_at is null and channel = 'instagram' and status = 'closed'
+      and not $3::bool and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'closed') = 'closed'
+    order by last_message_at desc, id desc limit $4::bigint + $5::bigint)
+  union all
+  (select id, last_message_at from conversations
+    where archived_at is not null and $3::bool
+      and channel = coalesce($1::text, channel) and status = coalesce($2::text, status)
+    order by last_message_at desc, id desc limit $4::bigint + $5::bigint)
+  ) branch order by last_message_at desc, id desc limit $4 offset $5
+), c as (
+  select c.*, page.last_message_at as place from page join conversations c on c.id = page.id
+)"#,
+        "order by c.place desc, c.id desc",
+        filter.channel.map(Channel::as_str),
+        filter.status.map(Status::as_str),
+        filter.archived,
+        limit,
+        offset(page, limit)
+    )
+    .fetch_all(pool)
+    .await
+}
+
+async fn list_after(
+    pool: &PgPool,
+    filter: Filter,
+    (last_message_at, id): (chrono::DateTime<chrono::Utc>, uuid::Uuid),
+    limit: i64,
+) -> sqlx::Result<Vec<Conversation>> {
+    query_conversations!(
+        r#"-- conversation::list_after
+with page as (
+  select * from (
+  (select id, last_message_at from conversations
+    where archived_at is null and channel = 'whatsapp' and status = 'open' and (last_message_at, id) < ($5::timestamptz, $6::uuid)
+      and not $3::bool and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'open') = 'open'
+    order by last_message_at desc, id desc limit $4::bigint)
+  union all
+  (select id, last_message_at from conversations
+    where archived_at is null and channel = 'whatsapp' and status = 'closed' and (last_message_at, id) < ($5::timestamptz, $6::uuid)
+      and not $3::bool and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'closed') = 'closed'
+    order by last_message_at desc, id desc limit $4::bigint)
+  union all
+  (select id, last_message_at from conversations
+    where archived_at is null and channel = 'instagram' and status = 'open' and (last_message_at, id) < ($5::timestamptz, $6::uuid)
+      and not $3::bool and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'open') = 'open'
+    order by last_message_at desc, id desc limit $4::bigint)
+  union all
+  (select id, last_message_at from conversations
+    where archived_at is null and channel = 'instagram' and status = 'closed' and (last_message_at, id) < ($5::timestamptz, $6::uuid)
+      and not $3::bool and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'closed') = 'closed'
+    order by last_message_at desc, id desc limit $4::bigint)
+  union all
+  (select id, last_message_at from conversations
+    where archived_at is not null and $3::bool and (last_message_at, id) < ($5::timestamptz, $6::uuid)
+      and channel = coalesce($1::text, channel) and status = coalesce($2::text, status)
+    order by last_message_at desc, id desc limit $4::bigint)
+  ) branch order by last_message_at desc, id desc limit $4
+), c as (
+  select c.*, page.last_message_at as place from page join conversations c on c.id = page.id
+)"#,
+        "order by c.place desc, c.id desc",
+        filter.channel.map(Channel::as_str),
+        filter.status.map(Status::as_str),
+        filter.archived,
+        limit,
+        last_message_at,
+        id
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// One conversation.
+pub async fn find(pool: &PgPool, id: ConversationId) -> sqlx::Result<Option<Conversation>> {
+    query_conversations!(
+        r#"-- conversation::find
+with c as (select * from conversations where id = $1)"#,
+        "",
+        id as ConversationId
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Nothing unread is left at this moment; a message that comes in later counts again.
+pub async fn mark_read(pool: &PgPool, id: ConversationId) -> sqlx::Result<Option<Conversation>> {
+    query_conversations!(
+        r#"-- conversation::mark_read
+with c as (update conversations set unread_count = 0, last_read_at = now() where id = $1 returning *)"#,
+        "",
+        id as ConversationId
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Opens or closes a conversation.
+pub async fn set_status(
+    pool: &PgPool,
+    id: ConversationId,
+    status: Status,
+) -> sqlx::Result<Option<Conversation>> {
+    query_conversations!(
+        r#"-- conversation::set_status
+with c as (update conversations set status = $2 where id = $1 returning *)"#,
+        "",
+        id as ConversationId,
+        status as Status
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Takes a conversation out of the inbox, or puts it back. One that is archived already keeps its time.
+pub async fn set_archived(
+    pool: &PgPool,
+    id: ConversationId,
+    archived: bool,
+) -> sqlx::Result<Option<Conversation>> {
+    query_conversations!(
+        r#"-- conversation::set_archived
+with c as (
+  update conversations set archived_at = case when $2::bool then coalesce(archived_at, now()) end where id = $1 returning *)"#,
+        "",
+        id as ConversationId,
+        archived
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Runs a script of idempotent inserts, as one transaction, and returns how many conversations are new.
+pub async fn seed(connection: &mut PgConnection, script: &'static str) -> sqlx::Result<i64> {
+    let before = count(connection).await?;
+    // Several statements in one message are one transaction.
+    sqlx::raw_sql(script).execute(&mut *connection).await?;
+    Ok(count(connection).await? - before)
+}
+
+async fn count(connection: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"-- conversation::count
+select count(*) as "count!" from conversations"#
+    )
+    .fetch_one(connection)
+    .await
+}

@@ -1,0 +1,289 @@
+//! Keeps the server running while the gateway lives, and stops it however the gateway ends.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::cluster::Directory;
+use super::find::Programs;
+use super::{EmbeddedError, PORT, failed};
+
+/// Runs the server until it ends, or until standard input does: then whoever held the other end of the pipe is gone.
+///
+/// The first argument is the log, the others are the server's command line. Standard output is the lock of the data
+/// directory: the shell and the server keep it, the watcher does not, lest it outlive them with it.
+/// The first interrupt may come before the server listens to it, so it is repeated; the last signal ends a server that will not
+/// finish its checkpoint, which it makes up for at the next start.
+const SCRIPT: &str = r#"
+umask 077
+trap '' HUP INT TERM
+exec 3<&0 </dev/null 2>>"$1"
+shift
+"$@" 3<&- &
+server=$!
+(
+    while read -r _ <&3; do :; done
+    for signal in INT INT INT INT INT QUIT; do
+        kill -s "$signal" "$server" || exit
+        sleep 1
+    done
+) >/dev/null 2>&1 &
+watcher=$!
+exec 3<&-
+wait "$server"
+status=$?
+kill -s KILL "$watcher"
+exit "$status"
+"#;
+
+/// What every server is started with. The first three are PostgreSQL's defaults, and a promise of ours.
+const SETTINGS: [&str; 11] = [
+    "fsync=on",
+    "synchronous_commit=on",
+    "full_page_writes=on",
+    "listen_addresses=",
+    "unix_socket_permissions=0700",
+    "max_connections=100",
+    "logging_collector=off",
+    "log_destination=stderr",
+    "timezone=UTC",
+    "log_timezone=UTC",
+    "jit=off",
+];
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A server that has lived this long did not die of its start.
+const STEADY: Duration = Duration::from_mins(1);
+
+/// A server under supervision; dropping it stops it.
+#[derive(Debug)]
+pub(super) struct Server {
+    launch: Arc<Launch>,
+    shared: Arc<Shared>,
+    _owner: File,
+}
+
+impl Server {
+    /// Starts the server, which is not ready by then. Until [`Self::keep_running`] is called, an end is an end.
+    pub(super) fn start(
+        directory: Directory,
+        owner: File,
+        programs: &Programs,
+        socket: &Path,
+        settings: Vec<String>,
+        lock: File,
+    ) -> Result<Self, EmbeddedError> {
+        directory.rotate_log()?;
+        let command = command_line(&directory, programs, socket, settings);
+        let launch = Arc::new(Launch { directory, command });
+        let shared = Arc::new(Shared::default());
+        let server = Self {
+            launch,
+            shared,
+            _owner: owner,
+        };
+        let shell = server.shared.hold(server.launch.spawn(lock)?);
+        let (launch, shared) = (Arc::clone(&server.launch), Arc::clone(&server.shared));
+        let thread = thread::Builder::new().name("postgres".to_owned());
+        let spawned = thread.spawn(move || supervise(&launch, &shared, shell));
+        spawned.map_err(failed("start a thread for", server.launch.directory.path()))?;
+        Ok(server)
+    }
+
+    /// An error if the server has ended.
+    pub(super) fn check(&self) -> Result<(), EmbeddedError> {
+        if self.shared.lock().phase != Phase::Ended {
+            return Ok(());
+        }
+        let log = self.launch.directory.log_file();
+        let text = fs::read(&log).map_err(failed("read", &log))?;
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        let tail = lines[lines.len().saturating_sub(10)..].join("\n");
+        Err(EmbeddedError::NotStarted { log, tail })
+    }
+
+    /// From now on the server is started again whenever it ends by itself; an error if it already has.
+    pub(super) fn keep_running(&self) -> Result<(), EmbeddedError> {
+        self.shared.started();
+        self.check()
+    }
+
+    /// Stops the server and waits until nothing of it is left.
+    pub(super) fn stop(self) -> Result<(), EmbeddedError> {
+        self.shared.close();
+        self.launch.directory.wait_for_server_lock().map(drop)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+/// How to start the server, again and again.
+#[derive(Debug)]
+struct Launch {
+    directory: Directory,
+    command: Vec<OsString>,
+}
+
+impl Launch {
+    fn spawn(&self, lock: File) -> Result<Child, EmbeddedError> {
+        self.directory.remove_stale(&lock)?;
+        let mut shell = self.directory.account().command("/bin/sh");
+        shell
+            .args(["-c", SCRIPT, "gateway-postgres"])
+            .arg(self.directory.log_file())
+            .args(&self.command);
+        shell
+            .stdin(Stdio::piped())
+            .stdout(lock)
+            .stderr(Stdio::null());
+        shell.spawn().map_err(failed("run", Path::new("/bin/sh")))
+    }
+
+    /// None while processes of the last server are still there.
+    fn spawn_again(&self) -> Result<Option<Child>, EmbeddedError> {
+        self.directory
+            .try_lock_server()?
+            .map(|lock| self.spawn(lock))
+            .transpose()
+    }
+}
+
+/// What the supervising thread and the owner of the server tell each other.
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    phase: Phase,
+    /// The server lives as long as this is open.
+    pipe: Option<ChildStdin>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Starting,
+    Running,
+    Ended,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the pipe open until [`Self::close`].
+    fn hold(&self, mut shell: Child) -> Child {
+        let mut state = self.lock();
+        state.pipe = shell.stdin.take().filter(|_| state.phase != Phase::Ended);
+        shell
+    }
+
+    fn started(&self) {
+        let mut state = self.lock();
+        if state.phase == Phase::Starting {
+            state.phase = Phase::Running;
+        }
+    }
+
+    fn close(&self) {
+        *self.lock() = State {
+            phase: Phase::Ended,
+            pipe: None,
+        };
+        self.changed.notify_all();
+    }
+
+    /// False if the server is to stay stopped.
+    fn pause(&self, pause: Duration) -> bool {
+        let waited = self
+            .changed
+            .wait_timeout_while(self.lock(), pause, |state| state.phase == Phase::Running);
+        waited.unwrap_or_else(PoisonError::into_inner).0.phase == Phase::Running
+    }
+
+    /// True if the server is to be started again. Closes the pipe, so that nothing of the shell's is left.
+    fn ended(&self) -> bool {
+        let mut state = self.lock();
+        state.pipe = None;
+        if state.phase == Phase::Starting {
+            state.phase = Phase::Ended;
+        }
+        state.phase == Phase::Running
+    }
+}
+
+fn supervise(launch: &Launch, shared: &Shared, mut shell: Child) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let began = Instant::now();
+        let status = shell.wait();
+        if !shared.ended() {
+            return;
+        }
+        tracing::warn!(?status, log = %launch.directory.log_file().display(), "PostgreSQL has ended by itself; starting it again");
+        if began.elapsed() > STEADY {
+            pause = FIRST_PAUSE;
+        }
+        let mut wait = pause;
+        pause = LONGEST_PAUSE.min(pause * 2);
+        shell = loop {
+            if !shared.pause(wait) {
+                return;
+            }
+            match launch.spawn_again() {
+                Ok(Some(shell)) => break shared.hold(shell),
+                // Processes of the last one are still there, for a moment.
+                Ok(None) => wait = FIRST_PAUSE,
+                Err(error) => {
+                    wait = LONGEST_PAUSE;
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot start PostgreSQL again"
+                    );
+                }
+            }
+        };
+    }
+}
+
+fn command_line(
+    directory: &Directory,
+    programs: &Programs,
+    socket: &Path,
+    settings: Vec<String>,
+) -> Vec<OsString> {
+    // The setting is a list, in which a quoted name may contain anything.
+    let socket = socket.to_string_lossy().replace('"', "\"\"");
+    let mut command: Vec<OsString> = vec![
+        programs.path("postgres").into(),
+        "-D".into(),
+        directory.cluster().into(),
+    ];
+    let own = [
+        format!("port={PORT}"),
+        format!("unix_socket_directories=\"{socket}\""),
+    ];
+    for setting in SETTINGS
+        .iter()
+        .map(ToString::to_string)
+        .chain(own)
+        .chain(settings)
+    {
+        command.extend(["-c".into(), setting.into()]);
+    }
+    command
+}

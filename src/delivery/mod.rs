@@ -1,0 +1,170 @@
+//! Delivery: a lease, an attempt, a settlement. The only road to `SENT` or `FAILED`.
+//!
+//! ```text
+//!   accept ─► leased ──────► attempt ─┬─► SENT: the delivery is gone
+//!        └─► blocked ─► due ─► claim ─┘ └► FAILED ─┬─► waiting ─► due
+//!                        ▲                          └─► parked (an operator: requeue ─► due or blocked)
+//!                        └── a lease that has expired: nobody needs to rescue it
+//! ```
+
+pub mod backoff;
+pub mod settle;
+pub mod store;
+pub mod worker;
+
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use futures_util::FutureExt;
+use metrics::{counter, histogram};
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::message::{ErrorKind, MessageId};
+use crate::provider::{Failure, Outcome, Outgoing};
+
+/// Claims that may go unsettled before the message itself is taken to be what kills the process.
+const MAX_UNSETTLED_CLAIMS: i32 = 20;
+
+/// The right to make one attempt at a message, and to write down its failure.
+#[derive(Debug)]
+pub struct Lease {
+    /// What is to be sent.
+    pub outgoing: Outgoing,
+    /// Whoever presents it holds the lease.
+    pub token: Uuid,
+    /// When it ends, by this process's monotonic clock, noted before the database was asked for it.
+    pub expires_at: Instant,
+    /// Claims so far, this one included.
+    pub attempt: i32,
+    /// Settled failures so far.
+    pub failures: i32,
+}
+
+/// An accepted message, to be settled.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    /// The message.
+    pub message_id: MessageId,
+    /// The provider's id for it.
+    pub provider_message_id: String,
+}
+
+/// A failed attempt, to be settled.
+#[derive(Debug, Clone)]
+pub struct Failed {
+    /// The message.
+    pub message_id: MessageId,
+    /// The lease under which the attempt was made.
+    pub lease_token: Uuid,
+    /// How long until the next attempt; none: it is parked.
+    pub wait: Option<Duration>,
+    /// What went wrong.
+    pub failure: Failure,
+}
+
+/// What an attempt did to the record.
+#[derive(Debug)]
+pub enum Ended {
+    /// It is `SENT`.
+    Sent {
+        /// The provider's id for it.
+        provider_message_id: String,
+        /// When it was settled.
+        at: DateTime<Utc>,
+    },
+    /// It is `FAILED`.
+    Failed {
+        /// What went wrong.
+        failure: Failure,
+        /// When it is tried again.
+        next_attempt_at: Option<DateTime<Utc>>,
+        /// Attempts that have failed.
+        retry_count: i32,
+        /// When it was settled.
+        at: DateTime<Utc>,
+    },
+    /// Nothing: somebody else has settled it, or holds it by now.
+    Superseded,
+}
+
+/// Makes one attempt at a leased message and writes down how it went.
+///
+/// The first send, the worker and `gateway retry` all pass through here.
+///
+/// # Errors
+/// `LeaseTooShort`, before anything was sent, when the attempt might outlast the lease.
+pub async fn attempt(app: &App, lease: Lease) -> Result<Ended> {
+    if lease.expires_at < Instant::now() + app.provider.timeout() {
+        tracing::warn!(message_id = %lease.outgoing.message_id, "the lease ends too soon for an attempt, it is left to the next claim");
+        return Err(Error::LeaseTooShort);
+    }
+    let started = Instant::now();
+    let outcome = outcome(app, &lease).await;
+    let label = match &outcome {
+        Outcome::Accepted { .. } => "sent",
+        Outcome::Failed(failure) => failure.kind.as_str(),
+    };
+    counter!("gateway_attempts_total", "outcome" => label).increment(1);
+    histogram!("gateway_attempt_duration_seconds").record(started.elapsed());
+    settle(app, &lease, outcome).await
+}
+
+async fn outcome(app: &App, lease: &Lease) -> Outcome {
+    if lease.attempt - lease.failures > MAX_UNSETTLED_CLAIMS {
+        let detail = "the process ended again and again during an attempt at this message";
+        return Outcome::Failed(Failure::new(ErrorKind::Interrupted, detail));
+    }
+    AssertUnwindSafe(app.provider.send(&lease.outgoing))
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| {
+            Outcome::Failed(Failure::new(
+                ErrorKind::Internal,
+                "the gateway failed during the attempt",
+            ))
+        })
+}
+
+async fn settle(app: &App, lease: &Lease, outcome: Outcome) -> Result<Ended> {
+    let message_id = lease.outgoing.message_id;
+    match outcome {
+        Outcome::Accepted {
+            provider_message_id,
+        } => {
+            let accepted = Accepted {
+                message_id,
+                provider_message_id: provider_message_id.clone(),
+            };
+            let settled = app.settle.submit(accepted.into()).await?;
+            tracing::info!(%message_id, attempt = lease.attempt, provider_message_id, "sent");
+            Ok(settled.map_or(Ended::Superseded, |settled| Ended::Sent {
+                provider_message_id,
+                at: settled.settled_at,
+            }))
+        }
+        Outcome::Failed(failure) => {
+            let failures = u32::try_from(lease.failures).unwrap_or(0);
+            let failed = Failed {
+                message_id,
+                lease_token: lease.token,
+                wait: app.backoff.after(&failure, failures),
+                failure: failure.clone(),
+            };
+            let settled = app.settle.submit(failed.into()).await?;
+            let next_attempt_at = settled.as_ref().and_then(|settled| settled.next_attempt_at);
+            tracing::warn!(
+                %message_id, attempt = lease.attempt, kind = failure.kind.as_str(), http_status = failure.http_status,
+                next_attempt_at = next_attempt_at.map(tracing::field::display), refused = settled.is_none(), "an attempt failed"
+            );
+            Ok(settled.map_or(Ended::Superseded, |settled| Ended::Failed {
+                failure,
+                next_attempt_at: settled.next_attempt_at,
+                retry_count: settled.retry_count,
+                at: settled.settled_at,
+            }))
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Writes down how attempts ended, many at once, and wakes whatever they unblocked.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use tokio::sync::Notify;
+
+use super::{Accepted, Failed, store};
+use crate::conversation::ConversationId;
+use crate::database::batch::Batch;
+use crate::message::MessageId;
+
+/// How one attempt ended.
+#[derive(Debug)]
+pub enum Settlement {
+    /// The provider has accepted it.
+    Accepted(Accepted),
+    /// It failed.
+    Failed(Failed),
+}
+
+impl From<Accepted> for Settlement {
+    fn from(accepted: Accepted) -> Self {
+        Self::Accepted(accepted)
+    }
+}
+
+impl From<Failed> for Settlement {
+    fn from(failed: Failed) -> Self {
+        Self::Failed(failed)
+    }
+}
+
+/// The batch of settlements. Outcomes are kept until they are written or refused; the attempts' permits bound them.
+#[derive(Debug)]
+pub struct Settle {
+    /// Whether messages of one conversation wait for each other.
+    pub ordered: bool,
+    /// Wakes this process's worker.
+    pub wake: Arc<Notify>,
+}
+
+impl Batch for Settle {
+    type Item = Settlement;
+    /// None: somebody else has settled it, or holds it by now; or this is a repetition, and it was settled before.
+    type Answer = Option<store::Settled>;
+    const NAME: &'static str = "settle";
+    const PATIENCE: Option<Duration> = None;
+
+    async fn write(
+        &self,
+        connection: &mut PgConnection,
+        settlements: &[&Settlement],
+    ) -> sqlx::Result<Vec<Option<store::Settled>>> {
+        let mut accepted = Vec::new();
+        let mut failed = Vec::new();
+        for settlement in settlements {
+            match settlement {
+                Settlement::Accepted(item) => accepted.push(item),
+                Settlement::Failed(item) => failed.push(item),
+            }
+        }
+        let mut sent = self.finish(connection, &accepted).await?;
+        let mut rescheduled = self.reschedule(connection, &failed).await?;
+        let answer = |settlement: &&Settlement| match settlement {
+            Settlement::Accepted(item) => sent.remove(&item.message_id),
+            Settlement::Failed(item) => rescheduled.remove(&item.message_id),
+        };
+        Ok(settlements.iter().map(answer).collect())
+    }
+}
+
+impl Settle {
+    async fn finish(
+        &self,
+        connection: &mut PgConnection,
+        accepted: &[&Accepted],
+    ) -> sqlx::Result<HashMap<MessageId, store::Settled>> {
+        if accepted.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let settled = store::finish(connection, accepted).await?;
+        self.release(connection, settled.iter().map(|row| row.conversation_id))
+            .await?;
+        Ok(by_message(settled))
+    }
+
+    async fn reschedule(
+        &self,
+        connection: &mut PgConnection,
+        failed: &[&Failed],
+    ) -> sqlx::Result<HashMap<MessageId, store::Settled>> {
+        if failed.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let settled = store::reschedule(connection, failed).await?;
+        let parked = settled.iter().filter(|row| row.next_attempt_at.is_none());
+        self.release(connection, parked.map(|row| row.conversation_id))
+            .await?;
+        Ok(by_message(settled))
+    }
+
+    async fn release(
+        &self,
+        connection: &mut PgConnection,
+        conversation_ids: impl Iterator<Item = ConversationId>,
+    ) -> sqlx::Result<()> {
+        let conversation_ids: Vec<ConversationId> = conversation_ids.collect();
+        if !self.ordered || conversation_ids.is_empty() {
+            return Ok(());
+        }
+        if !store::release(connection, &conversation_ids)
+            .await?
+            .is_empty()
+        {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+}
+
+fn by_message(settled: Vec<store::Settled>) -> HashMap<MessageId, store::Settled> {
+    settled
+        .into_iter()
+        .map(|row| (row.message_id, row))
+        .collect()
+}

@@ -1,0 +1,374 @@
+//! The statements of the queue. Only the settling ones here write `SENT` or `FAILED`.
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::{Accepted, Failed};
+use crate::conversation::{Channel, ConversationId};
+use crate::message::{ErrorKind, MessageId};
+
+/// A claimed delivery, with what the provider needs of its message.
+pub struct Claimed {
+    /// The message.
+    pub message_id: MessageId,
+    /// Its conversation.
+    pub conversation_id: ConversationId,
+    /// Its channel.
+    pub channel: Channel,
+    /// To whom it goes.
+    pub participant_id: String,
+    /// What it says.
+    pub text: String,
+    /// The caller's key.
+    pub client_message_id: Option<String>,
+    /// Claims so far, this one included.
+    pub attempt: i32,
+    /// Settled failures so far.
+    pub failures: i32,
+}
+
+/// Leases at most `limit` due deliveries to this token; nobody else holds a valid lease on them. Never waits for a lock.
+pub async fn claim(
+    pool: &PgPool,
+    limit: i64,
+    token: Uuid,
+    lease_seconds: f64,
+) -> sqlx::Result<Vec<Claimed>> {
+    sqlx::query_as!(
+        Claimed,
+        r#"-- delivery::claim
+with due as (
+  select message_id from deliveries where due_at <= now() order by due_at limit $1::bigint for update skip locked
+), leased as (
+  update deliveries d set lease_token = $2::uuid, attempt = d.attempt + 1, due_at = now() + make_interval(secs => $3)
+  where d.message_id = any(array(select message_id from due))   -- not a join: a generic plan would hash the whole backlog
+  returning d.message_id, d.attempt, d.failures
+)
+select m.id as "message_id: MessageId", m.conversation_id as "conversation_id: ConversationId", m.channel as "channel: Channel",
+  m.participant_id, m.text, m.client_message_id, l.attempt, l.failures
+from leased l join messages m on m.id = l.message_id"#,
+        limit,
+        token,
+        lease_seconds,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Leases those of these deliveries that are due to this token.
+pub async fn claim_only(
+    pool: &PgPool,
+    message_ids: &[MessageId],
+    limit: i64,
+    token: Uuid,
+    lease_seconds: f64,
+) -> sqlx::Result<Vec<Claimed>> {
+    sqlx::query_as!(
+        Claimed,
+        r#"-- delivery::claim_only
+with due as (
+  select message_id from deliveries where message_id = any($1::uuid[]) and due_at <= now()
+  order by due_at limit $2::bigint for update skip locked
+), leased as (
+  update deliveries d set lease_token = $3::uuid, attempt = d.attempt + 1, due_at = now() + make_interval(secs => $4)
+  where d.message_id = any(array(select message_id from due))
+  returning d.message_id, d.attempt, d.failures
+)
+select m.id as "message_id: MessageId", m.conversation_id as "conversation_id: ConversationId", m.channel as "channel: Channel",
+  m.participant_id, m.text, m.client_message_id, l.attempt, l.failures
+from leased l join messages m on m.id = l.message_id"#,
+        message_ids as &[MessageId],
+        limit,
+        token,
+        lease_seconds,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// A delivery that ended, or one that failed.
+pub struct Settled {
+    /// The message.
+    pub message_id: MessageId,
+    /// Its conversation.
+    pub conversation_id: ConversationId,
+    /// By the database's clock.
+    pub settled_at: DateTime<Utc>,
+    /// When it is tried again.
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    /// Attempts that have failed.
+    pub retry_count: i32,
+}
+
+/// Writes `SENT`, once, and the delivery goes. By message id: an acceptance is final, whoever holds the lease.
+/// Rows only for those that it settled. Must not touch conversations; a `release` of theirs must follow.
+pub async fn finish(
+    connection: &mut PgConnection,
+    accepted: &[&Accepted],
+) -> sqlx::Result<Vec<Settled>> {
+    let message_ids: Vec<MessageId> = accepted.iter().map(|a| a.message_id).collect();
+    let provider_message_ids: Vec<&str> =
+        accepted.iter().map(|a| &*a.provider_message_id).collect();
+    sqlx::query_as!(
+        Settled,
+        r#"-- delivery::finish
+-- Locks deliveries by message_id, then their messages.
+with inp as (
+  select * from unnest($1::uuid[], $2::text[]) as t(message_id, provider_message_id)
+), held as (
+  select message_id from deliveries where message_id = any($1::uuid[]) order by message_id for update
+), gone as (
+  delete from deliveries where message_id = any(array(select message_id from held)) returning message_id, conversation_id
+), msg as (
+  update messages m set status = 'SENT', provider_message_id = i.provider_message_id, next_attempt_at = null, sent_at = now(), updated_at = now()
+  from gone g join inp i on i.message_id = g.message_id where m.id = g.message_id
+  returning m.id, m.conversation_id, m.sent_at, m.retry_count
+)
+select id as "message_id!: MessageId", conversation_id as "conversation_id!: ConversationId", sent_at as "settled_at!",
+  null::timestamptz as next_attempt_at, retry_count as "retry_count!"
+from msg"#,
+        &message_ids as &[MessageId],
+        &provider_message_ids as &[&str],
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Writes `FAILED` with its error and gives the lease back: due after the wait, or parked where there is none. Only for the
+/// holder of the current token; rows only for those. A `release` of the parked ones' conversations must follow.
+pub async fn reschedule(
+    connection: &mut PgConnection,
+    failed: &[&Failed],
+) -> sqlx::Result<Vec<Settled>> {
+    let message_ids: Vec<MessageId> = failed.iter().map(|f| f.message_id).collect();
+    let tokens: Vec<Uuid> = failed.iter().map(|f| f.lease_token).collect();
+    let waits: Vec<Option<f64>> = failed
+        .iter()
+        .map(|f| f.wait.map(|wait| wait.as_secs_f64()))
+        .collect();
+    let kinds: Vec<&str> = failed.iter().map(|f| f.failure.kind.as_str()).collect();
+    let http_statuses: Vec<Option<i32>> = failed
+        .iter()
+        .map(|f| f.failure.http_status.map(i32::from))
+        .collect();
+    let details: Vec<&str> = failed.iter().map(|f| &*f.failure.detail).collect();
+    let retryables: Vec<bool> = failed.iter().map(|f| f.failure.retryable).collect();
+    sqlx::query_as!(
+        Settled,
+        r#"-- delivery::reschedule
+-- Locks deliveries by message_id, then their messages.
+with inp as (
+  select * from unnest($1::uuid[], $2::uuid[], $3::float8[], $4::text[], $5::int[], $6::text[], $7::bool[])
+    as t(message_id, lease_token, wait, error_kind, error_http_status, error_detail, error_retryable)
+), held as (
+  select i.* from deliveries d join inp i on i.message_id = d.message_id and i.lease_token = d.lease_token
+  order by d.message_id for update of d
+), later as (
+  update deliveries d set due_at = now() + make_interval(secs => h.wait), lease_token = null, failures = d.failures + 1
+  from held h where d.message_id = h.message_id
+  returning d.message_id, d.due_at
+), msg as (
+  update messages m set status = 'FAILED', retry_count = m.retry_count + 1, next_attempt_at = l.due_at, updated_at = now(),
+    error_kind = h.error_kind, error_http_status = h.error_http_status, error_detail = h.error_detail, error_retryable = h.error_retryable
+  from later l join held h on h.message_id = l.message_id where m.id = l.message_id
+  returning m.id, m.conversation_id, m.updated_at, m.next_attempt_at, m.retry_count
+)
+select id as "message_id!: MessageId", conversation_id as "conversation_id!: ConversationId", updated_at as "settled_at!",
+  next_attempt_at, retry_count as "retry_count!"
+from msg"#,
+        &message_ids as &[MessageId],
+        &tokens,
+        &waits as &[Option<f64>],
+        &kinds as &[&str],
+        &http_statuses as &[Option<i32>],
+        &details as &[&str],
+        &retryables,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Makes the head of each conversation due, if it is blocked, and returns those. A statement of its own, after every finish,
+/// parking, requeue, cancel and every accept that was blocked: only a fresh snapshot sees what the others wrote.
+/// Repeating it is harmless.
+pub async fn release(
+    connection: &mut PgConnection,
+    conversation_ids: &[ConversationId],
+) -> sqlx::Result<Vec<MessageId>> {
+    sqlx::query_scalar!(
+        r#"-- delivery::release
+-- Locks deliveries by message_id.
+with head as (
+  select d.message_id from (select distinct unnest($1::uuid[]) as id) c
+  cross join lateral (
+    select message_id, attempt, lease_token, due_at from deliveries
+    where conversation_id = c.id and due_at is not null order by seq limit 1) d
+  where d.attempt = 0 and d.lease_token is null and d.due_at > now()
+), free as (
+  select message_id from deliveries
+  where message_id = any(array(select message_id from head)) and attempt = 0 and lease_token is null and due_at > now()
+  order by message_id for update
+)
+update deliveries set due_at = now() where message_id = any(array(select message_id from free))
+returning message_id as "message_id: MessageId""#,
+        conversation_ids as &[ConversationId],
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Conversations whose head is blocked although nothing is in front of it: a release was lost in a crash.
+pub async fn list_unreleased(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<ConversationId>> {
+    sqlx::query_scalar!(
+        r#"-- delivery::list_unreleased
+select b.conversation_id as "conversation_id!: ConversationId"
+from (select distinct conversation_id from deliveries where attempt = 0 and lease_token is null and due_at is not null) b
+cross join lateral (
+  select attempt, lease_token, due_at from deliveries
+  where conversation_id = b.conversation_id and due_at is not null order by seq limit 1) head
+where head.attempt = 0 and head.lease_token is null and head.due_at > now()
+limit $1"#,
+        limit,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// A delivery that was made due again.
+pub struct Requeued {
+    /// The message.
+    pub message_id: MessageId,
+    /// Its conversation, to be released.
+    pub conversation_id: ConversationId,
+}
+
+/// Gives these failed messages a fresh budget: parked ones go to the end of their conversation's order (blocked for at most
+/// `max_wait_seconds`, then release; 0: due now), those that wait for a retry become due. Leased, due and blocked ones stay as they are.
+pub async fn requeue(
+    pool: &PgPool,
+    message_ids: &[MessageId],
+    max_wait_seconds: f64,
+) -> sqlx::Result<Vec<Requeued>> {
+    sqlx::query_as!(
+        Requeued,
+        r#"-- delivery::requeue
+-- Locks conversations by (channel, participant_id), then deliveries by message_id, then their messages.
+with locked as (
+  select id from conversations
+  where id in (select conversation_id from deliveries where message_id = any($1::uuid[]) and due_at is null)
+  order by channel, participant_id for no key update
+), free as (    -- the aggregate is read before the first delivery is locked
+  select d.message_id, d.conversation_id, d.seq, d.due_at is null as parked
+  from (select coalesce(array_agg(id), '{}') as ids from locked) l cross join deliveries d
+  where d.message_id = any($1::uuid[]) and d.lease_token is null
+    and (d.due_at is null and d.conversation_id = any(l.ids) or d.due_at > now() and d.attempt > 0)
+  order by d.message_id for update of d
+), moved as (
+  update conversations c set outbound_seq = c.outbound_seq + p.n
+  from (select conversation_id, count(*) as n from free where parked group by conversation_id) p
+  where c.id = p.conversation_id returning c.id, c.outbound_seq - p.n as before
+), place as (
+  select f.message_id, f.parked, m.before + row_number() over (partition by f.conversation_id, f.parked order by f.seq) as seq
+  from free f left join moved m on m.id = f.conversation_id
+), requeued as (
+  update deliveries d set attempt = 0, failures = 0, seq = case when p.parked then p.seq else d.seq end,
+    due_at = case when p.parked then now() + make_interval(secs => $2) else now() end
+  from place p where d.message_id = p.message_id
+  returning d.message_id, d.conversation_id
+), msg as (
+  update messages m set next_attempt_at = now(), updated_at = now() from requeued r where m.id = r.message_id
+)
+select message_id as "message_id!: MessageId", conversation_id as "conversation_id!: ConversationId" from requeued"#,
+        message_ids as &[MessageId],
+        max_wait_seconds,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Parks a delivery that waits for an attempt and that nobody holds, as `FAILED` and canceled, and returns its conversation, to be released.
+pub async fn cancel(pool: &PgPool, message_id: MessageId) -> sqlx::Result<Option<ConversationId>> {
+    sqlx::query_scalar!(
+        r#"-- delivery::cancel
+-- Locks the delivery, then its message.
+with held as (
+  select message_id from deliveries
+  where message_id = $1 and due_at is not null and (lease_token is null or due_at <= now()) for update
+), parked as (
+  update deliveries set due_at = null, lease_token = null where message_id = any(array(select message_id from held)) returning message_id
+)
+update messages m set status = 'FAILED', next_attempt_at = null, updated_at = now(),
+  error_kind = $2, error_http_status = null, error_detail = 'canceled by an operator', error_retryable = false
+from parked p where m.id = p.message_id
+returning m.conversation_id as "conversation_id: ConversationId""#,
+        message_id as MessageId,
+        ErrorKind::Canceled.as_str(),
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// How a delivery stands at this moment.
+pub struct Standing {
+    /// Whether somebody holds a valid lease: an attempt is in flight.
+    pub leased: bool,
+    /// Whether it is parked.
+    pub parked: bool,
+}
+
+/// How the delivery of a message stands; none: there is nothing to deliver, or not any more.
+pub async fn find(pool: &PgPool, message_id: MessageId) -> sqlx::Result<Option<Standing>> {
+    sqlx::query_as!(
+        Standing,
+        r#"-- delivery::find
+select coalesce(lease_token is not null and due_at > now(), false) as "leased!", due_at is null as "parked!"
+from deliveries where message_id = $1"#,
+        message_id as MessageId,
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// How much is in the queue.
+pub struct Backlog {
+    /// Due, and not claimed yet.
+    pub due: i64,
+    /// An attempt is in flight.
+    pub leased: i64,
+    /// Waits for its next attempt.
+    pub waiting: i64,
+    /// Waits behind another of its conversation.
+    pub blocked: i64,
+    /// Failed for good, waits for an operator.
+    pub parked: i64,
+    /// How long the oldest due one has been due, in seconds.
+    pub due_age_seconds: f64,
+}
+
+/// Counts the queue.
+pub async fn backlog(pool: &PgPool) -> sqlx::Result<Backlog> {
+    sqlx::query_as!(
+        Backlog,
+        r#"-- delivery::backlog
+select count(*) filter (where due_at <= now()) as "due!",
+  count(*) filter (where due_at > now() and lease_token is not null) as "leased!",
+  count(*) filter (where due_at > now() and lease_token is null and attempt > 0) as "waiting!",
+  count(*) filter (where due_at > now() and lease_token is null and attempt = 0) as "blocked!",
+  count(*) filter (where due_at is null) as "parked!",
+  coalesce(extract(epoch from now() - min(due_at) filter (where due_at <= now())), 0)::float8 as "due_age_seconds!"
+from deliveries"#
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// Whether nothing is due at this moment.
+pub async fn is_idle(pool: &PgPool) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"-- delivery::is_idle
+select not exists (select from deliveries where due_at <= now()) as "idle!""#
+    )
+    .fetch_one(pool)
+    .await
+}

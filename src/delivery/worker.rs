@@ -1,0 +1,179 @@
+//! Claims what is due, as much as there are free permits, and makes one attempt at each.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::{Lease, attempt, store};
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::message::MessageId;
+use crate::provider::Outgoing;
+
+/// How often an idle worker looks for due work that nobody woke it for.
+const POLL: Duration = Duration::from_millis(500);
+/// How long to wait after the database failed.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How often releases that were lost in a crash are repeated.
+const SWEEP: Duration = Duration::from_secs(5);
+/// The most deliveries of one claim, and conversations of one sweep.
+const MAX_CLAIM: usize = 64;
+const MAX_SWEEP: i64 = 1000;
+
+/// What a worker works on.
+#[derive(Debug, Clone)]
+pub enum Scope {
+    /// Whatever is due.
+    All,
+    /// Only these messages.
+    Only(Vec<MessageId>),
+}
+
+/// A worker of this process.
+#[derive(Debug)]
+pub struct Worker {
+    app: Arc<App>,
+    permits: Arc<Semaphore>,
+    scope: Scope,
+    swept_at: Option<Instant>,
+}
+
+impl Worker {
+    /// A worker that makes at most `concurrency` attempts at once.
+    #[must_use]
+    pub fn new(app: Arc<App>, concurrency: usize, scope: Scope) -> Self {
+        Self {
+            app,
+            permits: Arc::new(Semaphore::new(concurrency)),
+            scope,
+            swept_at: None,
+        }
+    }
+
+    /// Works until stopped. A database that is away is waited for. The attempts that were begun go on as tracked tasks.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let permits = tokio::select! {
+                () = stop.cancelled() => return,
+                permits = self.free_permits() => permits,
+            };
+            let pause = match self.step(permits).await {
+                Ok(0) => POLL,
+                Ok(_) => continue,
+                Err(error) => {
+                    tracing::warn!(%error, "the worker could not claim, it goes on in a moment");
+                    PAUSE
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.app.wake.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Works until nothing is due and nothing of its own is in flight.
+    pub async fn drain(mut self, stop: CancellationToken) -> Result<()> {
+        let all = u32::try_from(self.permits.available_permits()).unwrap_or(u32::MAX);
+        while !stop.is_cancelled() {
+            if self.claim_once().await? > 0 {
+                continue;
+            }
+            let idle = self.permits.acquire_many(all).await;
+            drop(idle.map_err(|_| Error::Interrupted)?);
+            if store::is_idle(&self.app.pool).await? {
+                break;
+            }
+            // Somebody else holds a row that is due.
+            tokio::time::sleep(POLL / 10).await;
+        }
+        Ok(())
+    }
+
+    /// Claims what is due, once there is a free permit, and begins the attempts; how many those are.
+    pub async fn claim_once(&mut self) -> Result<usize> {
+        let permits = self.free_permits().await;
+        self.step(permits).await
+    }
+
+    async fn step(&mut self, permits: Result<OwnedSemaphorePermit>) -> Result<usize> {
+        let mut permits = permits?;
+        self.sweep().await?;
+        let asked_at = Instant::now();
+        let token = Uuid::now_v7();
+        let limit = i64::try_from(permits.num_permits()).unwrap_or(1);
+        let seconds = self.app.terms.lease_seconds;
+        let pool = &self.app.pool;
+        let claimed = match &self.scope {
+            Scope::All => store::claim(pool, limit, token, seconds).await?,
+            Scope::Only(ids) => store::claim_only(pool, ids, limit, token, seconds).await?,
+        };
+        let count = claimed.len();
+        for row in claimed {
+            let Some(permit) = permits.split(1) else {
+                break;
+            };
+            let lease = Lease {
+                outgoing: Outgoing {
+                    message_id: row.message_id,
+                    channel: row.channel,
+                    participant_id: row.participant_id,
+                    text: row.text,
+                    client_message_id: row.client_message_id,
+                },
+                token,
+                expires_at: asked_at + Duration::from_secs_f64(seconds),
+                attempt: row.attempt,
+                failures: row.failures,
+            };
+            self.begin(lease, permit);
+        }
+        Ok(count)
+    }
+
+    fn begin(&self, lease: Lease, permit: OwnedSemaphorePermit) {
+        let app = Arc::clone(&self.app);
+        let span = tracing::info_span!("attempt", message_id = %lease.outgoing.message_id);
+        let work = async move {
+            let message_id = lease.outgoing.message_id;
+            if let Err(error) = attempt(&app, lease).await {
+                tracing::warn!(%message_id, %error, "an attempt was not settled, its lease will end");
+            }
+            drop(permit);
+        };
+        self.app.tasks.spawn(work.instrument(span));
+    }
+
+    async fn free_permits(&self) -> Result<OwnedSemaphorePermit> {
+        // Only this worker takes permits, so what is free now stays free.
+        let free = self.permits.available_permits().clamp(1, MAX_CLAIM);
+        let free = u32::try_from(free).unwrap_or(1);
+        Arc::clone(&self.permits)
+            .acquire_many_owned(free)
+            .await
+            .map_err(|_| Error::Interrupted)
+    }
+
+    async fn sweep(&mut self) -> Result<()> {
+        if self.swept_at.is_some_and(|at| at.elapsed() < SWEEP) {
+            return Ok(());
+        }
+        self.swept_at = Some(Instant::now());
+        let conversation_ids = store::list_unreleased(&self.app.pool, MAX_SWEEP).await?;
+        if conversation_ids.is_empty() {
+            return Ok(());
+        }
+        let mut connection = self.app.pool.acquire().await?;
+        let released = store::release(&mut connection, &conversation_ids).await?;
+        tracing::info!(
+            released = released.len(),
+            "repeated releases that were lost"
+        );
+        Ok(())
+    }
+}

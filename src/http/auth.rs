@@ -1,0 +1,187 @@
+//! Who may call: bearer keys for the API, signatures for webhooks. Secrets are compared in constant time.
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
+
+use super::Gateway;
+use super::problem::Problem;
+
+/// The header that a signed webhook carries, as Meta's do.
+pub const SIGNATURE_HEADER: &str = "x-hub-signature-256";
+
+/// What callers must prove to know. Kept as hashes; never printed.
+#[derive(Clone, Default)]
+pub struct Secrets {
+    api_keys: Vec<[u8; 32]>,
+    webhook: Vec<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Secrets({} keys, {} webhook secrets)",
+            self.api_keys.len(),
+            self.webhook.len()
+        )
+    }
+}
+
+impl Secrets {
+    /// The secrets of these lists. Without keys the API is open; without webhook secrets webhooks are not signed.
+    #[must_use]
+    pub fn new(api_keys: &[String], webhook: &[String]) -> Self {
+        Self {
+            api_keys: api_keys
+                .iter()
+                .map(|key| Sha256::digest(key).into())
+                .collect(),
+            webhook: webhook
+                .iter()
+                .map(|secret| secret.clone().into_bytes())
+                .collect(),
+        }
+    }
+
+    /// Whether callers of the API need a key.
+    #[must_use]
+    pub fn has_api_keys(&self) -> bool {
+        !self.api_keys.is_empty()
+    }
+
+    /// Whether webhooks must be signed.
+    #[must_use]
+    pub fn has_webhook_secrets(&self) -> bool {
+        !self.webhook.is_empty()
+    }
+
+    fn admits(&self, headers: &HeaderMap) -> bool {
+        if !self.has_api_keys() {
+            return true;
+        }
+        let Some(token) = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token.trim())
+        else {
+            return false;
+        };
+        let hash: [u8; 32] = Sha256::digest(token).into();
+        // All keys are compared, so that the time does not tell which one matched.
+        let known = self
+            .api_keys
+            .iter()
+            .fold(Choice::from(0), |known, key| known | key.ct_eq(&hash));
+        known.into()
+    }
+
+    /// Checks `X-Hub-Signature-256: sha256=<hex HMAC of the raw body>`.
+    pub fn check_signature(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), Problem> {
+        if !self.has_webhook_secrets() {
+            return Ok(());
+        }
+        let signature = headers
+            .get(SIGNATURE_HEADER)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.strip_prefix("sha256="))
+            .and_then(decode_hex);
+        let valid = signature.is_some_and(|signature| {
+            // `verify_slice` takes constant time; all secrets are tried.
+            let verified = |secret: &Vec<u8>| verify(secret, body, &signature);
+            self.webhook
+                .iter()
+                .filter(|secret| verified(secret))
+                .count()
+                > 0
+        });
+        if valid {
+            return Ok(());
+        }
+        Err(Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "invalid_signature",
+            "X-Hub-Signature-256 is missing or wrong",
+        ))
+    }
+}
+
+fn verify(secret: &[u8], body: &[u8], signature: &[u8]) -> bool {
+    Hmac::<Sha256>::new_from_slice(secret)
+        .is_ok_and(|mac| mac.chain_update(body).verify_slice(signature).is_ok())
+}
+
+fn decode_hex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+        let digits = std::str::from_utf8(digits).ok()?;
+        *byte = u8::from_str_radix(digits, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+/// Lets through who has a key.
+pub async fn require_key(State(gateway): State<Gateway>, request: Request, next: Next) -> Response {
+    if gateway.secrets.admits(request.headers()) {
+        return next.run(request).await;
+    }
+    Problem::new(
+        StatusCode::UNAUTHORIZED,
+        "unauthorized",
+        "an API key is required: Authorization: Bearer <key>",
+    )
+    .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_signature_is_that_of_the_rfc() {
+        // RFC 4231, test case 2.
+        let tag = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
+        let tag = decode_hex(tag).unwrap();
+        assert!(verify(b"Jefe", b"what do ya want for nothing?", &tag));
+        assert!(!verify(b"Jefe", b"what do ya want for nothing!", &tag));
+    }
+
+    #[test]
+    fn only_the_right_signature_passes() {
+        let secrets = Secrets::new(&[], &["old".into(), "new".into()]);
+        let hex = |secret: &str| -> String {
+            let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+            let tag = mac.chain_update(b"body").finalize().into_bytes();
+            tag.iter().map(|byte| format!("{byte:02x}")).collect()
+        };
+        let passes = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(SIGNATURE_HEADER, value.parse().unwrap());
+            secrets.check_signature(&headers, b"body").is_ok()
+        };
+        assert!(passes(&format!("sha256={}", hex("old"))));
+        assert!(passes(&format!("sha256={}", hex("new"))));
+        let good = hex("new");
+        for bad in [
+            String::new(),
+            good.clone(),
+            format!("sha256={}", hex("other")),
+            format!("sha256={}", &good[1..]),
+            format!("sha256={good}0"),
+            format!("sha1={good}"),
+            format!("sha256={}", "+1".repeat(32)),
+        ] {
+            assert!(!passes(&bad), "{bad}");
+        }
+        assert!(secrets.check_signature(&HeaderMap::new(), b"body").is_err());
+    }
+}

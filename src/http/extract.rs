@@ -1,0 +1,309 @@
+//! What comes from outside: bounded, parsed, validated, and refused with an answer that names the field.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use bytes::{Bytes, BytesMut};
+use chrono::{DateTime, Datelike, SubsecRound, Utc};
+use http_body_util::BodyExt;
+use serde::de::DeserializeOwned;
+use validator::{Validate, ValidationError, ValidationErrors, ValidationErrorsKind};
+
+use super::problem::{FieldError, Problem};
+use crate::conversation::Channel;
+
+/// The largest body that is taken in, in bytes.
+pub const MAX_BODY: usize = 64 * 1024;
+/// How much of a larger one is read and thrown away, so that the caller reads the answer, in bytes.
+const MAX_DISCARDED: usize = 1024 * 1024;
+/// How long a body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest id or participant, in characters.
+pub const MAX_NAME: usize = 128;
+/// The longest outbound text, in characters (Unicode scalar values).
+pub const MAX_TEXT: usize = 4096;
+
+/// A whole body as it came, at most [`MAX_BODY`].
+#[derive(Debug)]
+pub struct Raw(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Raw {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        tokio::time::timeout(BODY_TIMEOUT, read(request.into_body()))
+            .await
+            .map_err(|_| {
+                Problem::new(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "invalid_request",
+                    "the body did not arrive in time",
+                )
+            })?
+            .map(Self)
+    }
+}
+
+async fn read(mut body: Body) -> Result<Bytes, Problem> {
+    let mut kept = BytesMut::new();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Problem::invalid("the body broke off"))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        length += data.len();
+        if length > MAX_DISCARDED {
+            break;
+        }
+        if length <= MAX_BODY {
+            kept.extend_from_slice(&data);
+        }
+    }
+    if length > MAX_BODY {
+        return Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_large",
+            format!("the body is larger than {MAX_BODY} bytes"),
+        ));
+    }
+    Ok(kept.freeze())
+}
+
+/// A JSON body, validated.
+#[derive(Debug)]
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned + Validate, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let headers = request.headers().clone();
+        let Raw(body) = Raw::from_request(request, state).await?;
+        json(&headers, &body).map(Self)
+    }
+}
+
+/// Parses a JSON body and validates it.
+pub fn json<T: DeserializeOwned + Validate>(
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<T, Problem> {
+    if !is_json(headers) {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "the content type must be application/json",
+        ));
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let value: T = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        if error.inner().is_data() && error.path().iter().len() > 0 {
+            Problem::field(&error.path().to_string(), type_error(error.inner()))
+        } else {
+            Problem::invalid(format!(
+                "the body is not a JSON object of this kind: {}",
+                error.inner()
+            ))
+        }
+    })?;
+    deserializer
+        .end()
+        .map_err(|error| Problem::invalid(format!("the body is not JSON: {error}")))?;
+    value.validate().map_err(|errors| invalid(&errors))?;
+    Ok(value)
+}
+
+/// Says what is wrong without repeating the value: that may be a message's text.
+fn type_error(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    let expected = message
+        .rsplit_once("expected ")
+        .map_or("another type", |(_, rest)| rest);
+    let expected = expected.split(" at line").next().unwrap_or(expected);
+    if message.starts_with("duplicate field") {
+        return "is there twice".into();
+    }
+    format!("must be {expected}")
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let essence = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .map(|essence| essence.trim().to_ascii_lowercase());
+    essence.is_some_and(|essence| {
+        essence == "application/json"
+            || (essence.starts_with("application/") && essence.ends_with("+json"))
+    })
+}
+
+/// Query parameters, validated.
+#[derive(Debug)]
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned + Validate, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let query = parts.uri.query().unwrap_or_default();
+        let deserializer =
+            serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
+        let value: T = serde_path_to_error::deserialize(deserializer).map_err(|error| {
+            let field = error.path().to_string();
+            if field == "." {
+                Problem::invalid(format!("the query cannot be read: {}", error.inner()))
+            } else {
+                Problem::field(&field, format!("cannot be read: {}", error.inner()))
+            }
+        })?;
+        value.validate().map_err(|errors| invalid(&errors))?;
+        Ok(Self(value))
+    }
+}
+
+/// The id in a path; any other spelling names nothing.
+#[derive(Debug)]
+pub struct Id<T>(pub T);
+
+impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for Id<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let unknown = || Problem::not_found("nothing has this id");
+        let params = RawPathParams::from_request_parts(parts, state)
+            .await
+            .map_err(|_| unknown())?;
+        let (_, id) = params.iter().next().ok_or_else(unknown)?;
+        id.parse().map(Self).map_err(|_| unknown())
+    }
+}
+
+/// All invalid fields, in the API's spelling, sorted.
+fn invalid(errors: &ValidationErrors) -> Problem {
+    let mut fields = Vec::new();
+    for (field, kind) in errors.errors() {
+        let ValidationErrorsKind::Field(errors) = kind else {
+            continue;
+        };
+        for error in errors {
+            let message = error.message.clone().unwrap_or_else(|| error.code.clone());
+            fields.push(FieldError {
+                field: camel_case(field),
+                message: message.into_owned(),
+            });
+        }
+    }
+    fields.sort_by(|a, b| a.field.cmp(&b.field));
+    Problem::fields(fields)
+}
+
+fn camel_case(snake_case: &str) -> String {
+    let mut words = snake_case.split('_');
+    let mut name = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        let mut letters = word.chars();
+        name.extend(letters.next().map(|letter| letter.to_ascii_uppercase()));
+        name.push_str(letters.as_str());
+    }
+    name
+}
+
+fn refuse(message: impl Into<std::borrow::Cow<'static, str>>) -> ValidationError {
+    ValidationError::new("invalid").with_message(message.into())
+}
+
+/// Validates a channel.
+pub fn channel(name: &str) -> Result<(), ValidationError> {
+    match Channel::parse(name) {
+        Some(_) => Ok(()),
+        None => Err(refuse("must be whatsapp or instagram")),
+    }
+}
+
+/// Validates an id or a participant.
+pub fn name(name: &str) -> Result<(), ValidationError> {
+    if !(1..=MAX_NAME).contains(&name.chars().count()) {
+        return Err(refuse(format!("must have 1 to {MAX_NAME} characters")));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(refuse("must not have control characters"));
+    }
+    Ok(())
+}
+
+/// Validates an inbound text; the limit of the body is its limit.
+pub fn inbound_text(text: &str) -> Result<(), ValidationError> {
+    if text.is_empty() {
+        return Err(refuse("must not be empty"));
+    }
+    without_nul(text)
+}
+
+/// Validates an outbound text.
+pub fn outbound_text(text: &str) -> Result<(), ValidationError> {
+    if !(1..=MAX_TEXT).contains(&text.chars().count()) {
+        return Err(refuse(format!("must have 1 to {MAX_TEXT} characters")));
+    }
+    without_nul(text)
+}
+
+fn without_nul(text: &str) -> Result<(), ValidationError> {
+    if text.contains('\0') {
+        return Err(refuse("must not have the character NUL"));
+    }
+    Ok(())
+}
+
+/// Validates a time.
+pub fn timestamp(text: &str) -> Result<(), ValidationError> {
+    match parse_timestamp(text) {
+        Some(_) => Ok(()),
+        None => Err(refuse(
+            "must be a time as in RFC 3339, such as 2025-01-01T10:00:00Z",
+        )),
+    }
+}
+
+/// The time of an RFC 3339 text, cut to milliseconds; its year in UTC has four digits.
+#[must_use]
+pub fn parse_timestamp(text: &str) -> Option<DateTime<Utc>> {
+    let time = DateTime::parse_from_rfc3339(text)
+        .ok()?
+        .to_utc()
+        .trunc_subsecs(3);
+    (0..=9999).contains(&time.year()).then_some(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_named_as_in_the_api() {
+        assert_eq!(camel_case("client_message_id"), "clientMessageId");
+        assert_eq!(camel_case("to"), "to");
+    }
+
+    #[test]
+    fn a_time_is_cut_to_milliseconds_and_stays_within_four_digits() {
+        let cut = parse_timestamp("2025-01-01T12:00:00.123999+02:00").unwrap();
+        assert_eq!(cut.to_rfc3339(), "2025-01-01T10:00:00.123+00:00");
+        for text in [
+            "",
+            "2025-01-01",
+            "2025-01-01T10:00:00",
+            "1735725600",
+            "9999-12-31T23:59:59-01:00",
+            "0000-01-01T00:00:00+01:00",
+            "+12025-01-01T10:00:00Z",
+        ] {
+            assert!(parse_timestamp(text).is_none(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The HTTP API: every route, in front of it what every request passes through.
+
+pub mod auth;
+pub mod docs;
+pub mod extract;
+pub mod observe;
+pub mod operations;
+pub mod page;
+pub mod problem;
+pub mod server;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
+
+use self::auth::{Secrets, require_key};
+use self::problem::Problem;
+use crate::app::App;
+use crate::{conversation, message, webhook};
+
+/// How long a request may take, beside the time that a send waits for its attempt. Ends the waiting, not the work.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(12);
+
+/// What handlers work with.
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    /// The running gateway.
+    pub app: Arc<App>,
+    /// Cancelled when the process stops: nothing new is taken.
+    pub stopping: CancellationToken,
+    /// Who may call.
+    pub secrets: Arc<Secrets>,
+    /// The metrics of this process.
+    pub metrics: PrometheusHandle,
+}
+
+/// The API and its document.
+pub fn router(gateway: Gateway) -> Router {
+    let api = OpenApiRouter::new()
+        .routes(routes!(message::http::send_message))
+        .routes(routes!(message::http::list_messages))
+        .routes(routes!(message::http::get_message))
+        .routes(routes!(message::http::retry_message))
+        .routes(routes!(message::http::cancel_message))
+        .routes(routes!(conversation::http::list_conversations))
+        .routes(routes!(conversation::http::get_conversation))
+        .routes(routes!(conversation::http::read_conversation))
+        .routes(routes!(conversation::http::close_conversation))
+        .routes(routes!(conversation::http::reopen_conversation))
+        .routes(routes!(conversation::http::archive_conversation))
+        .routes(routes!(conversation::http::unarchive_conversation));
+    let webhooks = OpenApiRouter::new().routes(routes!(webhook::http::receive_webhook));
+    let metrics = OpenApiRouter::new().routes(routes!(operations::get_metrics));
+    let health = OpenApiRouter::new()
+        .routes(routes!(operations::get_health))
+        .routes(routes!(operations::get_ready));
+
+    let admit = from_fn_with_state(gateway.clone(), admit);
+    let require_key = from_fn_with_state(gateway.clone(), require_key);
+    let (router, document) = OpenApiRouter::with_openapi(docs::document())
+        .merge(
+            api.route_layer(admit.clone())
+                .route_layer(require_key.clone()),
+        )
+        .merge(webhooks.route_layer(admit))
+        .merge(metrics.route_layer(require_key))
+        .merge(health)
+        .with_state(gateway)
+        .split_for_parts();
+    finish(router.merge(SwaggerUi::new("/api").url("/api/openapi.json", docs::complete(document))))
+}
+
+/// What a process without the API serves: its health and its metrics.
+pub fn operations_router(gateway: Gateway) -> Router {
+    let require_key = from_fn_with_state(gateway.clone(), require_key);
+    let metrics = Router::new()
+        .route("/metrics", get(operations::get_metrics))
+        .route_layer(require_key);
+    let router = Router::new()
+        .route("/health", get(operations::get_health))
+        .route("/ready", get(operations::get_ready))
+        .merge(metrics)
+        .with_state(gateway);
+    finish(router)
+}
+
+fn finish(router: Router) -> Router {
+    router
+        .fallback(|| async { Problem::not_found("no such route") })
+        .layer(from_fn(observe::observe))
+}
+
+/// What a process answers until its database is ready.
+pub fn starting_router() -> Router {
+    let router = Router::new()
+        .route("/health", get(operations::get_health))
+        .fallback(|| async { Problem::unavailable("starting: waiting for the database") });
+    router.layer(from_fn(observe::observe))
+}
+
+/// Lets nothing new through while the process stops, and ends the waiting for a request that takes too long.
+async fn admit(State(gateway): State<Gateway>, request: Request, next: Next) -> Response {
+    if gateway.stopping.is_cancelled() {
+        let mut response = Problem::overloaded("stopping: nothing was stored").into_response();
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+        return response;
+    }
+    let limit = REQUEST_TIMEOUT + gateway.app.send_wait;
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::unavailable(
+            "no answer in time: not stored, or not known to be; repeating is safe",
+        )
+        .into_response(),
+    }
+}

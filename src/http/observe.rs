@@ -1,0 +1,90 @@
+//! What happens to every request, whichever route it takes: an id, a span, a count, and one shape for errors.
+
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::middleware::Next;
+use axum::response::Response;
+use metrics::{counter, histogram};
+use tracing::Instrument;
+
+use super::problem::Problem;
+
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const MAX_REQUEST_ID: usize = 128;
+
+/// Gives the request its id, counts it, and turns whatever error comes back into `application/problem+json`.
+pub async fn observe(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let request_id = request_id(request.headers());
+    let method = request.method().clone();
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "unknown".to_owned(), |path| path.as_str().to_owned());
+    let id = request_id.to_str().unwrap_or_default();
+    let span = tracing::info_span!("request", request_id = id, %method, route);
+    let mut response = next.run(request).instrument(span.clone()).await;
+    if let Some(problem) = problem(&response) {
+        let mut rendered = problem.render(id);
+        // What the framework said beside the status, such as Allow.
+        for (name, value) in response.headers() {
+            if !rendered.headers().contains_key(name) && !is_about_body(name) {
+                rendered.headers_mut().insert(name.clone(), value.clone());
+            }
+        }
+        response = rendered;
+    }
+    let status = response.status().as_u16();
+    let elapsed = started.elapsed();
+    span.in_scope(|| tracing::debug!(status, elapsed_ms = elapsed.as_millis(), "answered"));
+    let labels = [
+        ("method", label(&method).to_owned()),
+        ("route", route),
+        ("status", status.to_string()),
+    ];
+    counter!("gateway_http_requests_total", &labels).increment(1);
+    histogram!("gateway_http_request_duration_seconds").record(elapsed);
+    response
+        .headers_mut()
+        .insert(REQUEST_ID.clone(), request_id);
+    response
+}
+
+/// The caller's id for the request, if it is visible ASCII of a sensible length; else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(&REQUEST_ID).filter(|value| {
+        let bytes = value.as_bytes();
+        (1..=MAX_REQUEST_ID).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
+    });
+    given.cloned().unwrap_or_else(|| {
+        let id = format!("req_{}", uuid::Uuid::now_v7().simple());
+        HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("req_unknown"))
+    })
+}
+
+/// A method as a label: those that anybody can make up share one.
+fn label(method: &Method) -> &str {
+    match *method {
+        Method::GET
+        | Method::HEAD
+        | Method::POST
+        | Method::PUT
+        | Method::PATCH
+        | Method::DELETE => method.as_str(),
+        _ => "other",
+    }
+}
+
+fn problem(response: &Response) -> Option<Problem> {
+    if let Some(problem) = response.extensions().get::<Problem>() {
+        return Some(problem.clone());
+    }
+    let status = response.status();
+    (status.is_client_error() || status.is_server_error()).then(|| Problem::for_status(status))
+}
+
+fn is_about_body(name: &HeaderName) -> bool {
+    name.as_str().starts_with("content-")
+}

@@ -1,0 +1,97 @@
+//! What tells operators, and the machines that look after the process, how it is.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use metrics::gauge;
+use serde::Serialize;
+use tokio::time::timeout;
+use utoipa::ToSchema;
+
+use super::Gateway;
+use super::problem::Problem;
+use crate::database::{self, CONNECT_TIMEOUT};
+use crate::delivery;
+use crate::error::{Error, Result};
+
+/// The process answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Health {
+    /// Always `ok`.
+    #[schema(value_type = String, example = "ok")]
+    status: &'static str,
+}
+
+/// Liveness: the process answers. Touches nothing else.
+#[utoipa::path(get, path = "/health", tag = "operations", responses((status = 200, body = Health)))]
+pub async fn get_health() -> Json<Health> {
+    Json(Health { status: "ok" })
+}
+
+/// Readiness: the database answers, and every migration that this binary knows is applied.
+#[utoipa::path(get, path = "/ready", tag = "operations", responses((status = 200, body = Health)))]
+pub async fn get_ready(State(gateway): State<Gateway>) -> Result<Json<Health>, Problem> {
+    if gateway.stopping.is_cancelled() {
+        return Err(Problem::overloaded("stopping"));
+    }
+    match timeout(CONNECT_TIMEOUT, pending_migrations(&gateway)).await {
+        Ok(Ok(0)) => Ok(Json(Health { status: "ok" })),
+        Ok(Ok(pending)) => Err(Problem::unavailable(format!(
+            "{pending} migrations are not applied: run gateway migrate"
+        ))),
+        Ok(Err(_)) | Err(_) => Err(Problem::unavailable("the database does not answer")),
+    }
+}
+
+async fn pending_migrations(gateway: &Gateway) -> Result<usize> {
+    let mut connection = gateway.app.pool.acquire().await.map_err(Error::from)?;
+    let migrations = database::migrations(&mut connection).await?;
+    Ok(migrations
+        .iter()
+        .filter(|migration| !migration.applied)
+        .count())
+}
+
+/// The metrics of this process, as Prometheus reads them.
+#[utoipa::path(
+    get, path = "/metrics", tag = "operations",
+    responses((status = 200, description = "Prometheus text format 0.0.4", body = String, content_type = "text/plain")),
+)]
+pub async fn get_metrics(State(gateway): State<Gateway>) -> impl IntoResponse {
+    measure(&gateway).await;
+    gateway.metrics.run_upkeep();
+    let content_type = "text/plain; version=0.0.4; charset=utf-8";
+    (
+        [(header::CONTENT_TYPE, content_type)],
+        gateway.metrics.render(),
+    )
+}
+
+/// Sets the gauges that are read when somebody asks; those of the queue only while the database answers.
+#[allow(clippy::cast_precision_loss)] // counts far below 2^52
+async fn measure(gateway: &Gateway) {
+    let pool = &gateway.app.pool;
+    let idle = pool.num_idle();
+    let used = (pool.size() as usize).saturating_sub(idle);
+    gauge!("gateway_database_pool_connections", "state" => "idle").set(idle as f64);
+    gauge!("gateway_database_pool_connections", "state" => "used").set(used as f64);
+    let free = gateway.app.send_permits.available_permits();
+    gauge!("gateway_send_permits_free").set(free as f64);
+    match timeout(CONNECT_TIMEOUT, delivery::store::backlog(pool)).await {
+        Ok(Ok(backlog)) => {
+            gauge!("gateway_database_up").set(1.0);
+            gauge!("gateway_deliveries_due_age_seconds").set(backlog.due_age_seconds);
+            for (state, count) in [
+                ("due", backlog.due),
+                ("leased", backlog.leased),
+                ("waiting", backlog.waiting),
+                ("blocked", backlog.blocked),
+                ("parked", backlog.parked),
+            ] {
+                gauge!("gateway_deliveries", "state" => state).set(count as f64);
+            }
+        }
+        Ok(Err(_)) | Err(_) => gauge!("gateway_database_up").set(0.0),
+    }
+}

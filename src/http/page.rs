@@ -1,0 +1,157 @@
+//! Where a list begins, and what is said about where it goes on.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::problem::Problem;
+use crate::conversation::Start;
+
+/// About a page of a list.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PageMeta {
+    /// The page, from 1; null after a cursor.
+    #[schema(required, example = 1)]
+    pub page: Option<u32>,
+    /// The most rows of a page.
+    #[schema(example = 20)]
+    pub limit: u32,
+    /// Whether there is more.
+    #[schema(example = true)]
+    pub has_more: bool,
+    /// What to pass as `cursor` for what follows; null at the end.
+    #[schema(required)]
+    pub next_cursor: Option<String>,
+}
+
+/// A request for a part of a list.
+#[derive(Debug, Clone, Copy)]
+pub struct Window {
+    /// Where it begins.
+    pub start: Start,
+    /// The most rows.
+    pub limit: u32,
+}
+
+impl Window {
+    /// The part that these parameters, valid by themselves, ask for.
+    pub fn new(
+        page: Option<i64>,
+        cursor: Option<&str>,
+        limit: Option<i64>,
+        default_limit: u32,
+    ) -> Result<Self, Problem> {
+        let start = match (page, cursor) {
+            (Some(_), Some(_)) => {
+                return Err(Problem::field("cursor", "cannot be combined with page"));
+            }
+            (page, None) => {
+                Start::Page(page.and_then(|page| u32::try_from(page).ok()).unwrap_or(1))
+            }
+            (None, Some(cursor)) => {
+                let (at, id) = parse_cursor(cursor).ok_or_else(|| {
+                    Problem::field("cursor", "is not one that this list has given")
+                })?;
+                Start::After(at, id)
+            }
+        };
+        let limit = limit
+            .and_then(|limit| u32::try_from(limit).ok())
+            .unwrap_or(default_limit);
+        Ok(Self { start, limit })
+    }
+
+    /// How many rows to read: one more than are shown tells whether there is more.
+    #[must_use]
+    pub fn to_read(&self) -> i64 {
+        i64::from(self.limit) + 1
+    }
+
+    /// Cuts the rows to the limit, and says where the list goes on.
+    pub fn cut<T>(
+        &self,
+        rows: &mut Vec<T>,
+        place: impl Fn(&T) -> (DateTime<Utc>, Uuid),
+    ) -> PageMeta {
+        let limit = self.limit as usize;
+        let has_more = rows.len() > limit;
+        rows.truncate(limit);
+        PageMeta {
+            page: match self.start {
+                Start::Page(page) => Some(page),
+                Start::After(..) => None,
+            },
+            limit: self.limit,
+            has_more,
+            next_cursor: rows.last().filter(|_| has_more).map(|row| {
+                let (at, id) = place(row);
+                cursor(at, id)
+            }),
+        }
+    }
+}
+
+/// A place in a list, to the microsecond that the database keeps: 16 hex digits of time, 32 of id.
+#[must_use]
+pub fn cursor(at: DateTime<Utc>, id: Uuid) -> String {
+    format!("{:016x}{}", at.timestamp_micros(), id.simple())
+}
+
+fn parse_cursor(text: &str) -> Option<(DateTime<Utc>, Uuid)> {
+    if text.len() != 48 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let micros = u64::from_str_radix(&text[..16], 16).ok()?.cast_signed();
+    let at = DateTime::from_timestamp_micros(micros)?;
+    let within = (-62_167_219_200..253_402_300_800).contains(&at.timestamp()); // the years 0 to 9999
+    let id = Uuid::try_parse(&text[16..]).ok()?;
+    within.then_some((at, id))
+}
+
+/// Serializes a time as RFC 3339 in UTC with milliseconds.
+pub fn millis<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true))
+}
+
+/// The same for a time that may be missing.
+#[allow(clippy::ref_option)] // the signature is serde's
+pub fn optional_millis<S: Serializer>(
+    time: &Option<DateTime<Utc>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => millis(time, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_keeps_microseconds_and_times_before_1970() {
+        for micros in [0, -1, 1_735_725_600_123_456, -62_000_000_000_000_000] {
+            let at = DateTime::from_timestamp_micros(micros).unwrap();
+            let id = Uuid::now_v7();
+            assert_eq!(parse_cursor(&cursor(at, id)), Some((at, id)));
+        }
+    }
+
+    #[test]
+    fn anything_else_is_no_cursor() {
+        let good = cursor(Utc::now(), Uuid::now_v7());
+        for text in [
+            "",
+            "x",
+            &good[1..],
+            &format!("{good}0"),
+            &"f".repeat(48).replacen('f', "7", 1),
+            &"é".repeat(24),
+        ] {
+            assert_eq!(parse_cursor(text), None, "{text}");
+        }
+    }
+}

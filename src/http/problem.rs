@@ -1,0 +1,226 @@
+//! Every error answer, as `application/problem+json` (RFC 9457): one shape, one place that maps errors to statuses.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::error::Error;
+
+/// The seconds that a caller is asked to wait before it repeats a request that was not stored.
+const RETRY_AFTER_SECONDS: &str = "1";
+
+/// An error answer, before it gets its request id and becomes a body.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// The error for programs.
+    pub code: &'static str,
+    /// The error for people.
+    pub detail: String,
+    /// What is wrong with which field.
+    pub errors: Vec<FieldError>,
+}
+
+/// What is wrong with a field of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FieldError {
+    /// The field, or the query parameter.
+    #[schema(example = "channel")]
+    pub field: String,
+    /// What it must be.
+    #[schema(example = "must be whatsapp or instagram")]
+    pub message: String,
+}
+
+/// The body of every error answer (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Problem)]
+pub struct ProblemBody<'a> {
+    /// Always `about:blank`: `code` says what happened.
+    #[serde(rename = "type")]
+    #[schema(value_type = String, example = "about:blank")]
+    pub kind: &'static str,
+    /// The status in words.
+    #[schema(value_type = String, example = "Bad Request")]
+    pub title: &'a str,
+    /// The status.
+    #[schema(example = 400)]
+    pub status: u16,
+    /// The error for programs. New codes may be added.
+    #[schema(value_type = String, example = "invalid_request")]
+    pub code: &'a str,
+    /// The error for people.
+    #[schema(value_type = String)]
+    pub detail: &'a str,
+    /// The id that this request has in the logs.
+    #[schema(value_type = String)]
+    pub request_id: &'a str,
+    /// All missing and invalid fields.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(value_type = Option<Vec<FieldError>>)]
+    pub errors: &'a [FieldError],
+}
+
+impl Problem {
+    /// A problem without fields.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+        }
+    }
+
+    /// 400, naming fields.
+    #[must_use]
+    pub fn fields(errors: Vec<FieldError>) -> Self {
+        let names: Vec<&str> = errors.iter().map(|error| &*error.field).collect();
+        let detail = format!("invalid: {}", names.join(", "));
+        Self {
+            errors,
+            ..Self::invalid(detail)
+        }
+    }
+
+    /// 400, naming one field.
+    #[must_use]
+    pub fn field(field: &str, message: impl Into<String>) -> Self {
+        Self::fields(vec![FieldError {
+            field: field.to_owned(),
+            message: message.into(),
+        }])
+    }
+
+    /// 400.
+    #[must_use]
+    pub fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail)
+    }
+
+    /// 404.
+    #[must_use]
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", detail)
+    }
+
+    /// 503, when the database is away.
+    #[must_use]
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "database_unavailable",
+            detail,
+        )
+    }
+
+    /// 503, when there is too much to do.
+    #[must_use]
+    pub fn overloaded(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail)
+    }
+
+    /// A problem for an error answer that says nothing about itself.
+    #[must_use]
+    pub fn for_status(status: StatusCode) -> Self {
+        let code = match status {
+            StatusCode::NOT_FOUND => "not_found",
+            StatusCode::METHOD_NOT_ALLOWED => "method_not_allowed",
+            StatusCode::PAYLOAD_TOO_LARGE => "too_large",
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => "unsupported_media_type",
+            status if status.is_client_error() => "invalid_request",
+            _ => "internal",
+        };
+        let detail = status.canonical_reason().unwrap_or("error").to_lowercase();
+        Self::new(status, code, detail)
+    }
+
+    /// The answer, with the id of its request.
+    #[must_use]
+    pub fn render(&self, request_id: &str) -> Response {
+        let body = ProblemBody {
+            kind: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            code: self.code,
+            detail: &self.detail,
+            request_id,
+            errors: &self.errors,
+        };
+        let mut response = (self.status, axum::Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(
+                header::RETRY_AFTER,
+                HeaderValue::from_static(RETRY_AFTER_SECONDS),
+            );
+        }
+        if self.status == StatusCode::UNAUTHORIZED && self.code == "unauthorized" {
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"gateway\""),
+            );
+        }
+        response
+    }
+}
+
+impl IntoResponse for Problem {
+    /// A bare status that carries the problem to [`super::observe::observe`], which knows the request's id.
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let detail = error.to_string();
+        match error {
+            Error::NotFound(_) => Self::not_found(detail),
+            Error::NotFailed => Self::new(StatusCode::CONFLICT, "not_failed", detail),
+            Error::NotCancelable => Self::new(StatusCode::CONFLICT, "not_cancelable", detail),
+            Error::Overloaded(_) => Self::overloaded(detail),
+            Error::Unavailable(_) | Error::Locked => {
+                tracing::warn!(error = %described(&error), "a request was not carried out");
+                Self::unavailable(format!(
+                    "{detail}: not stored, or not known to be; repeating is safe"
+                ))
+            }
+            Error::Refused(_)
+            | Error::LeaseTooShort
+            | Error::Database(_)
+            | Error::Migrate(_)
+            | Error::Interrupted => {
+                tracing::error!(error = %described(&error), "a request failed");
+                Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "internal",
+                    "an error of the gateway; the log has it under this request id",
+                )
+            }
+        }
+    }
+}
+
+impl From<sqlx::Error> for Problem {
+    fn from(error: sqlx::Error) -> Self {
+        Error::from(error).into()
+    }
+}
+
+/// An error and its cause, for the log.
+fn described(error: &Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,82 @@
+//! Ids as the outside sees them: a prefix and the 32 lower-case hex digits of a UUIDv7, and no other spelling.
+
+/// Makes an id type: a UUID to the database, `<prefix><32 hex digits>` to everybody else.
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
+        #[sqlx(transparent)]
+        pub struct $name(pub uuid::Uuid);
+
+        impl $name {
+            /// A new id, greater than every earlier one of this process.
+            #[must_use]
+            #[allow(clippy::new_without_default)] // two defaults would not be equal
+            pub fn new() -> Self {
+                Self(uuid::Uuid::now_v7())
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, concat!($prefix, "{}"), self.0.simple())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = $crate::id::UnknownSpelling;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                $crate::id::parse(text, $prefix).map(Self)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    };
+}
+pub(crate) use id;
+
+/// Not the one spelling of an id: there is nothing that it could name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an id")]
+pub struct UnknownSpelling;
+
+pub(crate) fn parse(text: &str, prefix: &str) -> Result<uuid::Uuid, UnknownSpelling> {
+    let digits = text.strip_prefix(prefix).ok_or(UnknownSpelling)?;
+    let canonical = digits.len() == 32
+        && digits
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if !canonical {
+        return Err(UnknownSpelling);
+    }
+    uuid::Uuid::try_parse(digits).map_err(|_| UnknownSpelling)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::message::MessageId;
+
+    #[test]
+    fn an_id_has_one_spelling() {
+        let id = MessageId::new();
+        assert_eq!(id.to_string().parse(), Ok(id));
+        let digits = &id.to_string()[4..];
+        for other in [
+            String::new(),
+            "msg_".into(),
+            digits.into(),
+            format!("conv_{digits}"),
+            format!("msg_{}", digits.to_uppercase().replace('0', "A")),
+            format!("msg_{}", uuid::Uuid::now_v7()),
+            format!("msg_{digits}0"),
+            format!("MSG_{digits}"),
+        ] {
+            assert!(other.parse::<MessageId>().is_err(), "{other}");
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! Sending messages, and looking after those that failed.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use validator::{Validate, ValidationError};
+
+use super::service::{self, Outbound};
+use super::{Direction, ErrorKind, Message, MessageId, Status, store};
+use crate::conversation::{Channel, ConversationId};
+use crate::http::Gateway;
+use crate::http::extract::{self, Id, Query};
+use crate::http::page::{millis, optional_millis};
+use crate::http::problem::Problem;
+
+static REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+static MISMATCH: HeaderName = HeaderName::from_static("idempotent-mismatch");
+static TRUE: HeaderValue = HeaderValue::from_static("true");
+
+/// A message.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Message)]
+pub struct MessageView {
+    /// Its id.
+    #[schema(value_type = String, example = "msg_01941f297c0070008000000000000002")]
+    id: MessageId,
+    /// The conversation that it belongs to.
+    #[schema(value_type = String, example = "conv_01941f297c0070008000000000000001")]
+    conversation_id: ConversationId,
+    /// The conversation's channel.
+    channel: Channel,
+    /// The conversation's participant.
+    #[schema(example = "user-123")]
+    participant_id: String,
+    /// In or out.
+    direction: Direction,
+    /// Always `text`.
+    #[serde(rename = "type")]
+    #[schema(value_type = String, example = "text")]
+    kind: &'static str,
+    /// What it says.
+    #[schema(example = "Merhaba!")]
+    text: String,
+    /// How far it has come.
+    status: Status,
+    /// The caller's idempotency key.
+    #[schema(required)]
+    client_message_id: Option<String>,
+    /// The provider's id, once it has accepted the message.
+    #[schema(required)]
+    provider_message_id: Option<String>,
+    /// Attempts that have failed.
+    #[schema(example = 0)]
+    retry_count: i32,
+    /// When a failed message is tried again by itself; null: it waits for an operator.
+    #[serde(serialize_with = "optional_millis")]
+    #[schema(required)]
+    next_attempt_at: Option<DateTime<Utc>>,
+    /// What went wrong last; it stays readable after a later success.
+    #[schema(required)]
+    last_error: Option<LastError>,
+    /// The provider's time for inbound, the creation time for outbound.
+    #[serde(serialize_with = "millis")]
+    timestamp: DateTime<Utc>,
+    /// When it was stored.
+    #[serde(serialize_with = "millis")]
+    created_at: DateTime<Utc>,
+    /// When anything about it changed last.
+    #[serde(serialize_with = "millis")]
+    updated_at: DateTime<Utc>,
+    /// When the provider accepted it.
+    #[serde(serialize_with = "optional_millis")]
+    #[schema(required)]
+    sent_at: Option<DateTime<Utc>>,
+}
+
+/// Why the last failed attempt failed.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastError {
+    /// The kind of error. New kinds may be added.
+    kind: ErrorKind,
+    /// The provider's status, where there was an answer.
+    #[schema(required, example = 429)]
+    http_status: Option<i32>,
+    /// What is known of it.
+    #[schema(example = "Too Many Requests", max_length = 500)]
+    detail: String,
+    /// Whether such an error is worth another attempt.
+    retryable: bool,
+}
+
+impl From<Message> for MessageView {
+    fn from(message: Message) -> Self {
+        Self {
+            id: message.id,
+            conversation_id: message.conversation_id,
+            channel: message.channel,
+            participant_id: message.participant_id,
+            direction: message.direction,
+            kind: "text",
+            text: message.text,
+            status: message.status,
+            client_message_id: message.client_message_id,
+            provider_message_id: message.provider_message_id,
+            retry_count: message.retry_count,
+            next_attempt_at: message.next_attempt_at,
+            last_error: message.error_kind.map(|kind| LastError {
+                kind,
+                http_status: message.error_http_status,
+                detail: message.error_detail.unwrap_or_default(),
+                retryable: message.error_retryable.unwrap_or(false),
+            }),
+            timestamp: message.timestamp,
+            created_at: message.created_at,
+            updated_at: message.updated_at,
+            sent_at: message.sent_at,
+        }
+    }
+}
+
+/// A message to send.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SendRequest {
+    /// Where to.
+    #[validate(required(message = "is required"), custom(function = extract::channel))]
+    #[schema(required, value_type = Channel, example = "whatsapp")]
+    channel: Option<String>,
+    /// To whom.
+    #[validate(required(message = "is required"), custom(function = extract::name))]
+    #[schema(
+        required,
+        nullable = false,
+        min_length = 1,
+        max_length = 128,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
+        example = "user-123"
+    )]
+    to: Option<String>,
+    /// What.
+    #[validate(required(message = "is required"), custom(function = extract::outbound_text))]
+    #[schema(
+        required,
+        nullable = false,
+        min_length = 1,
+        max_length = 4096,
+        pattern = r"^[^\u0000]*$",
+        example = "Merhaba!"
+    )]
+    text: Option<String>,
+    /// The idempotency key: the same key on the same channel again answers with the existing record.
+    #[validate(custom(function = extract::name))]
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
+        example = "order-1001"
+    )]
+    client_message_id: Option<String>,
+}
+
+/// Sends a message: stores it, makes the first attempt, and answers with the status after it.
+///
+/// `PENDING` in the answer means that the attempt is still going on, or that a worker will make it. The attempt goes on when
+/// the caller hangs up. The same `(channel, clientMessageId)` again never sends a second message.
+#[utoipa::path(
+    post, path = "/messages/send", tag = "messages",
+    request_body = SendRequest,
+    responses(
+        (status = 201, description = "Stored; the status after the first attempt.", body = MessageView),
+        (status = 200, description = "The key was known: the existing record.", body = MessageView, headers(
+            ("Idempotent-Replayed" = String, description = "`true`"),
+            ("Idempotent-Mismatch" = String, description = "`true` when `to` or `text` differ from the record's; the record wins"),
+        )),
+    ),
+)]
+pub async fn send_message(
+    State(gateway): State<Gateway>,
+    extract::Json(request): extract::Json<SendRequest>,
+) -> Result<Response, Problem> {
+    let (Some(channel), Some(to), Some(text)) = (
+        request.channel.as_deref().and_then(Channel::parse),
+        request.to,
+        request.text,
+    ) else {
+        return Err(Problem::invalid("a field is missing"));
+    };
+    let outbound = Outbound {
+        channel,
+        participant_id: to,
+        text,
+        client_message_id: request.client_message_id,
+    };
+    let sent = service::send(&gateway.app, outbound).await?;
+    let status = if sent.replayed {
+        StatusCode::OK
+    } else {
+        StatusCode::CREATED
+    };
+    let mut response = (status, Json(MessageView::from(sent.message))).into_response();
+    let headers = response.headers_mut();
+    if sent.replayed {
+        headers.insert(REPLAYED.clone(), TRUE.clone());
+    }
+    if sent.mismatch {
+        headers.insert(MISMATCH.clone(), TRUE.clone());
+    }
+    Ok(response)
+}
+
+/// One message and its status.
+#[utoipa::path(
+    get, path = "/messages/{id}", tag = "messages",
+    params(("id" = String, Path, example = "msg_01941f297c0070008000000000000002")),
+    responses((status = 200, body = MessageView)),
+)]
+pub async fn get_message(
+    State(gateway): State<Gateway>,
+    Id(id): Id<MessageId>,
+) -> Result<Json<MessageView>, Problem> {
+    Ok(Json(service::find(&gateway.app, id).await?.into()))
+}
+
+/// Which unsent messages to list.
+#[derive(Debug, Deserialize, Validate, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct UnsentQuery {
+    /// The status.
+    #[validate(required(message = "is required: PENDING or FAILED"), custom(function = unsent))]
+    #[param(required, inline, value_type = UnsentStatus)]
+    status: Option<String>,
+    /// Only those of this channel.
+    #[validate(custom(function = extract::channel))]
+    #[param(inline, value_type = Option<Channel>)]
+    channel: Option<String>,
+    /// The most messages of a page.
+    #[validate(range(min = 1, max = 100, message = "must be 1 to 100"))]
+    #[param(minimum = 1, maximum = 100, default = 20)]
+    limit: Option<i64>,
+    /// The `nextCursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// The statuses of messages that are not sent yet.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum UnsentStatus {
+    /// No attempt has ended.
+    Pending,
+    /// The last attempt failed.
+    Failed,
+}
+
+fn unsent(status: &str) -> Result<(), ValidationError> {
+    match parse_unsent(status) {
+        Some(_) => Ok(()),
+        None => {
+            Err(ValidationError::new("status").with_message("must be PENDING or FAILED".into()))
+        }
+    }
+}
+
+fn parse_unsent(status: &str) -> Option<Status> {
+    match status {
+        "PENDING" => Some(Status::Pending),
+        "FAILED" => Some(Status::Failed),
+        _ => None,
+    }
+}
+
+/// Unsent messages.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UnsentList {
+    /// The messages, newest first.
+    data: Vec<MessageView>,
+    /// About this page.
+    meta: UnsentMeta,
+}
+
+/// About a page of unsent messages.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UnsentMeta {
+    /// The most messages of a page.
+    #[schema(example = 20)]
+    limit: usize,
+    /// What to pass as `cursor` for what follows; null at the end.
+    #[schema(required)]
+    next_cursor: Option<String>,
+}
+
+/// Outbound messages that are `PENDING` or `FAILED`, newest first.
+#[utoipa::path(
+    get, path = "/messages", tag = "messages",
+    params(UnsentQuery),
+    responses((status = 200, body = UnsentList)),
+)]
+pub async fn list_messages(
+    State(gateway): State<Gateway>,
+    Query(query): Query<UnsentQuery>,
+) -> Result<Json<UnsentList>, Problem> {
+    let before: Option<MessageId> = match &query.cursor {
+        Some(cursor) => Some(
+            cursor
+                .parse()
+                .map_err(|_| Problem::field("cursor", "is not one that this list has given"))?,
+        ),
+        None => None,
+    };
+    let status = query
+        .status
+        .as_deref()
+        .and_then(parse_unsent)
+        .unwrap_or(Status::Failed);
+    let channel = query.channel.as_deref().and_then(Channel::parse);
+    let limit = usize::try_from(query.limit.unwrap_or(20)).unwrap_or(20);
+    let to_read = i64::try_from(limit + 1).unwrap_or(i64::MAX);
+    let mut messages =
+        store::list_unsent(&gateway.app.pool, status, channel, before, to_read).await?;
+    let has_more = messages.len() > limit;
+    messages.truncate(limit);
+    let next_cursor = messages
+        .last()
+        .filter(|_| has_more)
+        .map(|message| message.id.to_string());
+    Ok(Json(UnsentList {
+        data: messages.into_iter().map(MessageView::from).collect(),
+        meta: UnsentMeta { limit, next_cursor },
+    }))
+}
+
+/// Makes a failed message due now, with a fresh budget of attempts.
+///
+/// While an attempt is in flight nothing changes.
+#[utoipa::path(
+    post, path = "/messages/{id}/retry", tag = "messages",
+    params(("id" = String, Path, example = "msg_01941f297c0070008000000000000002")),
+    responses(
+        (status = 202, description = "It is due, or an attempt is in flight.", body = MessageView),
+        (status = 409, description = "`not_failed`: it has not failed.", body = crate::http::problem::ProblemBody<'static>, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn retry_message(
+    State(gateway): State<Gateway>,
+    Id(id): Id<MessageId>,
+) -> Result<(StatusCode, Json<MessageView>), Problem> {
+    let message = service::retry(&gateway.app, id).await?;
+    Ok((StatusCode::ACCEPTED, Json(message.into())))
+}
+
+/// Ends the attempts at a message that waits for one: it becomes `FAILED`, kind `canceled`, without a next attempt.
+///
+/// One whose attempts have ended in failure already is answered as it is.
+#[utoipa::path(
+    post, path = "/messages/{id}/cancel", tag = "messages",
+    params(("id" = String, Path, example = "msg_01941f297c0070008000000000000002")),
+    responses(
+        (status = 200, description = "No further attempt is made.", body = MessageView),
+        (status = 409, description = "`not_cancelable`: it is sent, or an attempt is in flight.", body = crate::http::problem::ProblemBody<'static>, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn cancel_message(
+    State(gateway): State<Gateway>,
+    Id(id): Id<MessageId>,
+) -> Result<Json<MessageView>, Problem> {
+    Ok(Json(service::cancel(&gateway.app, id).await?.into()))
+}

@@ -1,0 +1,154 @@
+//! Messages: what came in, and what goes out with how it went so far.
+
+pub mod http;
+pub mod service;
+pub mod store;
+
+use chrono::{DateTime, Utc};
+
+use crate::conversation::{Channel, ConversationId};
+
+crate::id::id!(
+    /// A message's id, `msg_…`; also its idempotency key at the provider.
+    MessageId,
+    "msg_"
+);
+
+/// Which way a message goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, sqlx::Type, utoipa::ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+#[sqlx(type_name = "text", rename_all = "UPPERCASE")]
+pub enum Direction {
+    /// From the participant.
+    Inbound,
+    /// To the participant.
+    Outbound,
+}
+
+/// How far a message has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, sqlx::Type, utoipa::ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+#[sqlx(type_name = "text", rename_all = "UPPERCASE")]
+#[schema(as = MessageStatus)]
+pub enum Status {
+    /// Inbound.
+    Received,
+    /// Outbound, no attempt at it has ended.
+    Pending,
+    /// Outbound, the provider has accepted it.
+    Sent,
+    /// Outbound, the last attempt failed; whether another follows is in `next_attempt_at`.
+    Failed,
+}
+
+impl Status {
+    /// Its name, as in the API and in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Received => "RECEIVED",
+            Self::Pending => "PENDING",
+            Self::Sent => "SENT",
+            Self::Failed => "FAILED",
+        }
+    }
+}
+
+/// Why an attempt failed, or why there is none any more.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    sqlx::Type,
+    utoipa::ToSchema,
+    clap::ValueEnum,
+)]
+#[serde(rename_all = "snake_case")]
+#[sqlx(type_name = "text", rename_all = "snake_case")]
+#[clap(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// 429.
+    RateLimited,
+    /// 5xx.
+    ServerError,
+    /// No answer in time: the provider may have accepted the message.
+    Timeout,
+    /// The connection could not be made, or broke.
+    Connection,
+    /// A success that cannot be read, or has no `providerMessageId`.
+    Unreadable,
+    /// Any other answer.
+    Rejected,
+    /// An operator ended the attempts.
+    Canceled,
+    /// The process died again and again during the attempt.
+    Interrupted,
+    /// A mistake of the gateway.
+    Internal,
+}
+
+impl ErrorKind {
+    /// Its name, as in the API and in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RateLimited => "rate_limited",
+            Self::ServerError => "server_error",
+            Self::Timeout => "timeout",
+            Self::Connection => "connection",
+            Self::Unreadable => "unreadable",
+            Self::Rejected => "rejected",
+            Self::Canceled => "canceled",
+            Self::Interrupted => "interrupted",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// A row of `messages`.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Its id.
+    pub id: MessageId,
+    /// The conversation that it belongs to.
+    pub conversation_id: ConversationId,
+    /// The conversation's channel.
+    pub channel: Channel,
+    /// The conversation's participant.
+    pub participant_id: String,
+    /// In or out.
+    pub direction: Direction,
+    /// What it says.
+    pub text: String,
+    /// How far it has come.
+    pub status: Status,
+    /// The caller's idempotency key.
+    pub client_message_id: Option<String>,
+    /// The provider's id, once it has accepted the message.
+    pub provider_message_id: Option<String>,
+    /// Attempts that have failed.
+    pub retry_count: i32,
+    /// When a failed message is tried again by itself.
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    /// What went wrong last.
+    pub error_kind: Option<ErrorKind>,
+    /// The provider's status in the last failed attempt, where there was an answer.
+    pub error_http_status: Option<i32>,
+    /// What the provider said in it, at most 500 characters.
+    pub error_detail: Option<String>,
+    /// Whether such an error is worth another attempt.
+    pub error_retryable: Option<bool>,
+    /// The provider's time for inbound, the creation time for outbound.
+    pub timestamp: DateTime<Utc>,
+    /// The time that it is listed by.
+    pub sort_at: DateTime<Utc>,
+    /// When it was stored.
+    pub created_at: DateTime<Utc>,
+    /// When anything about it changed last.
+    pub updated_at: DateTime<Utc>,
+    /// When the provider accepted it.
+    pub sent_at: Option<DateTime<Utc>>,
+}

@@ -1,0 +1,382 @@
+//! What can be done with outbound messages: send, retry, cancel. Each verb runs to its end, also when the caller hangs up.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::{PgConnection, PgPool};
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::store::{self, Terms};
+use super::{Direction, Message, MessageId, Status};
+use crate::app::App;
+use crate::conversation::{Channel, ConversationId};
+use crate::database::batch::Batch;
+use crate::delivery::{self, Ended, Lease, attempt};
+use crate::error::{Error, Result};
+use crate::provider::Outgoing;
+
+/// A validated request to send.
+#[derive(Debug, Clone)]
+pub struct Outbound {
+    /// Where to.
+    pub channel: Channel,
+    /// To whom.
+    pub participant_id: String,
+    /// What.
+    pub text: String,
+    /// The caller's idempotency key.
+    pub client_message_id: Option<String>,
+}
+
+/// An outbound message, with the ids and the lease that it gets if its key is new.
+#[derive(Debug, Clone)]
+pub struct NewMessage {
+    /// Its id.
+    pub id: MessageId,
+    /// The conversation's id, if the participant is new.
+    pub conversation_id: ConversationId,
+    /// Where to.
+    pub channel: Channel,
+    /// To whom.
+    pub participant_id: String,
+    /// What.
+    pub text: String,
+    /// The caller's idempotency key.
+    pub client_message_id: Option<String>,
+    /// Who makes the first attempt at once; none: it is due for a worker.
+    pub lease_token: Option<Uuid>,
+}
+
+/// A request's record.
+#[derive(Debug)]
+pub struct Sent {
+    /// The message as it is now.
+    pub message: Message,
+    /// Whether an earlier request with the same key made it.
+    pub replayed: bool,
+    /// Whether this request asked for something else than that one.
+    pub mismatch: bool,
+}
+
+/// Stores a message and makes the first attempt; answers after it has ended, or after `SEND_WAIT_MS` while it goes on.
+pub async fn send(app: &Arc<App>, outbound: Outbound) -> Result<Sent> {
+    let accepted = app.run(accept(Arc::clone(app), outbound)).await?;
+    let (mut sent, first_attempt) = accepted?;
+    let Some(first_attempt) = first_attempt else {
+        return Ok(sent);
+    };
+    match timeout(app.send_wait, first_attempt).await {
+        Ok(Ok(Ok(Ended::Superseded))) => {
+            if let Some(message) = store::find(&app.pool, sent.message.id).await? {
+                sent.message = message;
+            }
+        }
+        Ok(Ok(Ok(ended))) => apply(&mut sent.message, ended),
+        // Still in flight, or left to its lease: the record says PENDING, and that is true.
+        Ok(Ok(Err(_)) | Err(_)) | Err(_) => {}
+    }
+    Ok(sent)
+}
+
+type FirstAttempt = JoinHandle<Result<Ended>>;
+
+async fn accept(app: Arc<App>, outbound: Outbound) -> Result<(Sent, Option<FirstAttempt>)> {
+    let permit = Arc::clone(&app.send_permits).try_acquire_owned().ok();
+    let token = permit.as_ref().map(|_| Uuid::now_v7());
+    let asked_at = Instant::now();
+    let Outbound {
+        channel,
+        participant_id,
+        text,
+        client_message_id,
+    } = outbound;
+    let acceptance = app
+        .accept
+        .submit(NewMessage {
+            id: MessageId::new(),
+            conversation_id: ConversationId::new(),
+            channel,
+            participant_id: participant_id.clone(),
+            text: text.clone(),
+            client_message_id,
+            lease_token: token,
+        })
+        .await?;
+    let message = acceptance.message;
+    let first_attempt = match (permit, token) {
+        (Some(permit), Some(token)) if acceptance.leased => {
+            let lease = Lease {
+                outgoing: Outgoing {
+                    message_id: message.id,
+                    channel,
+                    participant_id: participant_id.clone(),
+                    text: text.clone(),
+                    client_message_id: message.client_message_id.clone(),
+                },
+                token,
+                expires_at: asked_at + Duration::from_secs_f64(app.terms.lease_seconds),
+                attempt: 1,
+                failures: 0,
+            };
+            Some(begin(&app, lease, permit))
+        }
+        _ => None,
+    };
+    let replayed = !acceptance.new;
+    let sent = Sent {
+        mismatch: replayed && (message.participant_id != participant_id || message.text != text),
+        message,
+        replayed,
+    };
+    Ok((sent, first_attempt))
+}
+
+fn begin(app: &Arc<App>, lease: Lease, permit: OwnedSemaphorePermit) -> FirstAttempt {
+    let task = Arc::clone(app);
+    app.run_detached(async move {
+        let ended = attempt(&task, lease).await;
+        drop(permit);
+        ended
+    })
+}
+
+fn apply(message: &mut Message, ended: Ended) {
+    match ended {
+        Ended::Sent {
+            provider_message_id,
+            at,
+        } => {
+            message.status = Status::Sent;
+            message.provider_message_id = Some(provider_message_id);
+            message.sent_at = Some(at);
+            message.updated_at = at;
+        }
+        Ended::Failed {
+            failure,
+            next_attempt_at,
+            retry_count,
+            at,
+        } => {
+            message.status = Status::Failed;
+            message.next_attempt_at = next_attempt_at;
+            message.retry_count = retry_count;
+            message.error_kind = Some(failure.kind);
+            message.error_http_status = failure.http_status.map(i32::from);
+            message.error_detail = Some(failure.detail);
+            message.error_retryable = Some(failure.retryable);
+            message.updated_at = at;
+        }
+        Ended::Superseded => {}
+    }
+}
+
+/// Makes a failed message due now, with a fresh budget of attempts; nothing changes while an attempt is in flight.
+///
+/// # Errors
+/// `NotFound`, or `NotFailed`.
+pub async fn retry(app: &Arc<App>, id: MessageId) -> Result<Message> {
+    let task = Arc::clone(app);
+    let requeued = async move {
+        let requeued = requeue(&task.pool, &task.terms, &[id]).await?;
+        task.wake.notify_one();
+        Ok::<_, Error>(requeued)
+    };
+    let requeued = app.run(requeued).await??;
+    let message = find(app, id).await?;
+    if !requeued.is_empty() || message.status == Status::Failed {
+        return Ok(message);
+    }
+    match delivery::store::find(&app.pool, id).await? {
+        Some(standing) if standing.leased => Ok(message),
+        _ => Err(Error::NotFailed),
+    }
+}
+
+/// Gives those of these messages that have failed a fresh budget and makes them due, or puts them at the end of their
+/// conversation's order; returns which those are.
+pub async fn requeue(pool: &PgPool, terms: &Terms, ids: &[MessageId]) -> Result<Vec<MessageId>> {
+    let max_wait = if terms.ordered {
+        terms.max_wait_seconds
+    } else {
+        0.0
+    };
+    let requeued = delivery::store::requeue(pool, ids, max_wait).await?;
+    let conversation_ids: Vec<_> = requeued.iter().map(|row| row.conversation_id).collect();
+    release(pool, terms, &conversation_ids).await?;
+    Ok(requeued.into_iter().map(|row| row.message_id).collect())
+}
+
+/// Ends the attempts at a message that waits for one. One that has ended already is answered as it is.
+///
+/// # Errors
+/// `NotFound`; `NotCancelable` when it is sent, or an attempt is in flight.
+pub async fn cancel(app: &Arc<App>, id: MessageId) -> Result<Message> {
+    let task = Arc::clone(app);
+    let canceled = async move {
+        let conversation_id = delivery::store::cancel(&task.pool, id).await?;
+        if let Some(conversation_id) = conversation_id {
+            release(&task.pool, &task.terms, &[conversation_id]).await?;
+            task.wake.notify_one();
+            tracing::info!(message_id = %id, "canceled");
+        }
+        Ok::<_, Error>(conversation_id.is_some())
+    };
+    let canceled = app.run(canceled).await??;
+    let message = find(app, id).await?;
+    if canceled {
+        return Ok(message);
+    }
+    match delivery::store::find(&app.pool, id).await? {
+        Some(standing) if standing.parked => Ok(message),
+        _ => Err(Error::NotCancelable),
+    }
+}
+
+/// One message.
+///
+/// # Errors
+/// `NotFound`.
+pub async fn find(app: &App, id: MessageId) -> Result<Message> {
+    store::find(&app.pool, id)
+        .await?
+        .ok_or(Error::NotFound("message"))
+}
+
+async fn release(pool: &PgPool, terms: &Terms, conversation_ids: &[ConversationId]) -> Result<()> {
+    if terms.ordered && !conversation_ids.is_empty() {
+        let mut connection = pool.acquire().await?;
+        delivery::store::release(&mut connection, conversation_ids).await?;
+    }
+    Ok(())
+}
+
+/// The batch of messages to be accepted.
+#[derive(Debug)]
+pub struct Accept {
+    /// How they are delivered.
+    pub terms: Terms,
+    /// Wakes this process's worker.
+    pub wake: Arc<Notify>,
+}
+
+/// A message's record, and what its caller has to do with it.
+#[derive(Debug)]
+pub struct Acceptance {
+    /// The record.
+    pub message: Message,
+    /// Whether this caller made it.
+    pub new: bool,
+    /// Whether this caller makes the first attempt.
+    pub leased: bool,
+}
+
+impl Batch for Accept {
+    type Item = NewMessage;
+    type Answer = Acceptance;
+    const NAME: &'static str = "accept";
+    const PATIENCE: Option<Duration> = Some(Duration::from_secs(5));
+
+    async fn write(
+        &self,
+        connection: &mut PgConnection,
+        messages: &[&NewMessage],
+    ) -> sqlx::Result<Vec<Acceptance>> {
+        let accepted = store::accept(connection, messages, &self.terms).await?;
+        let mut known = self.known(connection, messages, &accepted).await?;
+        let answers: sqlx::Result<Vec<Acceptance>> = messages
+            .iter()
+            .zip(&accepted)
+            .map(|(message, row)| {
+                created(message, row)
+                    .or_else(|| known.remove(&message.id))
+                    .ok_or(sqlx::Error::RowNotFound)
+            })
+            .collect();
+        let answers = answers?;
+        let idle = |answer: &&Acceptance| answer.new && !answer.leased;
+        let waiting: Vec<ConversationId> = answers
+            .iter()
+            .filter(idle)
+            .map(|answer| answer.message.conversation_id)
+            .collect();
+        if !waiting.is_empty() {
+            if self.terms.ordered {
+                delivery::store::release(connection, &waiting).await?;
+            }
+            self.wake.notify_one();
+        }
+        Ok(answers)
+    }
+}
+
+impl Accept {
+    /// The records that were there before, by the id that the caller would have had.
+    async fn known(
+        &self,
+        connection: &mut PgConnection,
+        messages: &[&NewMessage],
+        accepted: &[store::Accepted],
+    ) -> sqlx::Result<HashMap<MessageId, Acceptance>> {
+        let asked: Vec<&NewMessage> = messages
+            .iter()
+            .zip(accepted)
+            .filter(|(_, row)| row.conversation_id.is_none())
+            .map(|(message, _)| *message)
+            .collect();
+        if asked.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let replayed = store::find_replayed(connection, &asked).await?;
+        let ids: Vec<MessageId> = replayed.iter().map(|row| row.id).collect();
+        let records: HashMap<MessageId, Message> = store::list_by_id(connection, &ids)
+            .await?
+            .into_iter()
+            .map(|message| (message.id, message))
+            .collect();
+        let answer = |row: store::Replayed| {
+            let asker = asked.get(usize::try_from(row.place - 1).ok()?)?;
+            let acceptance = Acceptance {
+                message: records.get(&row.id)?.clone(),
+                // Its own id: the answer was lost, and this is the batch sent again.
+                new: row.id == asker.id,
+                leased: row.leased,
+            };
+            Some((asker.id, acceptance))
+        };
+        Ok(replayed.into_iter().filter_map(answer).collect())
+    }
+}
+
+fn created(message: &NewMessage, row: &store::Accepted) -> Option<Acceptance> {
+    let created_at = row.created_at?;
+    Some(Acceptance {
+        message: Message {
+            id: message.id,
+            conversation_id: row.conversation_id?,
+            channel: message.channel,
+            participant_id: message.participant_id.clone(),
+            direction: Direction::Outbound,
+            text: message.text.clone(),
+            status: Status::Pending,
+            client_message_id: message.client_message_id.clone(),
+            provider_message_id: None,
+            retry_count: 0,
+            next_attempt_at: None,
+            error_kind: None,
+            error_http_status: None,
+            error_detail: None,
+            error_retryable: None,
+            timestamp: created_at,
+            sort_at: created_at,
+            created_at,
+            updated_at: created_at,
+            sent_at: None,
+        },
+        new: true,
+        leased: row.leased?,
+    })
+}

@@ -1,0 +1,265 @@
+//! The statements of messages: accepting outbound ones, and reading.
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, PgPool};
+
+use super::service::NewMessage;
+use super::{Direction, ErrorKind, Message, MessageId, Status};
+use crate::conversation::{Channel, ConversationId, Start};
+
+/// A statement whose CTE `m` has rows of `messages`, completed so that they become `Message`s.
+macro_rules! query_messages {
+    ($head:literal, $tail:literal $(, $argument:expr)*) => {
+        sqlx::query_as!(
+            Message,
+            $head
+                + r#"
+select m.id as "id: MessageId", m.conversation_id as "conversation_id: ConversationId", m.channel as "channel: Channel",
+  m.participant_id, m.direction as "direction: Direction", m.text, m.status as "status: Status", m.client_message_id,
+  m.provider_message_id, m.retry_count, m.next_attempt_at, m.error_kind as "error_kind: ErrorKind", m.error_http_status,
+  m.error_detail, m.error_retryable, m.timestamp, m.sort_at, m.created_at, m.updated_at, m.sent_at
+from m
+"#
+                + $tail
+            $(, $argument)*
+        )
+    };
+}
+
+/// What `accept` says of one message; nothing where its key or its id was known.
+pub struct Accepted {
+    /// The conversation that it is in.
+    pub conversation_id: Option<ConversationId>,
+    /// When it was accepted.
+    pub created_at: Option<DateTime<Utc>>,
+    /// Whether the caller's token holds its lease. Else it is due, or blocked: a `release` must follow.
+    pub leased: Option<bool>,
+}
+
+/// How accepted messages are delivered.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// The length of a lease, in seconds.
+    pub lease_seconds: f64,
+    /// Whether messages of one conversation go one after the other.
+    pub ordered: bool,
+    /// How long one waits behind another at the most, in seconds.
+    pub max_wait_seconds: f64,
+}
+
+/// Stores each new message `PENDING`, with its place in its conversation's order and its delivery: leased to the caller's
+/// token, due at once where there is none, or blocked. A known key or id changes nothing at all. One row a message, in their
+/// order. Fails with [`crate::database::Fault::LostRace`] when a first message to one participant raced.
+pub async fn accept(
+    connection: &mut PgConnection,
+    messages: &[&NewMessage],
+    terms: &Terms,
+) -> sqlx::Result<Vec<Accepted>> {
+    let ids: Vec<MessageId> = messages.iter().map(|m| m.id).collect();
+    let conversation_ids: Vec<ConversationId> =
+        messages.iter().map(|m| m.conversation_id).collect();
+    let channels: Vec<&str> = messages.iter().map(|m| m.channel.as_str()).collect();
+    let participant_ids: Vec<&str> = messages.iter().map(|m| &*m.participant_id).collect();
+    let texts: Vec<&str> = messages.iter().map(|m| &*m.text).collect();
+    let client_message_ids: Vec<Option<&str>> = messages
+        .iter()
+        .map(|m| m.client_message_id.as_deref())
+        .collect();
+    let tokens: Vec<Option<uuid::Uuid>> = messages.iter().map(|m| m.lease_token).collect();
+    sqlx::query_as!(
+        Accepted,
+        r#"-- message::accept
+-- Locks messages by (channel, key, id), then conversations by (channel, participant_id).
+with inp as (
+  select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::uuid[])
+    with ordinality as t(id, conversation_id, channel, participant_id, text, client_message_id, lease_token, ord)
+), place as (   -- the conversation: the one that exists, else the batch's first id for it
+  select i.id, i.channel, i.participant_id, i.text, i.client_message_id, i.lease_token, i.ord, coalesce(c.outbound_seq, 0) as seen,
+         coalesce(c.id, first_value(i.conversation_id) over w) as conversation_id,
+         now() + row_number() over w * interval '1 microsecond' as sort_at
+  from inp i left join conversations c on c.channel = i.channel and c.participant_id = i.participant_id
+  window w as (partition by i.channel, i.participant_id order by i.ord)
+), msg as (     -- what is known already, by key or by id, ends here
+  insert into messages (id, conversation_id, channel, participant_id, direction, text, status, client_message_id, timestamp, sort_at, created_at, updated_at)
+  select id, conversation_id, channel, participant_id, 'OUTBOUND', text, 'PENDING', client_message_id, sort_at, sort_at, sort_at, sort_at
+  from place order by channel, client_message_id, id
+  on conflict do nothing returning id
+), fresh as (
+  select p.*, row_number() over (partition by conversation_id order by ord) as rank from place p join msg on msg.id = p.id
+), agg as (
+  select conversation_id, channel, participant_id, count(*) as n, max(sort_at) as sort_at,
+         (array_agg(id order by sort_at desc, id desc))[1] as message_id, (array_agg(text order by sort_at desc, id desc))[1] as preview
+  from fresh group by conversation_id, channel, participant_id
+), conv as (    -- the lock that gives the order
+  insert into conversations as c (id, channel, participant_id, last_message_id, last_message_at, last_message_preview, outbound_seq)
+  select conversation_id, channel, participant_id, message_id, sort_at, left(preview, 200), n from agg order by channel, participant_id
+  on conflict (channel, participant_id) do update set
+    outbound_seq = c.outbound_seq + excluded.outbound_seq,
+    last_message_id = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_id else c.last_message_id end,
+    last_message_preview = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_preview else c.last_message_preview end,
+    last_message_at = greatest(excluded.last_message_at, c.last_message_at)
+  returning id, outbound_seq
+), planned as (
+  select f.id, f.conversation_id, f.lease_token, f.sort_at, c.outbound_seq - a.n + f.rank as seq,
+         $10::bool and (
+           f.rank > 1                                   -- behind one of this batch,
+           or c.outbound_seq - a.n <> f.seen            -- or one put in order since this statement's snapshot,
+           or exists (select from deliveries d where d.conversation_id = f.conversation_id and d.due_at is not null)) as blocked   -- or one in the queue
+  from fresh f join agg a on a.conversation_id = f.conversation_id join conv c on c.id = f.conversation_id
+), delivery as (
+  insert into deliveries (message_id, conversation_id, seq, due_at, lease_token, attempt)
+  select id, conversation_id, seq,
+         now() + case when blocked then make_interval(secs => $9) when lease_token is null then interval '0' else make_interval(secs => $8) end,
+         case when blocked then null else lease_token end, case when blocked or lease_token is null then 0 else 1 end
+  from planned returning message_id
+)
+select p.conversation_id as "conversation_id?: ConversationId", p.sort_at as "created_at?",
+       p.lease_token is not null and not p.blocked as "leased?"
+from inp left join delivery d on d.message_id = inp.id left join planned p on p.id = d.message_id order by inp.ord"#,
+        &ids as &[MessageId],
+        &conversation_ids as &[ConversationId],
+        &channels as &[&str],
+        &participant_ids as &[&str],
+        &texts as &[&str],
+        &client_message_ids as &[Option<&str>],
+        &tokens as &[Option<uuid::Uuid>],
+        terms.lease_seconds,
+        terms.max_wait_seconds,
+        terms.ordered,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// The record that `accept` found in its way.
+pub struct Replayed {
+    /// The place in the arguments, from 1.
+    pub place: i64,
+    /// The record's id. The caller's own: the first answer was lost.
+    pub id: MessageId,
+    /// Whether the caller's token holds its lease.
+    pub leased: bool,
+}
+
+/// Finds the records that have the ids or the keys of these messages. A statement of its own: `accept` cannot see rows that
+/// were committed after it began.
+pub async fn find_replayed(
+    connection: &mut PgConnection,
+    messages: &[&NewMessage],
+) -> sqlx::Result<Vec<Replayed>> {
+    let ids: Vec<MessageId> = messages.iter().map(|m| m.id).collect();
+    let channels: Vec<&str> = messages.iter().map(|m| m.channel.as_str()).collect();
+    let client_message_ids: Vec<Option<&str>> = messages
+        .iter()
+        .map(|m| m.client_message_id.as_deref())
+        .collect();
+    let tokens: Vec<Option<uuid::Uuid>> = messages.iter().map(|m| m.lease_token).collect();
+    sqlx::query_as!(
+        Replayed,
+        r#"-- message::find_replayed
+select t.ord as "place!", m.id as "id!: MessageId", coalesce(d.lease_token = t.lease_token, false) as "leased!"
+from unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[]) with ordinality as t(id, channel, client_message_id, lease_token, ord)
+cross join lateral (
+  select id from messages where id = t.id
+  union all
+  select id from messages where channel = t.channel and client_message_id = t.client_message_id and id <> t.id) m
+left join deliveries d on d.message_id = m.id"#,
+        &ids as &[MessageId],
+        &channels as &[&str],
+        &client_message_ids as &[Option<&str>],
+        &tokens as &[Option<uuid::Uuid>],
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// The messages with these ids, in no order.
+pub async fn list_by_id(
+    connection: &mut PgConnection,
+    ids: &[MessageId],
+) -> sqlx::Result<Vec<Message>> {
+    query_messages!(
+        r#"-- message::list_by_id
+with m as (select * from messages where id = any($1::uuid[]))"#,
+        "",
+        ids as &[MessageId]
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// One message.
+pub async fn find(pool: &PgPool, id: MessageId) -> sqlx::Result<Option<Message>> {
+    query_messages!(
+        r#"-- message::find
+with m as (select * from messages where id = $1)"#,
+        "",
+        id as MessageId
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// The messages of a conversation, newest first.
+pub async fn list_thread(
+    pool: &PgPool,
+    conversation_id: ConversationId,
+    start: Start,
+    limit: i64,
+) -> sqlx::Result<Vec<Message>> {
+    match start {
+        Start::Page(page) => {
+            query_messages!(
+                r#"-- message::list_thread_page
+with m as (
+  select * from messages where conversation_id = $1 order by sort_at desc, id desc limit $2 offset $3)"#,
+                "order by m.sort_at desc, m.id desc",
+                conversation_id as ConversationId,
+                limit,
+                crate::conversation::store::offset(page, limit)
+            )
+            .fetch_all(pool)
+            .await
+        }
+        Start::After(sort_at, id) => {
+            query_messages!(
+                r#"-- message::list_thread_after
+with m as (
+  select * from messages where conversation_id = $1 and (sort_at, id) < ($2, $3) order by sort_at desc, id desc limit $4)"#,
+                "order by m.sort_at desc, m.id desc",
+                conversation_id as ConversationId,
+                sort_at,
+                id,
+                limit
+            )
+            .fetch_all(pool)
+            .await
+        }
+    }
+}
+
+/// Outbound messages that are `PENDING` or `FAILED`, newest first, those before `before` only. Read through the queue, which
+/// has a row for each of them, so that `messages` needs no index on the status.
+pub async fn list_unsent(
+    pool: &PgPool,
+    status: Status,
+    channel: Option<Channel>,
+    before: Option<MessageId>,
+    limit: i64,
+) -> sqlx::Result<Vec<Message>> {
+    query_messages!(
+        r#"-- message::list_unsent
+with m as (
+  select m.* from deliveries d cross join lateral (select * from messages where id = d.message_id limit 1) m   -- limit 1: row by row, never a join of the tables
+  where d.message_id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+    and m.status = $1 and m.channel = coalesce($3::text, m.channel)
+  order by d.message_id desc limit $4)"#,
+        "order by m.id desc",
+        status as Status,
+        before as Option<MessageId>,
+        channel.map(Channel::as_str),
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}

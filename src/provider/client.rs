@@ -1,0 +1,124 @@
+//! The only caller of the provider: one request an attempt, with a limit on its time and on what is read of the answer.
+
+use std::time::Duration;
+
+use chrono::Utc;
+use reqwest::header::RETRY_AFTER;
+use serde::Serialize;
+
+use super::{Failure, Outcome, Outgoing, classify};
+use crate::conversation::Channel;
+use crate::message::ErrorKind;
+
+/// The most that is read of an answer, in bytes.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// A client of one provider.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    messages_url: String,
+    timeout: Duration,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Request<'a> {
+    channel: Channel,
+    to: &'a str,
+    text: &'a str,
+    client_message_id: &'a str,
+}
+
+impl Client {
+    /// A client of the provider at `url`, whose attempts take at most `timeout`.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(url: &str, timeout: Duration) -> reqwest::Result<Self> {
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("gateway/", env!("CARGO_PKG_VERSION")))
+            .timeout(timeout)
+            // Shorter than the idle timeouts of common servers, so that a connection is rarely closed under a request.
+            .pool_idle_timeout(Duration::from_secs(4))
+            .build()?;
+        Ok(Self {
+            http,
+            messages_url: format!("{}/messages", url.trim_end_matches('/')),
+            timeout,
+        })
+    }
+
+    /// The most time that an attempt takes.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Makes one attempt.
+    pub async fn send(&self, outgoing: &Outgoing) -> Outcome {
+        let key = outgoing.message_id.to_string();
+        let request = Request {
+            channel: outgoing.channel,
+            to: &outgoing.participant_id,
+            text: &outgoing.text,
+            client_message_id: outgoing.client_message_id.as_deref().unwrap_or(&key),
+        };
+        let sent = self
+            .http
+            .post(&self.messages_url)
+            .header("Idempotency-Key", &key)
+            .json(&request)
+            .send()
+            .await;
+        let response = match sent {
+            Ok(response) => response,
+            Err(error) => return Outcome::Failed(no_answer(error)),
+        };
+        let status = response.status().as_u16();
+        let retry_after = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
+        match read(response).await {
+            Ok(body) => classify(status, retry_after.as_deref(), Some(&body), Utc::now()),
+            Err(error) if error.is_timeout() => Outcome::Failed(Failure {
+                http_status: Some(status),
+                ..no_answer(error)
+            }),
+            Err(_) => classify(status, retry_after.as_deref(), None, Utc::now()),
+        }
+    }
+}
+
+async fn read(mut response: reqwest::Response) -> reqwest::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        let room = MAX_ANSWER - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if body.len() == MAX_ANSWER {
+            break;
+        }
+    }
+    Ok(body)
+}
+
+/// The failure of a request that had no answer. Its text names no URL: that may hold a secret.
+fn no_answer(error: reqwest::Error) -> Failure {
+    let kind = if error.is_timeout() {
+        ErrorKind::Timeout
+    } else {
+        ErrorKind::Connection
+    };
+    let error = error.without_url();
+    let mut detail = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        detail.push_str(": ");
+        detail.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    Failure::new(kind, &detail)
+}

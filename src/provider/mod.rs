@@ -1,0 +1,263 @@
+//! What the provider's answers mean: pure, so that every case can be read and tested in one place.
+
+pub mod client;
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+
+use crate::conversation::Channel;
+use crate::message::{ErrorKind, MessageId};
+
+/// The longest `Retry-After` that is honoured.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+/// The longest `providerMessageId`, in characters.
+const MAX_PROVIDER_ID: usize = 255;
+/// The longest detail that is kept of an error, in characters.
+const MAX_DETAIL: usize = 500;
+
+/// What the provider is given.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// The idempotency key of all attempts.
+    pub message_id: MessageId,
+    /// Where to.
+    pub channel: Channel,
+    /// To whom.
+    pub participant_id: String,
+    /// What.
+    pub text: String,
+    /// The caller's key.
+    pub client_message_id: Option<String>,
+}
+
+/// How an attempt ended: a failure is a value, not an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The provider has taken the message over.
+    Accepted {
+        /// Its id for it.
+        provider_message_id: String,
+    },
+    /// It has not, or may not have.
+    Failed(Failure),
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The kind of error.
+    pub kind: ErrorKind,
+    /// The provider's status, where there was an answer.
+    pub http_status: Option<u16>,
+    /// What is known of it; at most 500 characters, no control characters.
+    pub detail: String,
+    /// Whether another attempt is worth it.
+    pub retryable: bool,
+    /// The wait that the provider asks for.
+    pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// A failure without an answer.
+    #[must_use]
+    pub fn new(kind: ErrorKind, detail: &str) -> Self {
+        Self {
+            kind,
+            http_status: None,
+            detail: clean(detail),
+            retryable: !matches!(kind, ErrorKind::Rejected | ErrorKind::Interrupted),
+            retry_after: None,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Body {
+    success: Option<bool>,
+    provider_message_id: Option<String>,
+    error: Option<String>,
+    retryable: Option<bool>,
+}
+
+/// What an answer means. `body` is at most its first 64 KiB, none where it broke off.
+#[must_use]
+pub fn classify(
+    status: u16,
+    retry_after: Option<&str>,
+    body: Option<&[u8]>,
+    now: DateTime<Utc>,
+) -> Outcome {
+    let read: Option<Body> = body.and_then(|body| serde_json::from_slice(body).ok());
+    let success = (200..300).contains(&status);
+    let refused = read.as_ref().and_then(|body| body.success) == Some(false);
+    let asks_again = refused && read.as_ref().and_then(|body| body.retryable) == Some(true);
+    if success
+        && !refused
+        && let Some(id) = read
+            .as_ref()
+            .and_then(|body| body.provider_message_id.as_deref())
+            .filter(|id| is_provider_id(id))
+    {
+        return Outcome::Accepted {
+            provider_message_id: id.to_owned(),
+        };
+    }
+    let (kind, retryable) = match status {
+        429 => (ErrorKind::RateLimited, true),
+        500.. => (ErrorKind::ServerError, true),
+        _ if refused => (ErrorKind::Rejected, asks_again),
+        200..300 => (ErrorKind::Unreadable, true),
+        _ => (ErrorKind::Rejected, false),
+    };
+    let detail = match (kind, read.and_then(|body| body.error)) {
+        (_, Some(error)) => clean(&error),
+        (ErrorKind::Unreadable, None) => {
+            "a success that cannot be read, or has no providerMessageId".into()
+        }
+        (_, None) => format!("the provider answered {status}"),
+    };
+    Outcome::Failed(Failure {
+        kind,
+        http_status: Some(status),
+        detail,
+        retryable,
+        retry_after: retryable
+            .then(|| retry_after.and_then(|value| parse_retry_after(value, now)))
+            .flatten(),
+    })
+}
+
+fn is_provider_id(id: &str) -> bool {
+    !id.is_empty() && id.chars().count() <= MAX_PROVIDER_ID && !id.chars().any(char::is_control)
+}
+
+/// Seconds or an HTTP date (RFC 9110, section 10.2.3), at most [`MAX_RETRY_AFTER`]; none where it is neither.
+fn parse_retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
+    let value = value.trim();
+    let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than a number holds is a long time.
+        Duration::from_secs(value.parse().unwrap_or(u64::MAX))
+    } else {
+        let date = DateTime::<Utc>::from(httpdate::parse_http_date(value).ok()?);
+        (date - now).to_std().unwrap_or(Duration::ZERO)
+    };
+    Some(wait.min(MAX_RETRY_AFTER))
+}
+
+/// Takes out control characters, and what is too long.
+fn clean(text: &str) -> String {
+    text.chars()
+        .filter(|character| !character.is_control())
+        .take(MAX_DETAIL)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_700_000_000, 0).unwrap()
+    }
+
+    fn failure(status: u16, retry_after: Option<&str>, body: &str) -> Failure {
+        match classify(status, retry_after, Some(body.as_bytes()), now()) {
+            Outcome::Failed(failure) => failure,
+            Outcome::Accepted { .. } => panic!("accepted: {status} {body}"),
+        }
+    }
+
+    #[test]
+    fn only_a_readable_success_with_an_id_is_an_acceptance() {
+        let accepted = |body: &str| {
+            matches!(
+                classify(200, None, Some(body.as_bytes()), now()),
+                Outcome::Accepted { .. }
+            )
+        };
+        assert!(accepted(r#"{"success":true,"providerMessageId":"msg_1"}"#));
+        let longest = "é".repeat(255);
+        assert!(accepted(&format!(
+            r#"{{"success":true,"providerMessageId":"{longest}"}}"#
+        )));
+        for body in [
+            "",
+            "<html>",
+            "{}",
+            r#"{"success":true}"#,
+            r#"{"success":true,"providerMessageId":""}"#,
+            r#"{"success":true,"providerMessageId":7}"#,
+            r#"{"success":true,"providerMessageId":"a\u0000b"}"#,
+            &format!(r#"{{"success":true,"providerMessageId":"{longest}x"}}"#),
+        ] {
+            assert!(!accepted(body), "{body}");
+            let failure = failure(200, None, body);
+            assert_eq!(
+                (failure.kind, failure.retryable),
+                (ErrorKind::Unreadable, true),
+                "{body}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_answer_has_its_kind_and_is_retryable_or_not() {
+        use ErrorKind::{RateLimited, Rejected, ServerError};
+        for (status, body, kind, retryable) in [
+            (429, "", RateLimited, true),
+            (500, "", ServerError, true),
+            (
+                503,
+                r#"{"success":false,"retryable":false}"#,
+                ServerError,
+                true,
+            ),
+            (302, "", Rejected, false),
+            (400, "", Rejected, false),
+            (
+                422,
+                r#"{"success":false,"error":"no","retryable":false}"#,
+                Rejected,
+                false,
+            ),
+            (409, r#"{"success":false,"retryable":true}"#, Rejected, true),
+            (200, r#"{"success":false}"#, Rejected, false),
+            (200, r#"{"success":false,"retryable":true}"#, Rejected, true),
+        ] {
+            let failure = failure(status, None, body);
+            assert_eq!(
+                (failure.kind, failure.retryable),
+                (kind, retryable),
+                "{status} {body}"
+            );
+            assert_eq!(failure.http_status, Some(status));
+        }
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_at_most_an_hour() {
+        let wait = |value: &str| failure(429, Some(value), "").retry_after;
+        assert_eq!(wait("2"), Some(Duration::from_secs(2)));
+        assert_eq!(wait(" 0 "), Some(Duration::ZERO));
+        assert_eq!(wait("7200"), Some(MAX_RETRY_AFTER));
+        assert_eq!(wait(&"9".repeat(40)), Some(MAX_RETRY_AFTER));
+        let date = httpdate::fmt_http_date((now() + chrono::Duration::seconds(90)).into());
+        assert_eq!(wait(&date), Some(Duration::from_secs(90)));
+        let past = httpdate::fmt_http_date((now() - chrono::Duration::seconds(90)).into());
+        assert_eq!(wait(&past), Some(Duration::ZERO));
+        for nonsense in ["", "soon", "-1", "1.5", "٣"] {
+            assert_eq!(wait(nonsense), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn a_detail_is_short_and_has_no_control_characters() {
+        let body = serde_json::json!({ "error": format!("a\u{0}b\r\n{}", "x".repeat(1000)) });
+        let detail = failure(500, None, &body.to_string()).detail;
+        assert_eq!(detail.chars().count(), 500);
+        assert!(detail.starts_with("abx"));
+    }
+}

@@ -1,0 +1,100 @@
+//! Logs, to stderr; metrics, for Prometheus.
+
+use metrics::{describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Begins to log to stderr, filtered by `RUST_LOG` (default `info`).
+pub fn log(format: LogFormat) -> anyhow::Result<()> {
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(directives) if !directives.is_empty() => EnvFilter::try_new(directives)?,
+        _ => EnvFilter::new("info"),
+    };
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let set = match format {
+        LogFormat::Text => builder
+            .with_target(false)
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    set.map_err(|error| anyhow::anyhow!("logging could not be set up: {error}"))
+}
+
+/// Begins to collect metrics.
+pub fn metrics() -> Result<PrometheusHandle, BuildError> {
+    const SECONDS: [f64; 13] = [
+        0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+    ];
+    const SIZES: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
+        .set_buckets_for_metric(Matcher::Full("gateway_batch_size".into()), &SIZES)?
+        .install_recorder()?;
+    describe();
+    Ok(handle)
+}
+
+fn describe() {
+    describe_counter!(
+        "gateway_http_requests_total",
+        "Requests, by method, route and status"
+    );
+    describe_histogram!(
+        "gateway_http_request_duration_seconds",
+        "Time from a request's headers to its answer's"
+    );
+    describe_counter!(
+        "gateway_webhook_events_total",
+        "Webhooks, by result: new, duplicate, refused or not_stored"
+    );
+    describe_counter!(
+        "gateway_attempts_total",
+        "Attempts at messages, by outcome: sent, or the kind of error"
+    );
+    describe_histogram!(
+        "gateway_attempt_duration_seconds",
+        "Time that the provider took for an attempt"
+    );
+    describe_histogram!("gateway_batch_size", "Items of a batch, by writer");
+    describe_histogram!(
+        "gateway_batch_wait_seconds",
+        "Time that a batch's oldest item waited for its writer"
+    );
+    describe_counter!(
+        "gateway_batch_failures_total",
+        "Batches that were not written and are repeated, by writer"
+    );
+    describe_gauge!("gateway_queue_depth", "Items that wait for a writer");
+    describe_gauge!(
+        "gateway_deliveries",
+        "Unsent messages, by state: due, leased, waiting, blocked or parked"
+    );
+    describe_gauge!(
+        "gateway_deliveries_due_age_seconds",
+        "How long the oldest due delivery has been due"
+    );
+    describe_gauge!(
+        "gateway_database_pool_connections",
+        "Connections of the pool, by state"
+    );
+    describe_gauge!(
+        "gateway_database_up",
+        "Whether the database answered when these metrics were read"
+    );
+    describe_gauge!(
+        "gateway_send_permits_free",
+        "First attempts that could begin at this moment"
+    );
+}

@@ -1,0 +1,172 @@
+//! The provider's webhook.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use bytes::Bytes;
+use metrics::counter;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use validator::Validate;
+
+use super::{Event, Receipt};
+use crate::conversation::{Channel, ConversationId};
+use crate::error::Error;
+use crate::http::Gateway;
+use crate::http::extract::{self, Raw};
+use crate::http::problem::Problem;
+use crate::message::MessageId;
+
+/// An inbound event.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EventRequest {
+    /// The provider's id for the event: the idempotency key.
+    #[validate(required(message = "is required"), custom(function = extract::name))]
+    #[schema(
+        required,
+        nullable = false,
+        min_length = 1,
+        max_length = 128,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
+        example = "evt_123"
+    )]
+    event_id: Option<String>,
+    /// Where it comes from.
+    #[validate(required(message = "is required"), custom(function = extract::channel))]
+    #[schema(required, value_type = Channel, example = "whatsapp")]
+    channel: Option<String>,
+    /// Who wrote.
+    #[validate(required(message = "is required"), custom(function = extract::name))]
+    #[schema(
+        required,
+        nullable = false,
+        min_length = 1,
+        max_length = 128,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
+        example = "user-123"
+    )]
+    from: Option<String>,
+    /// What was written; as long as the body may be.
+    #[validate(required(message = "is required"), custom(function = extract::inbound_text))]
+    #[schema(
+        required,
+        nullable = false,
+        min_length = 1,
+        pattern = r"^[^\u0000]*$",
+        example = "Hello"
+    )]
+    text: Option<String>,
+    /// When, by the provider's clock; finer than milliseconds is cut.
+    #[validate(required(message = "is required"), custom(function = extract::timestamp))]
+    #[schema(required, nullable = false, format = DateTime, example = "2025-01-01T10:00:00Z")]
+    timestamp: Option<String>,
+}
+
+/// What an event was stored as.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReceiptView {
+    /// The event.
+    #[schema(example = "evt_123")]
+    event_id: String,
+    /// Whether it was stored before; then nothing has changed.
+    duplicate: bool,
+    /// The conversation that its message is in.
+    #[schema(value_type = String, example = "conv_01941f297c0070008000000000000001")]
+    conversation_id: ConversationId,
+    /// Its message.
+    #[schema(value_type = String, example = "msg_01941f297c0070008000000000000002")]
+    message_id: MessageId,
+}
+
+/// Takes in one inbound event, exactly once.
+///
+/// The answer is sent only after the commit. The same `eventId` again, at once or a year later, changes nothing and is
+/// answered with the same ids. Repeating a request after a 503 is always safe.
+#[utoipa::path(
+    post, path = "/webhooks/mock-meta", tag = "webhooks",
+    params(("X-Hub-Signature-256" = Option<String>, Header, description = "`sha256=` and the hex HMAC-SHA256 of the raw body; required when `WEBHOOK_SECRET` is set")),
+    request_body = EventRequest,
+    responses((status = 200, description = "Stored, now or before.", body = ReceiptView)),
+)]
+pub async fn receive_webhook(
+    State(gateway): State<Gateway>,
+    headers: HeaderMap,
+    raw: Result<Raw, Problem>,
+) -> Result<Json<ReceiptView>, Problem> {
+    let received = receive(&gateway, &headers, raw).await;
+    let result = match &received {
+        Ok(receipt) if receipt.duplicate => "duplicate",
+        Ok(_) => "new",
+        Err(problem) if problem.status.is_client_error() => "refused",
+        Err(_) => "not_stored",
+    };
+    counter!("gateway_webhook_events_total", "result" => result).increment(1);
+    received.map(Json)
+}
+
+async fn receive(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    raw: Result<Raw, Problem>,
+) -> Result<ReceiptView, Problem> {
+    let Raw(body) = raw.inspect_err(|problem| log_refused(&[], problem))?;
+    let event = gateway
+        .secrets
+        .check_signature(headers, &body)
+        .and_then(|()| event(headers, &body))
+        .inspect_err(|problem| log_refused(&body, problem))?;
+    let event_id = event.event_id.clone();
+    let receipt: Result<Receipt, Error> = gateway.app.ingest.submit(event).await;
+    let receipt = receipt
+        .inspect_err(|error| tracing::warn!(event_id, %error, "a webhook was not stored"))?;
+    tracing::debug!(
+        event_id, message_id = %receipt.message_id, conversation_id = %receipt.conversation_id,
+        duplicate = receipt.duplicate, "received"
+    );
+    Ok(ReceiptView {
+        event_id,
+        duplicate: receipt.duplicate,
+        conversation_id: receipt.conversation_id,
+        message_id: receipt.message_id,
+    })
+}
+
+fn event(headers: &HeaderMap, body: &Bytes) -> Result<Event, Problem> {
+    let request: EventRequest = extract::json(headers, body)?;
+    let (Some(event_id), Some(channel), Some(participant_id), Some(text), Some(timestamp)) = (
+        request.event_id,
+        request.channel.as_deref().and_then(Channel::parse),
+        request.from,
+        request.text,
+        request
+            .timestamp
+            .as_deref()
+            .and_then(extract::parse_timestamp),
+    ) else {
+        return Err(Problem::invalid("a field is missing"));
+    };
+    Ok(Event {
+        event_id,
+        channel,
+        participant_id,
+        text,
+        timestamp,
+        body: body.clone(),
+        message_id: MessageId::new(),
+        conversation_id: ConversationId::new(),
+    })
+}
+
+/// A provider gives up some day on an event that is refused: somebody has to be able to find out which one.
+fn log_refused(body: &[u8], problem: &Problem) {
+    let event_id = serde_json::from_slice::<serde_json::Value>(body)
+        .ok()
+        .and_then(|event| {
+            event["eventId"]
+                .as_str()
+                .map(|id| id.chars().take(extract::MAX_NAME).collect::<String>())
+        });
+    tracing::warn!(event_id = ?event_id, code = problem.code, detail = problem.detail, "a webhook was refused");
+}

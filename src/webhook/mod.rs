@@ -1,0 +1,46 @@
+//! Inbound events: each is stored exactly once, however often and in whatever order it is delivered.
+
+pub mod http;
+pub mod service;
+pub mod store;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+
+use crate::conversation::{Channel, ConversationId};
+use crate::message::MessageId;
+
+/// The provider's name in `webhook_events`.
+pub const PROVIDER: &str = "mock-meta";
+
+/// A validated event, with the ids that it gets if it is new.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// The provider's id for it.
+    pub event_id: String,
+    /// Where it comes from.
+    pub channel: Channel,
+    /// Who wrote.
+    pub participant_id: String,
+    /// What was written.
+    pub text: String,
+    /// When, by the provider's clock.
+    pub timestamp: DateTime<Utc>,
+    /// The request as it came.
+    pub body: Bytes,
+    /// The message's id, if the event is new.
+    pub message_id: MessageId,
+    /// The conversation's id, if the participant is new.
+    pub conversation_id: ConversationId,
+}
+
+/// What an event is answered with.
+#[derive(Debug, Clone, Copy)]
+pub struct Receipt {
+    /// The message that the event made.
+    pub message_id: MessageId,
+    /// The conversation that the message is in.
+    pub conversation_id: ConversationId,
+    /// Whether an earlier delivery made it.
+    pub duplicate: bool,
+}
