@@ -1,1 +1,60 @@
-select 1;
+-- The demo inbox: one list of messages, from which everything else is derived. A conversation that is there already is left
+-- as it is, so that loading it again changes nothing.
+with line (channel, participant_id, minutes_ago, direction, text, state) as (values
+  ('whatsapp',  '+90 555 010 0101', 2890, 'INBOUND',  'Merhaba, siparişim ne zaman kargoya verilecek?', 'read'),
+  ('whatsapp',  '+90 555 010 0101', 2875, 'OUTBOUND', 'Merhaba! Siparişiniz bugün yola çıkıyor.', 'sent'),
+  ('whatsapp',  '+90 555 010 0101', 2860, 'INBOUND',  'Harika, teşekkürler!', 'read'),
+  ('whatsapp',  '+90 555 010 0101', 35,   'INBOUND',  'Kargo takip numarasını da alabilir miyim?', 'unread'),
+  ('instagram', 'mara.designs',     190,  'INBOUND',  'Hi! Is the blue lamp still available?', 'read'),
+  ('instagram', 'mara.designs',     184,  'OUTBOUND', 'It is: three of them. Shall I put one aside for you?', 'sent'),
+  ('instagram', 'mara.designs',     12,   'INBOUND',  'Yes please 🙏', 'unread'),
+  ('instagram', 'mara.designs',     11,   'INBOUND',  'And do you ship to Lisbon?', 'unread'),
+  ('whatsapp',  '+44 7700 900123',  1500, 'INBOUND',  'My parcel arrived damaged.', 'read'),
+  ('whatsapp',  '+44 7700 900123',  1440, 'OUTBOUND', 'We are sorry! A replacement is on its way.', 'sent'),
+  ('whatsapp',  '+44 7700 900123',  1430, 'OUTBOUND', 'Your return label: https://example.com/returns/1042', 'rejected'),
+  ('instagram', 'the_real_otto',    7300, 'INBOUND',  'Do you have gift cards?', 'read'),
+  ('instagram', 'the_real_otto',    7290, 'OUTBOUND', 'We do, from 10 to 200 euros.', 'sent'),
+  ('whatsapp',  '+49 151 5550199',  64,   'INBOUND',  'Guten Tag, wie sind Ihre Öffnungszeiten?', 'unread')
+), message as (
+  select *, now() - minutes_ago * interval '1 minute' as at,
+    row_number() over (order by minutes_ago desc) as number,
+    -- A UUIDv7 (RFC 9562, section 5.7) of the message's time, its random part made from the text.
+    (lpad(to_hex((extract(epoch from now() - minutes_ago * interval '1 minute') * 1000)::bigint), 12, '0')
+      || '7' || substr(md5(text), 1, 3) || '8' || substr(md5(text), 4, 15))::uuid as id
+  from line
+), conversation as (
+  insert into conversations (id, channel, participant_id, status, last_message_id, last_message_at, last_message_preview,
+    unread_count, last_read_at, outbound_seq, created_at)
+  select (lpad(to_hex((extract(epoch from min(at)) * 1000)::bigint), 12, '0')
+      || '7' || substr(md5(participant_id), 1, 3) || '8' || substr(md5(participant_id), 4, 15))::uuid,
+    channel, participant_id,
+    case when max(at) < now() - interval '3 days' then 'closed' else 'open' end,
+    (array_agg(id order by at desc))[1], max(at), left((array_agg(text order by at desc))[1], 200),
+    count(*) filter (where state = 'unread'), max(at) filter (where state = 'read'),
+    count(*) filter (where direction = 'OUTBOUND'), min(at)
+  from message group by channel, participant_id order by channel, participant_id
+  on conflict (channel, participant_id) do nothing
+  returning id, channel, participant_id
+), fresh as (
+  select m.*, c.id as conversation_id,
+    row_number() over (partition by c.id, m.direction order by m.at) as seq
+  from message m join conversation c on c.channel = m.channel and c.participant_id = m.participant_id
+), event as (
+  insert into webhook_events (provider, event_id, message_id, received_at)
+  select 'mock-meta', 'seed_' || id, id, at from fresh where direction = 'INBOUND'
+), delivery as (
+  insert into deliveries (message_id, conversation_id, seq, due_at, attempt, failures)
+  select id, conversation_id, seq, null, 1, 1 from fresh where state = 'rejected'
+)
+insert into messages (id, conversation_id, channel, participant_id, direction, text, status, provider_message_id, retry_count,
+  error_kind, error_http_status, error_detail, error_retryable, timestamp, sort_at, created_at, updated_at, sent_at)
+select id, conversation_id, channel, participant_id, direction, text,
+  case state when 'sent' then 'SENT' when 'rejected' then 'FAILED' else 'RECEIVED' end,
+  case when state = 'sent' then 'msg_seed_' || number end,
+  case when state = 'rejected' then 1 else 0 end,
+  case when state = 'rejected' then 'rejected' end,
+  case when state = 'rejected' then 422 end,
+  case when state = 'rejected' then 'links are not allowed' end,
+  case when state = 'rejected' then false end,
+  at, at, at, at, case when state = 'sent' then at end
+from fresh;

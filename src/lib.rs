@@ -1,4 +1,34 @@
 //! A messaging gateway between Meta-like channels and a customer inbox.
+//!
+//! Under concurrency, crashes and a hostile provider, no acknowledged event or message is ever lost, none is doubled, and the
+//! inbox is never wrong.
+//!
+//! # The map
+//!
+//! A feature is a folder with the same few roles: `mod.rs` the nouns, `store.rs` the SQL (one function, one statement),
+//! `service.rs` the verbs that need more than one step, `http.rs` wire types and handlers. Reads go handler → store, writes
+//! handler → service → store.
+//!
+//! - [`webhook`]: events come in. [`message`]: messages go out. [`conversation`]: the inbox.
+//! - [`delivery`]: a lease, an attempt, a settlement: the only road to `SENT` or `FAILED`; and the worker.
+//! - [`provider`]: what the provider's answers mean, and its only caller.
+//! - [`database`]: connections, faults, migrations; [`database::batch`] is the group commit that webhooks, sends and
+//!   settlements share; [`database::embedded`] is the private PostgreSQL.
+//! - [`http`]: the router, and what every request passes through. [`cli`]: one file a subcommand.
+//! - [`app`]: what a running gateway is made of. [`config`]: its settings. [`error`]: what can go wrong. [`telemetry`]: logs, metrics.
+//!
+//! # Invariants
+//!
+//! 1. SQL only in `store.rs` files, and no transaction that outlives a statement: there is no `begin`.
+//! 2. No database connection is held while the provider is called.
+//! 3. Only `delivery::store`'s settling statements write `SENT` or `FAILED`. `SENT` is a fact that whoever learns it may write,
+//!    once; `FAILED` needs the current token.
+//! 4. An HTTP 2xx on a write means committed.
+//! 5. Status codes only in `http/` and `*/http.rs`; printing only in `cli/output.rs`.
+//! 6. Work that must not be cut short (attempt, settle, batch) runs in a tracked task, never inside a request's future;
+//!    shutdown waits for those tasks. A panic in an attempt is settled as `internal`; one in a writer or in the worker's loop
+//!    ends the process with an error: it never leaves a silent half.
+//! 7. Everything has a limit: queues, bodies, batches, attempts, pages, waits, statements.
 
 pub mod app;
 pub mod cli;

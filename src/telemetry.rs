@@ -17,7 +17,8 @@ pub enum LogFormat {
 pub fn log(format: LogFormat) -> anyhow::Result<()> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(directives) if !directives.is_empty() => EnvFilter::try_new(directives)?,
-        _ => EnvFilter::new("info"),
+        // The built-in mock logs each call: what the gateway says of it is enough.
+        _ => EnvFilter::new("info,mock_meta_provider=warn"),
     };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

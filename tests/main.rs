@@ -1,1 +1,5 @@
-//! a
+//! The gateway from outside: the real program, a real PostgreSQL, the mock provider over HTTP.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+mod webhooks;

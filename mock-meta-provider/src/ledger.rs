@@ -351,3 +351,30 @@ fn fingerprint(request: &SendRequest) -> u64 {
     (request.channel, &request.to, &request.text).hash(&mut hasher);
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_from_before_a_reset_ends_no_call_from_after_it() {
+        let request = SendRequest {
+            channel: Channel::Whatsapp,
+            to: "user-1".to_owned(),
+            text: "text".to_owned(),
+            client_message_id: "c-1".to_owned(),
+        };
+        let mut book = Book::new(10);
+        let before = book.begin_call("key-1", &request);
+        book.clear();
+        let after = book.begin_call("key-1", &request);
+        let waiting = |book: &Book| {
+            book.message("key-1")
+                .map(|message| message.overlapping_calls)
+        };
+        book.end_call("key-1", before);
+        assert_eq!(waiting(&book), Some(1));
+        book.end_call("key-1", after);
+        assert_eq!(waiting(&book), Some(0));
+    }
+}

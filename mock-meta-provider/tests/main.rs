@@ -12,4 +12,5 @@ mod fault;
 mod inbound;
 mod message;
 mod program;
+mod script;
 mod support;

@@ -26,6 +26,18 @@ select version from _sqlx_migrations where success",
     Ok(versions.into_iter().collect())
 }
 
+/// Makes the database of a private PostgreSQL.
+pub async fn create_gateway(connection: &mut PgConnection) -> sqlx::Result<()> {
+    // Checked at run time: it cannot be prepared.
+    sqlx::raw_sql(
+        "-- database::create_gateway
+create database gateway",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Changes how long this connection waits for a lock.
 pub async fn set_lock_timeout(connection: &mut PgConnection, wait: Duration) -> sqlx::Result<()> {
     let milliseconds = wait.as_millis().to_string();

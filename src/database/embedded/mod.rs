@@ -20,8 +20,9 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
+use sqlx::{ConnectOptions as _, Connection as _};
 
+use super::store;
 use cluster::Directory;
 use find::Programs;
 use supervisor::Server;
@@ -177,7 +178,7 @@ impl Embedded {
 
     async fn create_database(&self) -> Result<(), EmbeddedError> {
         let mut connection = self.options.clone().database("postgres").connect().await?;
-        connection.execute("create database gateway").await?;
+        store::create_gateway(&mut connection).await?;
         Ok(close(connection).await?)
     }
 }

@@ -1,0 +1,137 @@
+//! A caller of the API.
+
+use serde_json::Value;
+
+#[derive(Clone)]
+pub struct Client {
+    pub http: reqwest::Client,
+    url: String,
+}
+
+/// What came back.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or(Value::Null)
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// The body of an answer that must have this status.
+    #[track_caller]
+    pub fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.text);
+        self.json()
+    }
+
+    /// An error that must have this status and this code, in the one shape that errors have.
+    #[track_caller]
+    pub fn expect_problem(&self, status: u16, code: &str) -> Value {
+        let body = self.expect(status);
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/problem+json"),
+            "{}",
+            self.text
+        );
+        assert_eq!(body["type"], "about:blank", "{body}");
+        assert_eq!(body["status"], status, "{body}");
+        assert_eq!(body["code"], code, "{body}");
+        assert!(
+            body["title"].is_string() && body["detail"].is_string(),
+            "{body}"
+        );
+        assert_eq!(
+            body["requestId"].as_str(),
+            self.header("x-request-id"),
+            "{body}"
+        );
+        assert_eq!(
+            status == 503,
+            self.header("retry-after").is_some(),
+            "Retry-After comes with 503"
+        );
+        body
+    }
+
+    /// The names of the fields that an error is about.
+    #[track_caller]
+    pub fn fields(&self) -> Vec<String> {
+        let body = self.expect_problem(400, "invalid_request");
+        let errors = body["errors"].as_array().cloned().unwrap_or_default();
+        errors
+            .iter()
+            .map(|error| error["field"].as_str().unwrap().to_owned())
+            .collect()
+    }
+}
+
+impl Client {
+    pub fn new(url: &str) -> Self {
+        Self {
+            http: reqwest::Client::builder()
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
+                .build()
+                .unwrap(),
+            url: url.to_owned(),
+        }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.call(self.http.get(self.url(path))).await.unwrap()
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.try_post(path, body).await.unwrap()
+    }
+
+    /// For a gateway that may be gone.
+    pub async fn try_post(&self, path: &str, body: &Value) -> reqwest::Result<Answer> {
+        self.call(self.http.post(self.url(path)).json(body)).await
+    }
+
+    /// A webhook.
+    pub async fn webhook(&self, event: &Value) -> Answer {
+        self.post("/webhooks/mock-meta", event).await
+    }
+
+    /// The one conversation of a participant on whatsapp.
+    pub async fn conversation(&self, participant: &str) -> Value {
+        let list = self.get("/conversations?limit=100").await.expect(200);
+        let mut of_participant = list["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|row| row["participantId"] == participant);
+        let found = of_participant
+            .next()
+            .unwrap_or_else(|| panic!("no conversation with {participant}"));
+        assert!(
+            of_participant.next().is_none(),
+            "two conversations with {participant}"
+        );
+        found.clone()
+    }
+
+    pub async fn call(&self, request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
+        let response = request.send().await?;
+        Ok(Answer {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            text: response.text().await?,
+        })
+    }
+}

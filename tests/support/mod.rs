@@ -1,0 +1,135 @@
+//! What every test stands on: a database of its own, a mock provider of its own, and the real program.
+
+mod database;
+mod http;
+mod process;
+
+use std::time::{Duration, Instant};
+
+use mock_meta_provider::{Config, Mock};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+pub use database::{Database, Postgres};
+pub use http::{Answer, Client};
+pub use process::{Program, Run};
+
+/// How long to wait for what must happen; on a busy machine things take long, and no test passes by waiting.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Waits until `probe` has something to show.
+pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = probe().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A mock provider without misbehaviour; scripts and `set_behaviour` add it.
+pub async fn mock() -> Mock {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    Mock::start(Config::calm(), listener).unwrap()
+}
+
+/// A gateway between a database and a mock provider of its own.
+pub struct System {
+    pub database: Database,
+    pub mock: Mock,
+    pub gateway: Program,
+    pub client: Client,
+}
+
+impl System {
+    /// `gateway serve` with its defaults.
+    pub async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// `gateway serve` with these environment variables.
+    pub async fn with(environment: &[(&str, &str)]) -> Self {
+        let database = Database::new().await;
+        let mock = mock().await;
+        let gateway = serve(&database, &mock, environment).await;
+        let client = Client::new(gateway.url());
+        Self {
+            database,
+            mock,
+            gateway,
+            client,
+        }
+    }
+
+    /// One more `gateway serve` on the same database and provider.
+    pub async fn another(&self, environment: &[(&str, &str)]) -> (Program, Client) {
+        let gateway = serve(&self.database, &self.mock, environment).await;
+        let client = Client::new(gateway.url());
+        (gateway, client)
+    }
+
+    /// A `gateway worker` on the same database and provider.
+    pub async fn worker(&self, environment: &[(&str, &str)]) -> Program {
+        let worker = Program::new("worker")
+            .env("DATABASE_URL", self.database.url())
+            .env("PROVIDER_URL", &self.mock.url())
+            .envs(environment)
+            .start();
+        worker.logged("working").await;
+        worker
+    }
+
+    /// Sends a text to a participant on whatsapp; the message.
+    pub async fn send(&self, to: &str, text: &str) -> Value {
+        let body = json!({ "channel": "whatsapp", "to": to, "text": text });
+        self.client.post("/messages/send", &body).await.expect(201)
+    }
+
+    /// The message as it is now.
+    pub async fn message(&self, id: &str) -> Value {
+        self.client
+            .get(&format!("/messages/{id}"))
+            .await
+            .expect(200)
+    }
+
+    /// Waits until the message has this status.
+    pub async fn message_becomes(&self, id: &str, status: &str) -> Value {
+        eventually(&format!("{id} becomes {status}"), async || {
+            let message = self.message(id).await;
+            (message["status"] == status).then_some(message)
+        })
+        .await
+    }
+
+    /// Makes everything that waits for a time due now, so that no test waits for it.
+    pub async fn skip_waits(&self) {
+        self.database
+            .execute("update deliveries set due_at = now() where due_at is not null")
+            .await;
+    }
+}
+
+/// A `gateway serve` that is ready.
+pub async fn serve(database: &Database, mock: &Mock, environment: &[(&str, &str)]) -> Program {
+    let program = Program::new("serve")
+        .env("DATABASE_URL", database.url())
+        .env("PROVIDER_URL", &mock.url())
+        .envs(environment)
+        .start();
+    program.logged("ready").await;
+    program
+}
+
+/// A webhook's body.
+pub fn event(event_id: &str, from: &str, text: &str, timestamp: &str) -> Value {
+    json!({ "eventId": event_id, "channel": "whatsapp", "from": from, "text": text, "timestamp": timestamp })
+}
+
+/// A time as the API shows it, as many seconds from now.
+pub fn seconds_from_now(seconds: i64) -> String {
+    let time = chrono::Utc::now() + chrono::Duration::seconds(seconds);
+    time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}

@@ -1,0 +1,195 @@
+//! The real program, as a process.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+
+use super::eventually;
+
+/// How to start the program. Nothing of this process's environment that could configure it gets through.
+pub struct Run(Command);
+
+impl Run {
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.0.env(name, value);
+        self
+    }
+
+    #[must_use]
+    pub fn envs(mut self, variables: &[(&str, &str)]) -> Self {
+        self.0.envs(variables.iter().copied());
+        self
+    }
+
+    #[must_use]
+    pub fn args(mut self, arguments: &[&str]) -> Self {
+        self.0.args(arguments);
+        self
+    }
+
+    #[must_use]
+    pub fn directory(mut self, directory: PathBuf) -> Self {
+        self.0.current_dir(directory);
+        self
+    }
+
+    /// Starts a program that goes on.
+    pub fn start(mut self) -> Program {
+        let mut child = self.0.stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                lines.lock().unwrap().push(line);
+            }
+        });
+        Program {
+            child,
+            log,
+            url: std::sync::OnceLock::new(),
+        }
+    }
+
+    /// Runs a program to its end.
+    pub async fn finish(mut self) -> Finished {
+        let output = tokio::task::spawn_blocking(move || self.0.output().unwrap())
+            .await
+            .unwrap();
+        output.into()
+    }
+}
+
+/// How a program ended.
+#[derive(Debug)]
+pub struct Finished {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl From<Output> for Finished {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+/// A running program; killed when it is dropped.
+pub struct Program {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    url: std::sync::OnceLock<String>,
+}
+
+impl Program {
+    /// `gateway <subcommand>`, on any free port, logging JSON.
+    #[allow(clippy::new_ret_no_self)]
+    pub fn new(subcommand: &str) -> Run {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+        command.arg(subcommand).env_clear().stdin(Stdio::null());
+        for name in ["PATH", "HOME", "TMPDIR", "USER"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command
+            .env("LOG_FORMAT", "json")
+            .env("PORT", "0")
+            .env("MOCK_PORT", "0");
+        Run(command)
+    }
+
+    /// The lines of its log so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Waits for a line of its log with this message; the line.
+    pub async fn logged(&self, message: &str) -> Value {
+        eventually(
+            &format!(
+                "{message:?} in the log of {}: {:#?}",
+                self.child.id(),
+                self.log()
+            ),
+            async || {
+                self.log().iter().find_map(|line| {
+                    let line: Value = serde_json::from_str(line).ok()?;
+                    (line["message"] == message).then_some(line)
+                })
+            },
+        )
+        .await
+    }
+
+    /// Where it listens; once it has logged `listening`.
+    pub fn url(&self) -> &str {
+        self.url.get_or_init(|| {
+            let listening = |line: &String| {
+                let line: Value = serde_json::from_str(line).ok()?;
+                (line["message"] == "listening")
+                    .then(|| line["address"].as_str().unwrap().to_owned())
+            };
+            self.log()
+                .iter()
+                .find_map(listening)
+                .expect("it is not listening yet")
+        })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL: nothing of it runs any more when this returns.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Sends a signal, such as `TERM` or `STOP`.
+    pub fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        eventually("the program ends", async || child.try_wait().unwrap()).await
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.ended().await
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.child.kill().ok();
+        self.child.wait().ok();
+        if std::thread::panicking() {
+            eprintln!("log of {}:\n{}", self.child.id(), self.log().join("\n"));
+        }
+    }
+}
+
+/// Sends a signal to a process that this test knows to be its own.
+pub fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(pid.to_string())
+        .status()
+        .unwrap();
+    assert!(sent.success(), "kill -{name} {pid}");
+}
