@@ -17,8 +17,10 @@ use crate::message::store::Terms;
 use crate::provider::client::Client;
 use crate::webhook::service::Ingest;
 
-/// Tasks that write each kind of batch, each with a connection.
-const WRITERS: usize = 2;
+/// Two, so that one commits while the other runs; for the others larger batches gain more than that.
+const INGEST_WRITERS: usize = 2;
+const ACCEPT_WRITERS: usize = 1;
+const SETTLE_WRITERS: usize = 1;
 
 /// What a gateway is made with.
 #[derive(Debug, Clone)]
@@ -81,9 +83,9 @@ impl App {
         let database = &settings.database;
         Arc::new(Self {
             pool: database::pool(database.clone()),
-            ingest: Writer::spawn(Ingest, database, WRITERS, engine),
-            accept: Writer::spawn(accept, database, WRITERS, engine),
-            settle: Writer::spawn(settle, database, WRITERS, engine),
+            ingest: Writer::spawn(Ingest, database, INGEST_WRITERS, engine),
+            accept: Writer::spawn(accept, database, ACCEPT_WRITERS, engine),
+            settle: Writer::spawn(settle, database, SETTLE_WRITERS, engine),
             provider: settings.provider,
             backoff: settings.backoff,
             terms,

@@ -1,8 +1,12 @@
 //! Logs, to stderr; metrics, for Prometheus.
 
-use metrics::{describe_counter, describe_gauge, describe_histogram};
+use clap::ValueEnum;
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
+
+use crate::config::UsageError;
+use crate::message::ErrorKind;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -16,7 +20,8 @@ pub enum LogFormat {
 /// Begins to log to stderr, filtered by `RUST_LOG` (default `info`).
 pub fn log(format: LogFormat) -> anyhow::Result<()> {
     let filter = match std::env::var("RUST_LOG") {
-        Ok(directives) if !directives.is_empty() => EnvFilter::try_new(directives)?,
+        Ok(directives) if !directives.is_empty() => EnvFilter::try_new(directives)
+            .map_err(|error| UsageError(format!("RUST_LOG: {error}")))?,
         // The built-in mock logs each call: what the gateway says of it is enough.
         _ => EnvFilter::new("info,mock_meta_provider=warn"),
     };
@@ -44,6 +49,7 @@ pub fn metrics() -> Result<PrometheusHandle, BuildError> {
         .set_buckets_for_metric(Matcher::Full("gateway_batch_size".into()), &SIZES)?
         .install_recorder()?;
     describe();
+    begin_at_zero();
     Ok(handle)
 }
 
@@ -98,4 +104,18 @@ fn describe() {
         "gateway_send_permits_free",
         "First attempts that could begin at this moment"
     );
+}
+
+/// A counter that is missing until something goes wrong cannot be alerted on.
+fn begin_at_zero() {
+    for result in ["new", "duplicate", "refused", "not_stored"] {
+        counter!("gateway_webhook_events_total", "result" => result).absolute(0);
+    }
+    let kinds = ErrorKind::value_variants().iter().map(|kind| kind.as_str());
+    for outcome in kinds
+        .chain(["sent"])
+        .filter(|&kind| kind != ErrorKind::Canceled.as_str())
+    {
+        counter!("gateway_attempts_total", "outcome" => outcome).absolute(0);
+    }
 }

@@ -50,17 +50,13 @@ pub struct Cli {
     command: Command,
 }
 
+/// What each one does is said at its arguments.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve the API and retry what failed; without a configuration, on a private database and a mock provider
     Serve(Box<serve::Args>),
-    /// Retry what failed until stopped; any number beside any number of serve
     Worker(Box<worker::Args>),
-    /// Apply the migrations, or list them
     Migrate(migrate::Args),
-    /// Load the demo inbox; again changes nothing
     Seed(seed::Args),
-    /// List the messages that failed, or send them again
     Retry(Box<retry::Args>),
 }
 

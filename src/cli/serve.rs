@@ -80,7 +80,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }));
     if !args.no_worker {
         let worker = Worker::new(Arc::clone(&app), args.worker.concurrency(), Scope::All);
-        engine.spawn(worker.run(stop.clone()));
+        engine.spawn(app.tasks.track_future(worker.run(stop.clone())));
     }
     tracing::info!(docs = %format!("http://{}/api", server.address()), worker = !args.no_worker, "ready");
 

@@ -77,7 +77,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             Some(ended) = engine.join_next() => Err(super::writer_ended(ended)),
         }
     } else {
-        engine.spawn(worker.run(stop.clone()));
+        engine.spawn(app.tasks.track_future(worker.run(stop.clone())));
         tokio::select! {
             biased;
             () = stop.cancelled() => Ok(()),

@@ -127,8 +127,8 @@ pub struct Filter {
 /// Where a list begins.
 #[derive(Debug, Clone, Copy)]
 pub enum Start {
-    /// At a page, counted from 1.
-    Page(u32),
+    /// After this many rows.
+    Skip(i64),
     /// After a row, by the time and the id that it is sorted by.
     After(DateTime<Utc>, uuid::Uuid),
 }

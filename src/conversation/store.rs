@@ -22,12 +22,6 @@ from c
     };
 }
 
-/// How many rows come before a page, counted from 1.
-#[must_use]
-pub(crate) fn offset(page: u32, limit: i64) -> i64 {
-    i64::from(page.saturating_sub(1)).saturating_mul(limit)
-}
-
 /// The inbox, newest first.
 ///
 /// Each (channel, status) pair is a branch with its own `order by … limit`, which reads the inbox index from its end;
@@ -39,7 +33,7 @@ pub async fn list(
     limit: i64,
 ) -> sqlx::Result<Vec<Conversation>> {
     match start {
-        Start::Page(page) => list_page(pool, filter, page, limit).await,
+        Start::Skip(rows) => list_page(pool, filter, rows, limit).await,
         Start::After(last_message_at, id) => {
             list_after(pool, filter, (last_message_at, id), limit).await
         }
@@ -49,7 +43,7 @@ pub async fn list(
 async fn list_page(
     pool: &PgPool,
     filter: Filter,
-    page: u32,
+    offset: i64,
     limit: i64,
 ) -> sqlx::Result<Vec<Conversation>> {
     query_conversations!(
@@ -89,7 +83,7 @@ with page as (
         filter.status.map(Status::as_str),
         filter.archived,
         limit,
-        offset(page, limit)
+        offset
     )
     .fetch_all(pool)
     .await

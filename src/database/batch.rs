@@ -27,6 +27,16 @@ const SEARCH_LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_millis(500);
 
+/// Planning such a statement costs more than running it, so a writer's connection plans each once. A plan made while the
+/// tables were small must not read them whole when they are large: it may only walk indexes.
+const PLANS: [(&str, &str); 5] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+];
+
 /// A statement that writes many items at once.
 pub trait Batch: Send + Sync + 'static {
     /// What one caller hands in.
@@ -78,9 +88,7 @@ impl<B: Batch> Writer<B> {
         for _ in 0..count {
             let task = Task {
                 batch: Arc::clone(&batch),
-                options: limited(options.clone())
-                    // A generic plan for arrays of unknown length, made while a table was small, reads the whole table later.
-                    .options([("plan_cache_mode", "force_custom_plan")]),
+                options: limited(options.clone()).options(PLANS),
                 connection: None,
             };
             tasks.spawn(task.run(Arc::clone(&receiver)));

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
+use tokio::time::timeout;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How long a statement may wait for a lock. Somebody else's open transaction must not stop everything.
 pub const LOCK_TIMEOUT: Duration = Duration::from_millis(250);
@@ -83,6 +84,14 @@ pub fn pool(options: PgConnectOptions) -> PgPool {
         .max_connections(POOL_SIZE)
         .acquire_timeout(CONNECT_TIMEOUT)
         .connect_lazy_with(limited(options))
+}
+
+/// Waits for the database for a bounded time: one that is stopped, or out of reach, does not enforce limits of its own.
+pub async fn bounded<T>(work: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
+    match timeout(CONNECT_TIMEOUT + STATEMENT_TIMEOUT, work).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(Error::Unavailable(None)),
+    }
 }
 
 /// One migration that this binary knows.

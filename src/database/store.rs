@@ -7,13 +7,7 @@ use sqlx::PgConnection;
 
 /// The versions of the migrations that were applied; none where nothing was ever migrated.
 pub async fn applied_migrations(connection: &mut PgConnection) -> sqlx::Result<HashSet<i64>> {
-    let known = sqlx::query_scalar!(
-        r#"-- database::has_migrations
-select to_regclass('_sqlx_migrations') is not null as "known!""#
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    if !known {
+    if !has_migrations(connection).await? {
         return Ok(HashSet::new());
     }
     // Checked at run time: the table is the migrator's own, and no part of the schema.
@@ -24,6 +18,15 @@ select version from _sqlx_migrations where success",
     .fetch_all(connection)
     .await?;
     Ok(versions.into_iter().collect())
+}
+
+async fn has_migrations(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"-- database::has_migrations
+select to_regclass('_sqlx_migrations') is not null as "known!""#
+    )
+    .fetch_one(connection)
+    .await
 }
 
 /// Makes the database of a private PostgreSQL.

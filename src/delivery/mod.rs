@@ -25,8 +25,12 @@ use crate::error::{Error, Result};
 use crate::message::{ErrorKind, MessageId};
 use crate::provider::{Failure, Outcome, Outgoing};
 
+use self::settle::Settlement;
+
 /// Claims that may go unsettled before the message itself is taken to be what kills the process.
 const MAX_UNSETTLED_CLAIMS: i32 = 20;
+/// How long to wait before an outcome whose row somebody else has locked is handed in again.
+const LOCKED_PAUSE: Duration = Duration::from_millis(500);
 
 /// The right to make one attempt at a message, and to write down its failure.
 #[derive(Debug)]
@@ -138,7 +142,7 @@ async fn settle(app: &App, lease: &Lease, outcome: Outcome) -> Result<Ended> {
                 message_id,
                 provider_message_id: provider_message_id.clone(),
             };
-            let settled = app.settle.submit(accepted.into()).await?;
+            let settled = submit(app, accepted.into()).await?;
             tracing::info!(%message_id, attempt = lease.attempt, provider_message_id, "sent");
             Ok(settled.map_or(Ended::Superseded, |settled| Ended::Sent {
                 provider_message_id,
@@ -153,7 +157,7 @@ async fn settle(app: &App, lease: &Lease, outcome: Outcome) -> Result<Ended> {
                 wait: app.backoff.after(&failure, failures),
                 failure: failure.clone(),
             };
-            let settled = app.settle.submit(failed.into()).await?;
+            let settled = submit(app, failed.into()).await?;
             let next_attempt_at = settled.as_ref().and_then(|settled| settled.next_attempt_at);
             tracing::warn!(
                 %message_id, attempt = lease.attempt, kind = failure.kind.as_str(), http_status = failure.http_status,
@@ -165,6 +169,17 @@ async fn settle(app: &App, lease: &Lease, outcome: Outcome) -> Result<Ended> {
                 retry_count: settled.retry_count,
                 at: settled.settled_at,
             }))
+        }
+    }
+}
+
+/// Hands an outcome in until it is written or refused. A row that somebody else has locked is waited for here, where it holds
+/// up this attempt only, and not in a writer.
+async fn submit(app: &App, settlement: Settlement) -> Result<Option<store::Settled>> {
+    loop {
+        match app.settle.submit(settlement.clone()).await {
+            Err(Error::Locked) => tokio::time::sleep(LOCKED_PAUSE).await,
+            settled => return settled,
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::database::batch::Batch;
 use crate::message::MessageId;
 
 /// How one attempt ended.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Settlement {
     /// The provider has accepted it.
     Accepted(Accepted),

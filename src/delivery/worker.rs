@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::{Lease, attempt, store};
 use crate::app::App;
+use crate::database::bounded;
 use crate::error::{Error, Result};
 use crate::message::MessageId;
 use crate::provider::Outgoing;
@@ -110,8 +111,10 @@ impl Worker {
         let seconds = self.app.terms.lease_seconds;
         let pool = &self.app.pool;
         let claimed = match &self.scope {
-            Scope::All => store::claim(pool, limit, token, seconds).await?,
-            Scope::Only(ids) => store::claim_only(pool, ids, limit, token, seconds).await?,
+            Scope::All => bounded(store::claim(pool, limit, token, seconds)).await?,
+            Scope::Only(ids) => {
+                bounded(store::claim_only(pool, ids, limit, token, seconds)).await?
+            }
         };
         let count = claimed.len();
         for row in claimed {
@@ -164,12 +167,15 @@ impl Worker {
             return Ok(());
         }
         self.swept_at = Some(Instant::now());
-        let conversation_ids = store::list_unreleased(&self.app.pool, MAX_SWEEP).await?;
+        let conversation_ids = bounded(store::list_unreleased(&self.app.pool, MAX_SWEEP)).await?;
         if conversation_ids.is_empty() {
             return Ok(());
         }
-        let mut connection = self.app.pool.acquire().await?;
-        let released = store::release(&mut connection, &conversation_ids).await?;
+        let release = async {
+            let mut connection = self.app.pool.acquire().await?;
+            store::release(&mut connection, &conversation_ids).await
+        };
+        let released = bounded(release).await?;
         tracing::info!(
             released = released.len(),
             "repeated releases that were lost"

@@ -100,6 +100,10 @@ pub fn json<T: DeserializeOwned + Validate>(
             "the content type must be application/json",
         ));
     }
+    // Else a list would be read as the fields in their order, and a text be repeated in what is said about it.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Problem::invalid("the body is not a JSON object"));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value: T = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         if error.inner().is_data() && error.path().iter().len() > 0 {

@@ -47,8 +47,8 @@ pub struct Gateway {
 
 /// The API and its document.
 pub fn router(gateway: Gateway) -> Router {
+    let send = OpenApiRouter::new().routes(routes!(message::http::send_message));
     let api = OpenApiRouter::new()
-        .routes(routes!(message::http::send_message))
         .routes(routes!(message::http::list_messages))
         .routes(routes!(message::http::get_message))
         .routes(routes!(message::http::retry_message))
@@ -66,9 +66,15 @@ pub fn router(gateway: Gateway) -> Router {
         .routes(routes!(operations::get_health))
         .routes(routes!(operations::get_ready));
 
-    let admit = from_fn_with_state(gateway.clone(), admit);
+    let admit_for = |limit| from_fn_with_state((gateway.clone(), limit), admit);
+    let admit = admit_for(REQUEST_TIMEOUT);
+    let admit_send = admit_for(REQUEST_TIMEOUT + gateway.app.send_wait);
     let require_key = from_fn_with_state(gateway.clone(), require_key);
     let (router, document) = OpenApiRouter::with_openapi(docs::document())
+        .merge(
+            send.route_layer(admit_send)
+                .route_layer(require_key.clone()),
+        )
         .merge(
             api.route_layer(admit.clone())
                 .route_layer(require_key.clone()),
@@ -110,14 +116,17 @@ pub fn starting_router() -> Router {
 }
 
 /// Lets nothing new through while the process stops, and ends the waiting for a request that takes too long.
-async fn admit(State(gateway): State<Gateway>, request: Request, next: Next) -> Response {
+async fn admit(
+    State((gateway, limit)): State<(Gateway, Duration)>,
+    request: Request,
+    next: Next,
+) -> Response {
     if gateway.stopping.is_cancelled() {
         let mut response = Problem::overloaded("stopping: nothing was stored").into_response();
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
         return response;
     }
-    let limit = REQUEST_TIMEOUT + gateway.app.send_wait;
     match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Problem::unavailable(

@@ -31,6 +31,8 @@ pub struct PageMeta {
 pub struct Window {
     /// Where it begins.
     pub start: Start,
+    /// The page that begins there, if it was asked for by number.
+    page: Option<u32>,
     /// The most rows.
     pub limit: u32,
 }
@@ -43,24 +45,26 @@ impl Window {
         limit: Option<i64>,
         default_limit: u32,
     ) -> Result<Self, Problem> {
-        let start = match (page, cursor) {
+        let limit = limit
+            .and_then(|limit| u32::try_from(limit).ok())
+            .unwrap_or(default_limit);
+        let (start, page) = match (page, cursor) {
             (Some(_), Some(_)) => {
                 return Err(Problem::field("cursor", "cannot be combined with page"));
             }
             (page, None) => {
-                Start::Page(page.and_then(|page| u32::try_from(page).ok()).unwrap_or(1))
+                let page = page.and_then(|page| u32::try_from(page).ok()).unwrap_or(1);
+                let skip = i64::from(page.saturating_sub(1)) * i64::from(limit);
+                (Start::Skip(skip), Some(page))
             }
             (None, Some(cursor)) => {
                 let (at, id) = parse_cursor(cursor).ok_or_else(|| {
                     Problem::field("cursor", "is not one that this list has given")
                 })?;
-                Start::After(at, id)
+                (Start::After(at, id), None)
             }
         };
-        let limit = limit
-            .and_then(|limit| u32::try_from(limit).ok())
-            .unwrap_or(default_limit);
-        Ok(Self { start, limit })
+        Ok(Self { start, page, limit })
     }
 
     /// How many rows to read: one more than are shown tells whether there is more.
@@ -79,10 +83,7 @@ impl Window {
         let has_more = rows.len() > limit;
         rows.truncate(limit);
         PageMeta {
-            page: match self.start {
-                Start::Page(page) => Some(page),
-                Start::After(..) => None,
-            },
+            page: self.page,
             limit: self.limit,
             has_more,
             next_cursor: rows.last().filter(|_| has_more).map(|row| {

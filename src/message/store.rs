@@ -208,34 +208,50 @@ pub async fn list_thread(
     limit: i64,
 ) -> sqlx::Result<Vec<Message>> {
     match start {
-        Start::Page(page) => {
-            query_messages!(
-                r#"-- message::list_thread_page
-with m as (
-  select * from messages where conversation_id = $1 order by sort_at desc, id desc limit $2 offset $3)"#,
-                "order by m.sort_at desc, m.id desc",
-                conversation_id as ConversationId,
-                limit,
-                crate::conversation::store::offset(page, limit)
-            )
-            .fetch_all(pool)
-            .await
-        }
+        Start::Skip(rows) => list_thread_page(pool, conversation_id, rows, limit).await,
         Start::After(sort_at, id) => {
-            query_messages!(
-                r#"-- message::list_thread_after
-with m as (
-  select * from messages where conversation_id = $1 and (sort_at, id) < ($2, $3) order by sort_at desc, id desc limit $4)"#,
-                "order by m.sort_at desc, m.id desc",
-                conversation_id as ConversationId,
-                sort_at,
-                id,
-                limit
-            )
-            .fetch_all(pool)
-            .await
+            list_thread_after(pool, conversation_id, (sort_at, id), limit).await
         }
     }
+}
+
+async fn list_thread_page(
+    pool: &PgPool,
+    conversation_id: ConversationId,
+    offset: i64,
+    limit: i64,
+) -> sqlx::Result<Vec<Message>> {
+    query_messages!(
+        r#"-- message::list_thread_page
+with m as (
+  select * from messages where conversation_id = $1 order by sort_at desc, id desc limit $2 offset $3)"#,
+        "order by m.sort_at desc, m.id desc",
+        conversation_id as ConversationId,
+        limit,
+        offset
+    )
+    .fetch_all(pool)
+    .await
+}
+
+async fn list_thread_after(
+    pool: &PgPool,
+    conversation_id: ConversationId,
+    (sort_at, id): (DateTime<Utc>, uuid::Uuid),
+    limit: i64,
+) -> sqlx::Result<Vec<Message>> {
+    query_messages!(
+        r#"-- message::list_thread_after
+with m as (
+  select * from messages where conversation_id = $1 and (sort_at, id) < ($2, $3) order by sort_at desc, id desc limit $4)"#,
+        "order by m.sort_at desc, m.id desc",
+        conversation_id as ConversationId,
+        sort_at,
+        id,
+        limit
+    )
+    .fetch_all(pool)
+    .await
 }
 
 /// Outbound messages that are `PENDING` or `FAILED`, newest first, those before `before` only. Read through the queue, which

@@ -168,5 +168,10 @@ fn log_refused(body: &[u8], problem: &Problem) {
                 .as_str()
                 .map(|id| id.chars().take(extract::MAX_NAME).collect::<String>())
         });
-    tracing::warn!(event_id = ?event_id, code = problem.code, detail = problem.detail, "a webhook was refused");
+    tracing::warn!(
+        event_id,
+        code = problem.code,
+        detail = problem.detail,
+        "a webhook was refused"
+    );
 }
