@@ -1,4 +1,4 @@
-//! Ids as the outside sees them: a prefix and the 32 lower-case hex digits of a UUIDv7, and no other spelling.
+//! Ids as the outside sees them: a prefix and the 32 lower-case hex digits of a UUID (version 7), and no other spelling.
 
 /// Makes an id type: a UUID to the database, `<prefix><32 hex digits>` to everybody else.
 macro_rules! id {

@@ -26,7 +26,7 @@ use crate::http::server::Server;
 use crate::telemetry::{self, LogFormat};
 
 /// How long `serve` and `worker` wait for the database and its migrations.
-const DATABASE_WAIT: Duration = Duration::from_secs(60);
+const DATABASE_WAIT: Duration = Duration::from_mins(1);
 const DATABASE_POLL: Duration = Duration::from_millis(200);
 
 /// A messaging gateway between Meta-like channels and a customer inbox

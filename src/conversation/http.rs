@@ -137,7 +137,7 @@ fn boolean(value: &str) -> Result<(), ValidationError> {
 #[utoipa::path(
     get, path = "/conversations", tag = "inbox",
     params(InboxQuery),
-    responses((status = 200, body = ConversationList)),
+    responses((status = 200, description = "A part of the inbox.", body = ConversationList)),
 )]
 pub async fn list_conversations(
     State(gateway): State<Gateway>,
@@ -177,7 +177,7 @@ pub struct ThreadQuery {
 #[utoipa::path(
     get, path = "/conversations/{id}", tag = "inbox",
     params(("id" = String, Path, example = "conv_01941f297c0070008000000000000001"), ThreadQuery),
-    responses((status = 200, body = ConversationDetail)),
+    responses((status = 200, description = "The conversation, and a part of its messages.", body = ConversationDetail)),
 )]
 pub async fn get_conversation(
     State(gateway): State<Gateway>,
@@ -199,7 +199,7 @@ pub async fn get_conversation(
 #[utoipa::path(
     post, path = "/conversations/{id}/read", tag = "inbox",
     params(("id" = String, Path, example = "conv_01941f297c0070008000000000000001")),
-    responses((status = 200, body = ConversationView)),
+    responses((status = 200, description = "The conversation as it is now.", body = ConversationView)),
 )]
 pub async fn read_conversation(
     State(gateway): State<Gateway>,
@@ -212,7 +212,7 @@ pub async fn read_conversation(
 #[utoipa::path(
     post, path = "/conversations/{id}/close", tag = "inbox",
     params(("id" = String, Path, example = "conv_01941f297c0070008000000000000001")),
-    responses((status = 200, body = ConversationView)),
+    responses((status = 200, description = "The conversation as it is now.", body = ConversationView)),
 )]
 pub async fn close_conversation(
     State(gateway): State<Gateway>,
@@ -225,7 +225,7 @@ pub async fn close_conversation(
 #[utoipa::path(
     post, path = "/conversations/{id}/reopen", tag = "inbox",
     params(("id" = String, Path, example = "conv_01941f297c0070008000000000000001")),
-    responses((status = 200, body = ConversationView)),
+    responses((status = 200, description = "The conversation as it is now.", body = ConversationView)),
 )]
 pub async fn reopen_conversation(
     State(gateway): State<Gateway>,
@@ -238,7 +238,7 @@ pub async fn reopen_conversation(
 #[utoipa::path(
     post, path = "/conversations/{id}/archive", tag = "inbox",
     params(("id" = String, Path, example = "conv_01941f297c0070008000000000000001")),
-    responses((status = 200, body = ConversationView)),
+    responses((status = 200, description = "The conversation as it is now.", body = ConversationView)),
 )]
 pub async fn archive_conversation(
     State(gateway): State<Gateway>,
@@ -251,7 +251,7 @@ pub async fn archive_conversation(
 #[utoipa::path(
     post, path = "/conversations/{id}/unarchive", tag = "inbox",
     params(("id" = String, Path, example = "conv_01941f297c0070008000000000000001")),
-    responses((status = 200, body = ConversationView)),
+    responses((status = 200, description = "The conversation as it is now.", body = ConversationView)),
 )]
 pub async fn unarchive_conversation(
     State(gateway): State<Gateway>,

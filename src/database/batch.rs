@@ -183,8 +183,9 @@ impl<B: Batch> Task<B> {
                 }
                 Fault::Row | Fault::Locked => {
                     tracing::warn!(writer = B::NAME, %error, "a row could not be written");
-                    part.into_iter()
-                        .for_each(|entry| reply(entry, Err(again(&error))));
+                    for entry in part {
+                        reply(entry, Err(again(&error)));
+                    }
                 }
                 Fault::LostRace => parts.push_front(still_patient(part)),
                 Fault::Away | Fault::Other => {

@@ -57,10 +57,11 @@ pub fn fault(error: &sqlx::Error) -> Fault {
             Fault::LostRace
         }
         ("55P03", _) => Fault::Locked,
-        // Undefined table or column: not migrated yet. Read-only: a standby, until it is promoted.
-        ("42P01" | "42703" | "25006" | "3D000", _) => Fault::Away,
         (_, "22" | "23") => Fault::Row,
-        (_, "08" | "28" | "40" | "53" | "55" | "57" | "58") => Fault::Away,
+        // In the second line: undefined table or column, while it is not migrated yet; read-only, while it is a standby;
+        // no such database.
+        (_, "08" | "28" | "40" | "53" | "55" | "57" | "58")
+        | ("42P01" | "42703" | "25006" | "3D000", _) => Fault::Away,
         _ => Fault::Other,
     }
 }

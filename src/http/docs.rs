@@ -25,11 +25,13 @@ use super::problem::ProblemBody;
 struct Document;
 
 /// The document without its operations.
+#[must_use]
 pub fn document() -> utoipa::openapi::OpenApi {
     Document::openapi()
 }
 
 /// Adds what every operation of a kind can answer, and the ways to prove who calls.
+#[must_use]
 pub fn complete(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
     if let Some(components) = &mut document.components {
         let bearer = HttpBuilder::new()
@@ -71,6 +73,15 @@ fn complete_operation(path: &str, operation: &mut Operation) {
     }
     if has_id {
         add(StatusCode::NOT_FOUND, "`not_found`: nothing has this id.");
+    }
+    if path.ends_with("/retry") {
+        add(StatusCode::CONFLICT, "`not_failed`: it has not failed.");
+    }
+    if path.ends_with("/cancel") {
+        add(
+            StatusCode::CONFLICT,
+            "`not_cancelable`: it is sent, or an attempt is in flight.",
+        );
     }
     if has_body {
         add(

@@ -24,13 +24,13 @@ pub struct Health {
 }
 
 /// Liveness: the process answers. Touches nothing else.
-#[utoipa::path(get, path = "/health", tag = "operations", responses((status = 200, body = Health)))]
+#[utoipa::path(get, path = "/health", tag = "operations", responses((status = 200, description = "It answers.", body = Health)))]
 pub async fn get_health() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
 /// Readiness: the database answers, and every migration that this binary knows is applied.
-#[utoipa::path(get, path = "/ready", tag = "operations", responses((status = 200, body = Health)))]
+#[utoipa::path(get, path = "/ready", tag = "operations", responses((status = 200, description = "It is ready.", body = Health)))]
 pub async fn get_ready(State(gateway): State<Gateway>) -> Result<Json<Health>, Problem> {
     if gateway.stopping.is_cancelled() {
         return Err(Problem::overloaded("stopping"));

@@ -218,7 +218,7 @@ pub async fn send_message(
 #[utoipa::path(
     get, path = "/messages/{id}", tag = "messages",
     params(("id" = String, Path, example = "msg_01941f297c0070008000000000000002")),
-    responses((status = 200, body = MessageView)),
+    responses((status = 200, description = "The message as it is now.", body = MessageView)),
 )]
 pub async fn get_message(
     State(gateway): State<Gateway>,
@@ -299,7 +299,7 @@ pub struct UnsentMeta {
 #[utoipa::path(
     get, path = "/messages", tag = "messages",
     params(UnsentQuery),
-    responses((status = 200, body = UnsentList)),
+    responses((status = 200, description = "A part of the unsent messages.", body = UnsentList)),
 )]
 pub async fn list_messages(
     State(gateway): State<Gateway>,
@@ -343,7 +343,6 @@ pub async fn list_messages(
     params(("id" = String, Path, example = "msg_01941f297c0070008000000000000002")),
     responses(
         (status = 202, description = "It is due, or an attempt is in flight.", body = MessageView),
-        (status = 409, description = "`not_failed`: it has not failed.", body = crate::http::problem::ProblemBody<'static>, content_type = "application/problem+json"),
     ),
 )]
 pub async fn retry_message(
@@ -362,7 +361,6 @@ pub async fn retry_message(
     params(("id" = String, Path, example = "msg_01941f297c0070008000000000000002")),
     responses(
         (status = 200, description = "No further attempt is made.", body = MessageView),
-        (status = 409, description = "`not_cancelable`: it is sent, or an attempt is in flight.", body = crate::http::problem::ProblemBody<'static>, content_type = "application/problem+json"),
     ),
 )]
 pub async fn cancel_message(

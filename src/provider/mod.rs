@@ -11,7 +11,7 @@ use crate::conversation::Channel;
 use crate::message::{ErrorKind, MessageId};
 
 /// The longest `Retry-After` that is honoured.
-pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 /// The longest `providerMessageId`, in characters.
 const MAX_PROVIDER_ID: usize = 255;
 /// The longest detail that is kept of an error, in characters.
