@@ -34,6 +34,7 @@ CALM = {"crash": 0.0, "kill": 0.0}
 # What each rule is for: the statement, its text, what replaces it, and options that make the loss of it likely to show.
 BREAKS = {
     "no_release": ("delivery::release", "d.attempt = 0 and d.lease_token is null and d.due_at > now()", "false", CALM),
+    "no_release_place": ("delivery::release", "join head using (message_id, seq)", "join head using (message_id)", CALM),
     "no_sweep": ("delivery::list_unreleased", "limit $1", "limit 0 * $1", {"crash": 0.1}),
     "no_claim_lock": ("delivery::claim", " for update skip locked", "", CALM),
     "no_claim_only_lock": ("delivery::claim_only", " for update skip locked", "", CALM),
@@ -100,14 +101,22 @@ def shipped_statements():
     return found
 
 
+def writer_settings():
+    """The settings that shape the plans of the program's writers."""
+    block = re.search(r"const PLANS.*?\];", (ROOT / "src/database/batch.rs").read_text(), re.S)
+    return [f"{name}={value}" for name, value in re.findall(r'\("(\w+)", "(\w+)"\)', block.group())]
+
+
 A = options()
 random.seed(A.seed)
 ORDERED = A.order == "conversation"
 SQL = shipped_statements()
+WRITER_SETTINGS = writer_settings()
 if A.broken and BREAKS[A.broken][0]:
     NAME, RULE, WITHOUT, _ = BREAKS[A.broken]
     if RULE not in SQL[NAME]:
-        sys.exit(f"{NAME} has no {RULE!r}: bring BREAKS up to date")
+        print(f"{NAME} has no {RULE!r}: bring BREAKS up to date", file=sys.stderr)
+        sys.exit(2)
     SQL[NAME] = SQL[NAME].replace(RULE, WITHOUT)
 
 # Of this test only. What mark_read read; by when each may go at the latest; and what a lease must never go through,
@@ -173,6 +182,7 @@ examples = {}
 leases = {}             # message: [token, end, settling]
 parked = []             # messages that were parked once
 recent = collections.deque(maxlen=150)  # messages accepted of late: leased, blocked, due or waiting
+recent_conversations = collections.deque(maxlen=150)
 accepted_by_provider = set()
 settled_as_sent = collections.Counter()
 new_messages = collections.Counter()    # message: how many were told that they made it
@@ -207,8 +217,8 @@ def new_id():
 
 
 def connect(*settings):
-    # No lock_timeout, unlike the program: a deadlock is to be seen as one.
-    settings = (f"search_path={SCHEMA}", "deadlock_timeout=200ms", "client_min_messages=warning", *settings)
+    # Much longer than the program's lock_timeout: a deadlock is to be seen as one.
+    settings = (f"search_path={SCHEMA}", "deadlock_timeout=200ms", "lock_timeout=5s", "client_min_messages=warning", *settings)
     return psycopg.connect(A.url, autocommit=True, prepare_threshold=1, cursor_factory=psycopg.RawCursor, options=" ".join(f"-c{s}" for s in settings))
 
 
@@ -245,7 +255,7 @@ class Link:
 
 
 def writer():
-    return Link("plan_cache_mode=force_custom_plan")
+    return Link(*WRITER_SETTINGS)
 
 
 def pool():
@@ -281,15 +291,15 @@ def beside(work):
 # Deliveries
 
 
-def release(link, conversation_ids):
+def release(link, conversation_ids, crash):
     if not ORDERED or not conversation_ids:
         return
-    if chance(A.crash):
+    if chance(crash):
         return count("crash_before_release")
     count("released", len(link.run("delivery::release", list(conversation_ids))))
 
 
-def finish(link, accepted):
+def finish(link, accepted, crash=A.crash):
     with mutex:
         accepted_by_provider.update(mid for mid, _ in accepted)
     rows = link.run("delivery::finish", *columns(accepted))
@@ -297,7 +307,8 @@ def finish(link, accepted):
     count("sent_before", len(accepted) - len(rows))
     with mutex:
         settled_as_sent.update(row[0] for row in rows)
-    release(link, [row[1] for row in rows])
+    release(link, [row[1] for row in rows], crash)
+    return rows
 
 
 def reschedule(link, failed, lost):
@@ -311,7 +322,7 @@ def reschedule(link, failed, lost):
             count("parked")
             with mutex:
                 parked.append(mid)
-    release(link, [row[1] for row in rows if row[3] is None])
+    release(link, [row[1] for row in rows if row[3] is None], A.crash)
 
 
 def attempt(link, reader, held):
@@ -399,6 +410,16 @@ def some_messages():
     return list(dict.fromkeys(ids))
 
 
+def cancel(reader, mid):
+    rows = reader.run("delivery::cancel", mid, "canceled")
+    if rows:
+        count("canceled")
+        with mutex:
+            parked.append(mid)
+        release(reader, [rows[0][0]], A.crash)
+    return rows
+
+
 def operator():
     reader, link = pool(), writer()
     while not stop.is_set():
@@ -407,18 +428,36 @@ def operator():
         if not ids:
             continue
         if chance(0.5):
-            for mid in ids[:8]:
-                for conversation_id, in reader.run("delivery::cancel", mid, "canceled"):
-                    count("canceled")
-                    with mutex:
-                        parked.append(mid)
-                    release(reader, [conversation_id])
-            continue
+            ids = [mid for mid in ids[:8] if cancel(reader, mid)]
+            if not ids or chance(0.5):
+                continue
         rows = reader.run("delivery::requeue", ids + ids[:1], A.max_wait if ORDERED else 0.0)
         count("requeued", len(rows))
-        release(reader, [row[1] for row in rows])
+        release(reader, [row[1] for row in rows], A.crash)
         if chance(0.3):
             claim(reader, link, [row[0] for row in rows])
+
+
+def outsider():
+    """Somebody's open transaction: statements have to wait in their middle, and much happens meanwhile."""
+    connection = connect()
+    while not stop.is_set():
+        with mutex:
+            mid = random.choice(recent) if recent else None
+        with connection.transaction():
+            connection.execute("select from deliveries where message_id = $1 for update", [mid])
+            time.sleep(random.random() * 0.05)
+
+
+def repeater():
+    """Repeating a release is harmless, at any time."""
+    link = pool()
+    while not stop.is_set():
+        time.sleep(random.random() * 0.02)
+        with mutex:
+            conversation_ids = list(recent_conversations)
+        if conversation_ids:
+            count("released_again", len(link.run("delivery::release", conversation_ids)))
 
 
 def sweeper():
@@ -462,11 +501,10 @@ def requests(recent_keys):
     return made
 
 
-def accept(link, batch, answered=True):
+def accept(link, batch, asked_at, answered=True):
     """Accepts a batch as the program does; the leases that it got. Not answered: nobody learns of the answer."""
-    asked_at = time.time()
     rows = link.run("message::accept", *columns(batch), A.lease, A.max_wait, ORDERED)
-    waiting, leased, asked, answers = [], [], [], []
+    waiting, leased, asked, answers = [], [], [], []    # the first two: (request, conversation)
     for request, (conversation_id, _, is_leased) in zip(batch, rows):
         if conversation_id is None:
             asked.append(request)
@@ -493,11 +531,12 @@ def accept(link, batch, answered=True):
             if (record[3], record[5]) != (request[3], request[4]):
                 bad("own_record_differs", mid)
             (leased if is_leased else waiting).append((request, record[1]))
-    release(link, [conversation_id for _, conversation_id in waiting])
+    release(link, [conversation_id for _, conversation_id in waiting], A.crash)
     if not answered:
         return []
     with mutex:
         recent.extend(mid for _, mid in answers)
+        recent_conversations.extend(conversation_id for _, conversation_id in waiting)
         for request, mid in answers:
             new_messages[mid] += mid == request[0]
             if request[5] and message_of_key.setdefault(request[5], mid) != mid:
@@ -509,20 +548,41 @@ def accept(link, batch, answered=True):
     return [(request[0], request[6], 0) for request, _ in leased]
 
 
+def racer():
+    """A release that waits for one head, while the other is parked and requeued: it is no head any more."""
+    link, reader, outside = writer(), pool(), connect()
+    while not stop.is_set():
+        time.sleep(0.1)
+        ids = sorted(new_id() for _ in range(5))
+        stamp = f"race-{time.time()}"
+        batch = [(mid, new_id(), "whatsapp", f"{stamp}-{name}", "text", None, new_id()) for mid, name in zip(ids, "aabbb")]
+        asked_at = time.time()
+        held = accept(link, batch, asked_at)
+        conversation_ids = [row[1] for row in finish(link, [(mid, f"provider-{mid}") for mid, _, _ in held], crash=1.0)]
+        with outside.transaction():
+            outside.execute("select from deliveries where message_id = $1 for update", [ids[1]])
+            joined = beside(lambda other: other.run("delivery::release", conversation_ids))
+            time.sleep(0.03)
+            reader.run("delivery::cancel", ids[3], "canceled")
+            reader.run("delivery::requeue", [ids[3]], A.max_wait)
+        joined()
+        count("races")
+
+
 def accepter():
     link, reader = writer(), pool()
     recent_keys = collections.deque(maxlen=50)
     while not stop.is_set():
         time.sleep(random.random() * 0.02)
-        batch = requests(recent_keys)
+        batch, asked_at = requests(recent_keys), time.time()
         joined = lambda: None
         if len(batch) > 3 and chance(0.3):    # the same keys at the same moment, in another order and to others; never sent
             rivals = [(new_id(), new_id(), r[2], participant(), r[4], r[5], new_id()) for r in random.sample(batch, len(batch)) if r[5]]
             if rivals:
-                joined = beside(lambda other: accept(other, rivals))
+                joined = beside(lambda other: accept(other, rivals, asked_at))
         if chance(0.05):
-            accept(link, batch, answered=False)
-        held = accept(link, batch)
+            accept(link, batch, asked_at, answered=False)
+        held = accept(link, batch, asked_at)
         joined()
         if held and chance(A.crash):
             count("crash_after_accept")
@@ -677,7 +737,7 @@ def main():
         return threads
 
     lasting = start(sweeper) + start(watcher) + start(claimer, A.claimers)
-    passing = start(accepter, A.accepters) + start(ingester, A.ingesters) + start(operator, A.operators) + start(killer, int(A.kill > 0))
+    passing = start(accepter, A.accepters) + start(ingester, A.ingesters) + start(operator, A.operators) + start(outsider) + (start(repeater) + start(racer) if ORDERED else []) + start(killer, int(A.kill > 0))
     time.sleep(A.seconds)
     stop.set()
     for thread in passing:

@@ -166,7 +166,7 @@ async fn prepare(options: &PgConnectOptions, migrate: bool) -> Result<usize> {
             tracing::info!(applied, "migrated the database");
         }
     }
-    let mut connection = options.connect().await?;
+    let mut connection = database::bounded(options.connect()).await?;
     let migrations = database::migrations(&mut connection).await?;
     connection.close().await?;
     Ok(migrations

@@ -15,7 +15,7 @@ use super::{Opened, output, prepare};
 use crate::app::App;
 use crate::config::{Backends, DatabaseArgs, DeliveryArgs, MockArgs, WorkerArgs};
 use crate::database;
-use crate::delivery::worker::{Scope, Worker};
+use crate::delivery::worker::Worker;
 use crate::message::{Message, MessageId, Status, service, store};
 
 /// Messages of one statement.
@@ -250,11 +250,10 @@ async fn drain(
     let bar = output::progress(ids.len() as u64, "sending");
     let mut open = ids.to_vec();
     let mut ended: Vec<Message> = Vec::new();
+    let mut worker = Worker::new(Arc::clone(app), args.worker.concurrency());
     while !open.is_empty() {
-        let scope = Scope::Only(open.iter().take(PAGE).copied().collect());
-        Worker::new(Arc::clone(app), args.worker.concurrency(), scope)
-            .claim_once()
-            .await?;
+        worker.narrow(open.iter().take(PAGE).copied().collect());
+        worker.claim_once().await?;
         tokio::time::sleep(POLL).await;
         let is_over = |message: &Message| {
             let failed_before = before.get(&message.id).copied().unwrap_or_default();

@@ -15,7 +15,7 @@ use crate::config::{
     Backends, DatabaseArgs, DeliveryArgs, ListenArgs, MockArgs, ShutdownArgs, WorkerArgs, secrets,
 };
 use crate::database::embedded::Embedded;
-use crate::delivery::worker::{Scope, Worker};
+use crate::delivery::worker::Worker;
 use crate::http::{self, Gateway, auth::Secrets, server::Server};
 use crate::telemetry;
 
@@ -79,7 +79,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         metrics,
     }));
     if !args.no_worker {
-        let worker = Worker::new(Arc::clone(&app), args.worker.concurrency(), Scope::All);
+        let worker = Worker::new(Arc::clone(&app), args.worker.concurrency());
         engine.spawn(app.tasks.track_future(worker.run(stop.clone())));
     }
     tracing::info!(docs = %format!("http://{}/api", server.address()), worker = !args.no_worker, "ready");

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::{stop_signal, wait_for_database};
 use crate::app::App;
 use crate::config::{Backends, DatabaseArgs, DeliveryArgs, ShutdownArgs, WorkerArgs, secrets};
-use crate::delivery::worker::{Scope, Worker};
+use crate::delivery::worker::Worker;
 use crate::http::{self, Gateway, server::Server};
 use crate::telemetry;
 
@@ -68,7 +68,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             metrics,
         }));
     }
-    let worker = Worker::new(Arc::clone(&app), args.worker.concurrency(), Scope::All);
+    let worker = Worker::new(Arc::clone(&app), args.worker.concurrency());
     tracing::info!(concurrency = args.worker.concurrency(), "working");
     let worked = if args.drain {
         tokio::select! {

@@ -96,15 +96,15 @@ pub struct ConversationDetail {
 #[into_params(parameter_in = Query)]
 pub struct InboxQuery {
     /// The page, from 1; not together with `cursor`.
-    #[validate(range(min = 1, max = 10_000, message = "must be 1 to 10000"))]
-    #[param(minimum = 1, maximum = 10_000)]
-    page: Option<i64>,
+    #[validate(custom(function = extract::within::<1, 10_000>))]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 10_000)]
+    page: Option<String>,
     /// The `nextCursor` of the page before: costs the same at any depth.
     cursor: Option<String>,
     /// The most conversations of a page.
-    #[validate(range(min = 1, max = 100, message = "must be 1 to 100"))]
-    #[param(minimum = 1, maximum = 100, default = 20)]
-    limit: Option<i64>,
+    #[validate(custom(function = extract::within::<1, 100>))]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100, default = 20)]
+    limit: Option<String>,
     /// Only those of this channel.
     #[validate(custom(function = extract::channel))]
     #[param(inline, value_type = Option<Channel>)]
@@ -143,7 +143,12 @@ pub async fn list_conversations(
     State(gateway): State<Gateway>,
     Query(query): Query<InboxQuery>,
 ) -> Result<Json<ConversationList>, Problem> {
-    let window = Window::new(query.page, query.cursor.as_deref(), query.limit, 20)?;
+    let window = Window::new(
+        query.page.as_deref(),
+        query.cursor.as_deref(),
+        query.limit.as_deref(),
+        20,
+    )?;
     let filter = Filter {
         channel: query.channel.as_deref().and_then(Channel::parse),
         status: query.status.as_deref().and_then(Status::parse),
@@ -162,15 +167,15 @@ pub async fn list_conversations(
 #[into_params(parameter_in = Query)]
 pub struct ThreadQuery {
     /// The page, from 1; not together with `cursor`.
-    #[validate(range(min = 1, max = 10_000, message = "must be 1 to 10000"))]
-    #[param(minimum = 1, maximum = 10_000)]
-    page: Option<i64>,
+    #[validate(custom(function = extract::within::<1, 10_000>))]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 10_000)]
+    page: Option<String>,
     /// The `nextCursor` of the page before: costs the same at any depth.
     cursor: Option<String>,
     /// The most messages of a page.
-    #[validate(range(min = 1, max = 200, message = "must be 1 to 200"))]
-    #[param(minimum = 1, maximum = 200, default = 50)]
-    limit: Option<i64>,
+    #[validate(custom(function = extract::within::<1, 200>))]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
+    limit: Option<String>,
 }
 
 /// One conversation and its messages, newest first.
@@ -184,7 +189,12 @@ pub async fn get_conversation(
     Id(id): Id<ConversationId>,
     Query(query): Query<ThreadQuery>,
 ) -> Result<Json<ConversationDetail>, Problem> {
-    let window = Window::new(query.page, query.cursor.as_deref(), query.limit, 50)?;
+    let window = Window::new(
+        query.page.as_deref(),
+        query.cursor.as_deref(),
+        query.limit.as_deref(),
+        50,
+    )?;
     let conversation = view(store::find(&gateway.app.pool, id).await?)?;
     let mut rows = list_thread(&gateway.app.pool, id, window.start, window.to_read()).await?;
     let meta = window.cut(&mut rows, |row| (row.sort_at, row.id.0));

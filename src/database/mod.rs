@@ -84,7 +84,8 @@ pub fn pool(options: PgConnectOptions) -> PgPool {
     PgPoolOptions::new()
         .max_connections(POOL_SIZE)
         .acquire_timeout(CONNECT_TIMEOUT)
-        .connect_lazy_with(limited(options))
+        // A plan made for an empty queue reads a full one from end to end; these statements take little time to plan.
+        .connect_lazy_with(limited(options).options([("plan_cache_mode", "force_custom_plan")]))
 }
 
 /// Waits for the database for a bounded time: one that is stopped, or out of reach, does not enforce limits of its own.
@@ -108,7 +109,7 @@ pub struct Migration {
 
 /// Applies the migrations that the database lacks, and returns how many those were. Safe beside others that do the same.
 pub async fn migrate(options: &PgConnectOptions) -> Result<usize> {
-    let mut connection = options.connect().await?;
+    let mut connection = bounded(options.connect()).await?;
     let before = store::applied_migrations(&mut connection).await?;
     // An older binary must start beside a newer one.
     let mut migrator = sqlx::migrate!();

@@ -68,7 +68,8 @@ pub async fn claim_only(
         Claimed,
         r#"-- delivery::claim_only
 with due as (
-  select message_id from deliveries where message_id = any($1::uuid[]) and due_at <= now()
+  select message_id from deliveries
+  where message_id = any($1::uuid[]) and coalesce(due_at <= now(), false)   -- not as an index could serve it: that one has the whole backlog
   order by due_at limit $2::bigint for update skip locked
 ), leased as (
   update deliveries d set lease_token = $3::uuid, attempt = d.attempt + 1, due_at = now() + make_interval(secs => $4)
@@ -167,11 +168,11 @@ with inp as (
 ), later as (
   update deliveries d set due_at = now() + make_interval(secs => h.wait), lease_token = null, failures = d.failures + 1
   from held h where d.message_id = h.message_id
-  returning d.message_id, d.due_at
+  returning h.*, d.due_at
 ), msg as (
   update messages m set status = 'FAILED', retry_count = m.retry_count + 1, next_attempt_at = l.due_at, updated_at = now(),
-    error_kind = h.error_kind, error_http_status = h.error_http_status, error_detail = h.error_detail, error_retryable = h.error_retryable
-  from later l join held h on h.message_id = l.message_id where m.id = l.message_id
+    error_kind = l.error_kind, error_http_status = l.error_http_status, error_detail = l.error_detail, error_retryable = l.error_retryable
+  from later l where m.id = l.message_id
   returning m.id, m.conversation_id, m.updated_at, m.next_attempt_at, m.retry_count
 )
 select id as "message_id!: MessageId", conversation_id as "conversation_id!: ConversationId", updated_at as "settled_at!",
@@ -200,15 +201,16 @@ pub async fn release(
         r#"-- delivery::release
 -- Locks deliveries by message_id.
 with head as (
-  select d.message_id from (select distinct unnest($1::uuid[]) as id) c
+  select d.message_id, d.seq from (select distinct unnest($1::uuid[]) as id) c
   cross join lateral (
-    select message_id, attempt, lease_token, due_at from deliveries
+    select message_id, seq, attempt, lease_token, due_at from deliveries
     where conversation_id = c.id and due_at is not null order by seq limit 1) d
   where d.attempt = 0 and d.lease_token is null and d.due_at > now()
-), free as (
-  select message_id from deliveries
-  where message_id = any(array(select message_id from head)) and attempt = 0 and lease_token is null and due_at > now()
-  order by message_id for update
+), held as (   -- checked only below: a check here that an index can serve lets the planner read every blocked row
+  select message_id, seq, attempt, lease_token, due_at from deliveries
+  where message_id = any(array(select message_id from head)) order by message_id for update
+), free as (   -- by its number too: one that was parked and requeued meanwhile is no head any more
+  select message_id from held join head using (message_id, seq) where attempt = 0 and lease_token is null and due_at > now()
 )
 update deliveries set due_at = now() where message_id = any(array(select message_id from free))
 returning message_id as "message_id: MessageId""#,
@@ -223,7 +225,7 @@ pub async fn list_unreleased(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<Conv
     sqlx::query_scalar!(
         r#"-- delivery::list_unreleased
 select b.conversation_id as "conversation_id!: ConversationId"
-from (select distinct conversation_id from deliveries where attempt = 0 and lease_token is null and due_at is not null) b
+from (select distinct conversation_id from deliveries where attempt = 0 and lease_token is null and due_at > now()) b
 cross join lateral (
   select attempt, lease_token, due_at from deliveries
   where conversation_id = b.conversation_id and due_at is not null order by seq limit 1) head
@@ -244,7 +246,7 @@ pub struct Requeued {
 }
 
 /// Gives these failed messages a fresh budget: parked ones go to the end of their conversation's order (blocked for at most
-/// `max_wait_seconds`, then release; 0: due now), those that wait for a retry become due. Leased, due and blocked ones stay as they are.
+/// `max_wait_seconds`, then release; 0: due now), the others become due. Leased and blocked ones stay as they are.
 pub async fn requeue(
     pool: &PgPool,
     message_ids: &[MessageId],
@@ -262,7 +264,7 @@ with locked as (
   select d.message_id, d.conversation_id, d.seq, d.due_at is null as parked
   from (select coalesce(array_agg(id), '{}') as ids from locked) l cross join deliveries d
   where d.message_id = any($1::uuid[]) and d.lease_token is null
-    and (d.due_at is null and d.conversation_id = any(l.ids) or d.due_at > now() and d.attempt > 0)
+    and (d.due_at is null and d.conversation_id = any(l.ids) or d.due_at is not null and d.attempt > 0)
   order by d.message_id for update of d
 ), moved as (
   update conversations c set outbound_seq = c.outbound_seq + p.n

@@ -25,34 +25,30 @@ const SWEEP: Duration = Duration::from_secs(5);
 const MAX_CLAIM: usize = 64;
 const MAX_SWEEP: i64 = 1000;
 
-/// What a worker works on.
-#[derive(Debug, Clone)]
-pub enum Scope {
-    /// Whatever is due.
-    All,
-    /// Only these messages.
-    Only(Vec<MessageId>),
-}
-
 /// A worker of this process.
 #[derive(Debug)]
 pub struct Worker {
     app: Arc<App>,
     permits: Arc<Semaphore>,
-    scope: Scope,
+    only: Option<Vec<MessageId>>,
     swept_at: Option<Instant>,
 }
 
 impl Worker {
     /// A worker that makes at most `concurrency` attempts at once.
     #[must_use]
-    pub fn new(app: Arc<App>, concurrency: usize, scope: Scope) -> Self {
+    pub fn new(app: Arc<App>, concurrency: usize) -> Self {
         Self {
             app,
             permits: Arc::new(Semaphore::new(concurrency)),
-            scope,
+            only: None,
             swept_at: None,
         }
+    }
+
+    /// Works on these messages only from now on.
+    pub fn narrow(&mut self, message_ids: Vec<MessageId>) {
+        self.only = Some(message_ids);
     }
 
     /// Works until stopped. A database that is away is waited for. The attempts that were begun go on as tracked tasks.
@@ -110,11 +106,9 @@ impl Worker {
         let limit = i64::try_from(permits.num_permits()).unwrap_or(1);
         let seconds = self.app.terms.lease_seconds;
         let pool = &self.app.pool;
-        let claimed = match &self.scope {
-            Scope::All => bounded(store::claim(pool, limit, token, seconds)).await?,
-            Scope::Only(ids) => {
-                bounded(store::claim_only(pool, ids, limit, token, seconds)).await?
-            }
+        let claimed = match &self.only {
+            None => bounded(store::claim(pool, limit, token, seconds)).await?,
+            Some(ids) => bounded(store::claim_only(pool, ids, limit, token, seconds)).await?,
         };
         let count = claimed.len();
         for row in claimed {
@@ -163,7 +157,8 @@ impl Worker {
     }
 
     async fn sweep(&mut self) -> Result<()> {
-        if self.swept_at.is_some_and(|at| at.elapsed() < SWEEP) {
+        let swept = self.swept_at.is_some_and(|at| at.elapsed() < SWEEP);
+        if swept || !self.app.terms.ordered {
             return Ok(());
         }
         self.swept_at = Some(Instant::now());

@@ -264,6 +264,14 @@ fn without_nul(text: &str) -> Result<(), ValidationError> {
     Ok(())
 }
 
+/// Validates a whole number of a query.
+pub fn within<const MIN: u32, const MAX: u32>(text: &str) -> Result<(), ValidationError> {
+    match text.parse() {
+        Ok(number) if (MIN..=MAX).contains(&number) => Ok(()),
+        _ => Err(refuse(format!("must be {MIN} to {MAX}"))),
+    }
+}
+
 /// Validates a time.
 pub fn timestamp(text: &str) -> Result<(), ValidationError> {
     match parse_timestamp(text) {

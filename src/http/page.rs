@@ -40,20 +40,18 @@ pub struct Window {
 impl Window {
     /// The part that these parameters, valid by themselves, ask for.
     pub fn new(
-        page: Option<i64>,
+        page: Option<&str>,
         cursor: Option<&str>,
-        limit: Option<i64>,
+        limit: Option<&str>,
         default_limit: u32,
     ) -> Result<Self, Problem> {
-        let limit = limit
-            .and_then(|limit| u32::try_from(limit).ok())
-            .unwrap_or(default_limit);
+        let limit = number(limit, default_limit);
         let (start, page) = match (page, cursor) {
             (Some(_), Some(_)) => {
                 return Err(Problem::field("cursor", "cannot be combined with page"));
             }
             (page, None) => {
-                let page = page.and_then(|page| u32::try_from(page).ok()).unwrap_or(1);
+                let page = number(page, 1);
                 let skip = i64::from(page.saturating_sub(1)) * i64::from(limit);
                 (Start::Skip(skip), Some(page))
             }
@@ -92,6 +90,12 @@ impl Window {
             }),
         }
     }
+}
+
+/// A number of a query that was validated, or its default.
+#[must_use]
+pub fn number(text: Option<&str>, default: u32) -> u32 {
+    text.and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 /// A place in a list, to the microsecond that the database keeps: 16 hex digits of time, 32 of id.

@@ -14,7 +14,7 @@ use super::{Direction, ErrorKind, Message, MessageId, Status, store};
 use crate::conversation::{Channel, ConversationId};
 use crate::http::Gateway;
 use crate::http::extract::{self, Id, Query};
-use crate::http::page::{millis, optional_millis};
+use crate::http::page::{millis, number, optional_millis};
 use crate::http::problem::Problem;
 
 static REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -240,9 +240,9 @@ pub struct UnsentQuery {
     #[param(inline, value_type = Option<Channel>)]
     channel: Option<String>,
     /// The most messages of a page.
-    #[validate(range(min = 1, max = 100, message = "must be 1 to 100"))]
-    #[param(minimum = 1, maximum = 100, default = 20)]
-    limit: Option<i64>,
+    #[validate(custom(function = extract::within::<1, 100>))]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100, default = 20)]
+    limit: Option<String>,
     /// The `nextCursor` of the page before.
     cursor: Option<String>,
 }
@@ -289,7 +289,7 @@ pub struct UnsentList {
 pub struct UnsentMeta {
     /// The most messages of a page.
     #[schema(example = 20)]
-    limit: usize,
+    limit: u32,
     /// What to pass as `cursor` for what follows; null at the end.
     #[schema(required)]
     next_cursor: Option<String>,
@@ -319,12 +319,12 @@ pub async fn list_messages(
         .and_then(parse_unsent)
         .unwrap_or(Status::Failed);
     let channel = query.channel.as_deref().and_then(Channel::parse);
-    let limit = usize::try_from(query.limit.unwrap_or(20)).unwrap_or(20);
-    let to_read = i64::try_from(limit + 1).unwrap_or(i64::MAX);
+    let limit = number(query.limit.as_deref(), 20);
+    let to_read = i64::from(limit) + 1;
     let mut messages =
         store::list_unsent(&gateway.app.pool, status, channel, before, to_read).await?;
-    let has_more = messages.len() > limit;
-    messages.truncate(limit);
+    let has_more = messages.len() > limit as usize;
+    messages.truncate(limit as usize);
     let next_cursor = messages
         .last()
         .filter(|_| has_more)

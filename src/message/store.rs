@@ -104,7 +104,8 @@ with inp as (
          $10::bool and (
            f.rank > 1                                   -- behind one of this batch,
            or c.outbound_seq - a.n <> f.seen            -- or one put in order since this statement's snapshot,
-           or exists (select from deliveries d where d.conversation_id = f.conversation_id and d.due_at is not null)) as blocked   -- or one in the queue
+           or (select d.seq from deliveries d           -- or one in the queue; with exists() a plan made for a small queue hashes all of it
+               where d.conversation_id = f.conversation_id and d.due_at is not null limit 1) is not null) as blocked
   from fresh f join agg a on a.conversation_id = f.conversation_id join conv c on c.id = f.conversation_id
 ), delivery as (
   insert into deliveries (message_id, conversation_id, seq, due_at, lease_token, attempt)

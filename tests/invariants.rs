@@ -1,0 +1,256 @@
+//! The invariants that can be seen in the text of the program.
+
+use std::fs;
+use std::path::Path;
+
+/// A source file without its tests and comments.
+struct Source {
+    /// Relative to the repository, such as `src/message/store.rs`.
+    path: String,
+    /// As it is.
+    text: String,
+    /// Without its tests and whole-line comments.
+    code: String,
+}
+
+impl Source {
+    fn is_store(&self) -> bool {
+        self.path.ends_with("/store.rs")
+    }
+
+    /// Lines of the code that have one of these in them.
+    fn lines_with(&self, patterns: &[&str]) -> Vec<String> {
+        let lines = self
+            .code
+            .lines()
+            .filter(|line| patterns.iter().any(|pattern| line.contains(pattern)));
+        lines
+            .map(|line| format!("{}: {}", self.path, line.trim()))
+            .collect()
+    }
+}
+
+/// Every source file under a folder of the repository.
+fn sources(folder: &str) -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec![root.join(folder)];
+    let mut sources = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let program = text.split("\n#[cfg(test)]").next().unwrap();
+                let lines = program
+                    .lines()
+                    .filter(|line| !line.trim_start().starts_with("//"));
+                let code = lines.collect::<Vec<_>>().join("\n");
+                let path = path.strip_prefix(root).unwrap().display().to_string();
+                sources.push(Source { path, text, code });
+            }
+        }
+    }
+    assert!(sources.len() > 5, "nothing under {folder}");
+    sources
+}
+
+/// Asserts that these are only in the files that `may` have them, and that those do.
+#[track_caller]
+fn assert_only(patterns: &[&str], may: impl Fn(&Source) -> bool) {
+    let (allowed, others): (Vec<_>, Vec<_>) =
+        sources("src").into_iter().partition(|source| may(source));
+    let found: Vec<_> = others
+        .iter()
+        .flat_map(|source| source.lines_with(patterns))
+        .collect();
+    assert!(found.is_empty(), "{found:#?}");
+    // Else the pattern has gone out of date, and this test with it.
+    assert!(
+        allowed.is_empty()
+            || allowed
+                .iter()
+                .any(|source| !source.lines_with(patterns).is_empty())
+    );
+}
+
+#[test]
+fn sql_is_in_store_files_only() {
+    let calls = [
+        "sqlx::query",
+        "query!(",
+        "query_as!(",
+        "query_scalar!(",
+        "raw_sql(",
+        "QueryBuilder",
+    ];
+    assert_only(&calls, Source::is_store);
+    assert_only(
+        &[
+            ".execute(",
+            ".fetch_one(",
+            ".fetch_all(",
+            ".fetch_optional(",
+            ".fetch(",
+        ],
+        Source::is_store,
+    );
+}
+
+#[test]
+fn nothing_begins_a_transaction() {
+    let calls = [
+        ".begin()",
+        ".begin_with(",
+        ".try_begin()",
+        "Transaction",
+        ".transaction(",
+    ];
+    assert_only(&calls, |_| false);
+    assert_only(&["\"begin", "\"start transaction", "for share"], |_| false);
+}
+
+#[test]
+fn only_the_settling_statements_write_sent_or_failed() {
+    assert_only(&["'SENT'", "'FAILED'"], |source| {
+        source.path == "src/delivery/store.rs"
+    });
+    assert_only(&["update messages"], |source| {
+        source.path == "src/delivery/store.rs"
+    });
+    let sources = sources("src");
+    let store = sources
+        .iter()
+        .find(|source| source.path == "src/delivery/store.rs")
+        .unwrap();
+    let of = |status: &str| -> Vec<&str> {
+        let writes = format!("status = '{status}'");
+        let statements = statements(store).into_iter();
+        let writers = statements.filter(|(_, sql)| sql.contains(&writes));
+        writers.map(|(function, _)| function).collect()
+    };
+    assert_eq!(of("SENT"), ["finish"]);
+    assert_eq!(of("FAILED"), ["reschedule", "cancel"]);
+}
+
+#[test]
+fn statuses_of_http_are_in_its_own_files_only() {
+    let may =
+        |source: &Source| source.path.starts_with("src/http/") || source.path.ends_with("/http.rs");
+    assert_only(&["StatusCode", "http::status"], may);
+}
+
+#[test]
+fn only_the_output_prints() {
+    assert_only(&["println!", "print!(", "dbg!"], |_| false);
+    let printers = ["src/cli/output.rs", "src/main.rs"];
+    assert_only(&["stdout()", "stderr()"], |source| {
+        // It asks whether the log goes to a terminal.
+        printers.contains(&&*source.path) || source.path == "src/telemetry.rs"
+    });
+    assert_only(
+        &[
+            "stdout().lock",
+            "stderr().lock",
+            "(std::io::stderr(),",
+            "writeln!(io",
+        ],
+        |source| printers.contains(&&*source.path),
+    );
+}
+
+#[test]
+fn nothing_outside_tests_may_panic_on_purpose() {
+    let calls = [
+        ".unwrap()",
+        ".expect(",
+        ".unwrap_err()",
+        ".expect_err(",
+        "panic!(",
+        "todo!(",
+        "unimplemented!(",
+        "unreachable!(",
+    ];
+    assert_only(&calls, |_| false);
+}
+
+#[test]
+fn every_file_begins_with_what_it_promises() {
+    for source in sources("src")
+        .into_iter()
+        .chain(sources("mock-meta-provider/src"))
+    {
+        assert!(source.text.starts_with("//! "), "{}", source.path);
+    }
+}
+
+/// What begins a statement; a `fn` begins the function that the next ones stand in.
+const BEGINNINGS: [&str; 9] = [
+    "fn ",
+    "query!(",
+    "query_as!(",
+    "query_scalar!(",
+    "query_conversations!(",
+    "query_messages!(",
+    "query(",
+    "query_scalar(",
+    "raw_sql(",
+];
+
+/// Each call with a statement: the function that it stands in, and what follows the call's name.
+fn calls(source: &Source) -> Vec<(&str, &str)> {
+    // What the macro of a file completes is looked at where it is used.
+    let mut rest = match source.code.split_once("macro_rules!") {
+        Some((_, rest)) => rest.split_once("\n}\n").unwrap().1,
+        None => &source.code,
+    };
+    let mut calls = Vec::new();
+    let mut function = "";
+    let next = |text: &str| {
+        let found = BEGINNINGS
+            .iter()
+            .filter_map(|name| Some((text.find(name)?, *name)));
+        found.min()
+    };
+    while let Some((at, name)) = next(rest) {
+        rest = &rest[at + name.len()..];
+        if name == "fn " {
+            function = rest.split(['(', '<']).next().unwrap();
+        } else {
+            calls.push((function, rest));
+        }
+    }
+    calls
+}
+
+/// Each statement that is written out, with the function that it stands in.
+fn statements(source: &Source) -> Vec<(&str, &str)> {
+    let literals = calls(source).into_iter().filter_map(|(function, call)| {
+        let (before, literal) = call.split_once('"')?;
+        // A script that a variable holds comes from elsewhere.
+        let is_written_out = !before.contains(')');
+        let end = if before.ends_with('#') { "\"#" } else { "\"" };
+        is_written_out.then(|| (function, literal.split(end).next().unwrap()))
+    });
+    literals.collect()
+}
+
+#[test]
+fn every_statement_says_where_it_stands() {
+    let mut found = 0;
+    for source in sources("src").iter().filter(|source| source.is_store()) {
+        let module = source.path.split('/').rev().nth(1).unwrap();
+        for (function, sql) in statements(source) {
+            found += 1;
+            let header = format!("-- {module}::{function}\n");
+            assert!(
+                sql.starts_with(&header),
+                "{} in {function}: {}",
+                source.path,
+                sql.lines().next().unwrap()
+            );
+        }
+    }
+    assert!(found >= 25, "{found}");
+}

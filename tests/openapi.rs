@@ -1,0 +1,320 @@
+//! The OpenAPI document: it has the routes of the contract, no other, and says of each what is true.
+
+use std::collections::BTreeSet;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{System, event};
+
+/// The routes of the contract, beside those of the document itself.
+pub const ROUTES: [(&str, &str); 16] = [
+    ("POST", "/webhooks/mock-meta"),
+    ("POST", "/messages/send"),
+    ("GET", "/messages/{id}"),
+    ("GET", "/messages"),
+    ("POST", "/messages/{id}/retry"),
+    ("POST", "/messages/{id}/cancel"),
+    ("GET", "/conversations"),
+    ("GET", "/conversations/{id}"),
+    ("POST", "/conversations/{id}/read"),
+    ("POST", "/conversations/{id}/close"),
+    ("POST", "/conversations/{id}/reopen"),
+    ("POST", "/conversations/{id}/archive"),
+    ("POST", "/conversations/{id}/unarchive"),
+    ("GET", "/health"),
+    ("GET", "/ready"),
+    ("GET", "/metrics"),
+];
+
+async fn document(system: &System) -> Value {
+    let answer = system.client.get("/api/openapi.json").await;
+    assert!(
+        answer
+            .header("content-type")
+            .unwrap()
+            .starts_with("application/json")
+    );
+    answer.expect(200)
+}
+
+/// Each operation of the document, with its method and path.
+fn operations(document: &Value) -> Vec<(String, String, &Value)> {
+    let paths = document["paths"].as_object().unwrap().iter();
+    let operations = paths.flat_map(|(path, item)| {
+        let methods = item.as_object().unwrap().iter();
+        methods.map(move |(method, operation)| (method.to_uppercase(), path.clone(), operation))
+    });
+    operations.collect()
+}
+
+/// What a reference refers to, or the thing itself.
+fn resolve<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
+    match value["$ref"].as_str() {
+        Some(reference) => document.pointer(&reference[1..]).unwrap(),
+        None => value,
+    }
+}
+
+fn names(list: &Value) -> BTreeSet<String> {
+    let list = list.as_array().unwrap().iter();
+    list.map(|name| name.as_str().unwrap().to_owned()).collect()
+}
+
+fn keys(object: &Value) -> BTreeSet<String> {
+    object.as_object().unwrap().keys().cloned().collect()
+}
+
+#[tokio::test]
+async fn the_document_has_exactly_the_routes_of_the_contract() {
+    let system = System::start().await;
+    let document = document(&system).await;
+    let documented: BTreeSet<_> = operations(&document)
+        .into_iter()
+        .map(|(method, path, _)| (method, path))
+        .collect();
+    let promised: BTreeSet<_> = ROUTES
+        .map(|(method, path)| (method.into(), path.into()))
+        .into();
+    assert_eq!(documented, promised);
+}
+
+#[tokio::test]
+async fn every_documented_operation_is_there() {
+    let system = System::start().await;
+    let document = document(&system).await;
+    for (method, path, operation) in operations(&document) {
+        let id = "msg_01941f297c0070008000000000000001";
+        let url = system.client.url(&path.replace("{id}", id));
+        let request = system
+            .client
+            .http
+            .request(Method::from_bytes(method.as_bytes()).unwrap(), url);
+        let answer = system.client.call(request).await.unwrap();
+        assert!(
+            answer.status < 500 && answer.status != 405,
+            "{method} {path}: {}",
+            answer.text
+        );
+        assert_ne!(answer.json()["detail"], "no such route", "{method} {path}");
+        let documented = operation["responses"].get(answer.status.to_string());
+        assert!(
+            documented.is_some(),
+            "{method} {path} does not document {}",
+            answer.status
+        );
+    }
+}
+
+#[tokio::test]
+async fn each_operation_has_an_id_of_its_own_and_a_summary() {
+    let system = System::start().await;
+    let document = document(&system).await;
+    let mut ids = BTreeSet::new();
+    for (method, path, operation) in operations(&document) {
+        let id = operation["operationId"].as_str().unwrap();
+        assert!(ids.insert(id.to_owned()), "{id} is there twice");
+        assert!(
+            operation["summary"].is_string(),
+            "{method} {path} has no summary"
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_error_is_documented_as_a_problem() {
+    let system = System::start().await;
+    let document = document(&system).await;
+    let mut errors = 0;
+    for (method, path, operation) in operations(&document) {
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            if status.as_str() < "400" {
+                continue;
+            }
+            let place = format!("{method} {path} {status}");
+            errors += 1;
+            let content = keys(&response["content"]);
+            assert_eq!(
+                content,
+                ["application/problem+json".to_owned()].into(),
+                "{place}"
+            );
+            let content = &response["content"]["application/problem+json"];
+            assert_eq!(
+                content["schema"]["$ref"], "#/components/schemas/Problem",
+                "{place}"
+            );
+            assert!(
+                response["description"].as_str().unwrap().starts_with('`'),
+                "{place}"
+            );
+            let waits = !response["headers"]["Retry-After"].is_null();
+            assert_eq!(waits, status == "503", "{place}");
+        }
+    }
+    assert!(errors > 50, "{errors}");
+}
+
+#[tokio::test]
+async fn each_kind_of_operation_documents_the_errors_that_it_can_have() {
+    let system = System::start().await;
+    let document = document(&system).await;
+    for (method, path, operation) in operations(&document) {
+        let documented = keys(&operation["responses"]);
+        let mut expected = vec![];
+        if path != "/health" {
+            expected.push("503");
+        }
+        if path != "/health" && path != "/ready" {
+            expected.push("401");
+        }
+        if path.contains("{id}") {
+            expected.push("404");
+        }
+        if path.ends_with("/retry") || path.ends_with("/cancel") {
+            expected.push("409");
+        }
+        if operation["requestBody"].is_object() {
+            expected.extend(["400", "413", "415"]);
+        }
+        for status in expected {
+            assert!(
+                documented.contains(status),
+                "{method} {path} lacks {status}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_examples_of_the_document_work() {
+    let system = System::start().await;
+    let document = document(&system).await;
+    let mut bodies = 0;
+    for (_, path, operation) in operations(&document) {
+        let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+        if schema.is_null() {
+            continue;
+        }
+        bodies += 1;
+        let mut body = json!({});
+        for (name, property) in resolve(&document, schema)["properties"]
+            .as_object()
+            .unwrap()
+        {
+            let example = &property["example"];
+            let first_value = &resolve(&document, property)["enum"][0];
+            body[name] = if example.is_null() {
+                first_value.clone()
+            } else {
+                example.clone()
+            };
+            assert!(!body[name].is_null(), "{path} {name} has no example");
+        }
+        let answer = system.client.post(&path, &body).await;
+        assert!(
+            matches!(answer.status, 200 | 201),
+            "{path}: {}",
+            answer.text
+        );
+    }
+    assert_eq!(bodies, 2);
+}
+
+#[tokio::test]
+async fn the_document_says_which_fields_of_a_request_are_required() {
+    let system = System::start().await;
+    let document = document(&system).await;
+    for (path, required) in [
+        (
+            "/webhooks/mock-meta",
+            &["channel", "eventId", "from", "text", "timestamp"][..],
+        ),
+        ("/messages/send", &["channel", "text", "to"]),
+    ] {
+        let body = &document["paths"][path]["post"]["requestBody"];
+        assert_eq!(body["required"], true, "{path}");
+        let schema = resolve(&document, &body["content"]["application/json"]["schema"]);
+        assert_eq!(
+            names(&schema["required"]),
+            names(&json!(required)),
+            "{path}"
+        );
+    }
+    let parameters = document["paths"]["/messages"]["get"]["parameters"]
+        .as_array()
+        .unwrap();
+    let required = parameters
+        .iter()
+        .filter(|parameter| parameter["required"] == true);
+    assert_eq!(
+        required
+            .map(|parameter| &parameter["name"])
+            .collect::<Vec<_>>(),
+        ["status"]
+    );
+}
+
+#[tokio::test]
+async fn answers_have_the_fields_that_the_document_says_and_no_others() {
+    let system = System::start().await;
+    let document = document(&system).await;
+    let schema = |name: &str| &document["components"]["schemas"][name];
+    let receipt = system
+        .client
+        .webhook(&event("evt_1", "user-1", "Hello", "2025-01-01T10:00:00Z"))
+        .await;
+    let list = system.client.get("/conversations").await.expect(200);
+    let message = system.send("user-1", "Hi").await;
+    let problem = system
+        .client
+        .get("/conversations?page=0")
+        .await
+        .expect_problem(400, "invalid_request");
+    for (name, answer) in [
+        ("ReceiptView", &receipt.expect(200)),
+        ("ConversationList", &list),
+        ("PageMeta", &list["meta"]),
+        ("Conversation", &list["data"][0]),
+        ("Message", &message),
+        ("Problem", &problem),
+    ] {
+        assert_eq!(keys(&schema(name)["properties"]), keys(answer), "{name}");
+        if name != "Problem" {
+            assert_eq!(names(&schema(name)["required"]), keys(answer), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_documentation_for_people_comes_from_inside_the_program() {
+    let system = System::start().await;
+    let answer = system.client.get("/api").await;
+    assert!(
+        answer.status == 200 || answer.header("location") == Some("/api/"),
+        "{answer:?}"
+    );
+    let page = system.client.get("/api/").await;
+    page.expect(200);
+    assert!(
+        page.header("content-type")
+            .unwrap()
+            .starts_with("text/html")
+    );
+
+    let attributes = page.text.split(['"', '\'']).collect::<Vec<_>>();
+    let linked = attributes
+        .windows(2)
+        .filter(|pair| pair[0].ends_with("src=") || pair[0].ends_with("href="));
+    let assets: Vec<_> = linked.map(|pair| pair[1]).collect();
+    assert!(assets.len() >= 4, "{assets:?}");
+    for asset in assets {
+        assert!(!asset.contains("//"), "{asset} is somewhere else");
+        let path = asset.trim_start_matches("./");
+        let answer = system.client.get(&format!("/api/{path}")).await;
+        answer.expect(200);
+        assert!(!answer.text.is_empty(), "{path}");
+    }
+    let initializer = system.client.get("/api/swagger-initializer.js").await.text;
+    assert!(initializer.contains("/api/openapi.json"), "{initializer}");
+}

@@ -1,0 +1,432 @@
+//! Who may call: keys for the API, signatures for webhooks, and neither is ever told to anybody.
+
+use hmac::{Hmac, KeyInit, Mac};
+use mock_meta_provider::{Config, Mock, Secret};
+use reqwest::Method;
+use serde_json::{Value, json};
+use sha2::Sha256;
+use tokio::net::TcpListener;
+
+use crate::openapi::ROUTES;
+use crate::support::{Answer, Client, Database, Program, System, event, eventually, mock, serve};
+
+const KEYS: [(&str, &str); 2] = [
+    ("API_KEYS", "alpha-key, beta-key"),
+    ("WEBHOOK_SECRET", "old-secret,new-secret"),
+];
+
+/// Makes a request, with an `Authorization` where one is given.
+async fn request(client: &Client, method: &str, path: &str, authorization: Option<&str>) -> Answer {
+    let method = Method::from_bytes(method.as_bytes()).unwrap();
+    let mut request = client.http.request(method, client.url(path));
+    if let Some(authorization) = authorization {
+        request = request.header("authorization", authorization);
+    }
+    client.call(request).await.unwrap()
+}
+
+/// Posts a webhook with this signature.
+async fn signed(client: &Client, body: &str, signature: Option<&str>) -> Answer {
+    let request = client.http.post(client.url("/webhooks/mock-meta"));
+    let mut request = request
+        .header("content-type", "application/json")
+        .body(body.to_owned());
+    if let Some(signature) = signature {
+        request = request.header("x-hub-signature-256", signature);
+    }
+    client.call(request).await.unwrap()
+}
+
+fn signature(secret: &str, body: &str) -> String {
+    let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    let tag = mac.chain_update(body).finalize().into_bytes();
+    format!("sha256={:x}", bytes::Bytes::copy_from_slice(&tag))
+}
+
+fn hello(event_id: &str) -> String {
+    event(event_id, "user-1", "Hello", "2025-01-01T10:00:00Z").to_string()
+}
+
+#[tokio::test]
+async fn without_a_key_the_api_and_the_metrics_are_closed() {
+    let system = System::with(&KEYS).await;
+    let open = ["/health", "/ready", "/webhooks/mock-meta"];
+    for (method, path) in ROUTES.into_iter().filter(|(_, path)| !open.contains(path)) {
+        let path = path.replace("{id}", "msg_01941f297c0070008000000000000001");
+        let answer = request(&system.client, method, &path, None).await;
+        answer.expect_problem(401, "unauthorized");
+        assert!(
+            answer
+                .header("www-authenticate")
+                .unwrap()
+                .starts_with("Bearer"),
+            "{path}"
+        );
+        let answer = request(&system.client, method, &path, Some("Bearer alpha-key")).await;
+        assert_ne!(answer.status, 401, "{path}");
+    }
+    let body = json!({ "channel": "whatsapp", "to": "user-1", "text": "Hi" });
+    system
+        .client
+        .post("/messages/send", &body)
+        .await
+        .expect_problem(401, "unauthorized");
+    assert_eq!(
+        system.database.count("select count(*) from messages").await,
+        0
+    );
+}
+
+#[tokio::test]
+async fn one_of_the_keys_is_needed_and_each_will_do() {
+    let system = System::with(&KEYS).await;
+    for good in [
+        "Bearer alpha-key",
+        "Bearer beta-key",
+        "bearer alpha-key",
+        "BEARER beta-key",
+    ] {
+        request(&system.client, "GET", "/conversations", Some(good))
+            .await
+            .expect(200);
+    }
+    for bad in [
+        "",
+        "alpha-key",
+        "Bearer",
+        "Bearer ",
+        "Bearer wrong",
+        "Bearer alpha-ke",
+        "Bearer alpha-keyy",
+        "Bearer ALPHA-KEY",
+        "Bearer alpha-key, beta-key",
+        "Bearer alpha-key,beta-key",
+        "Basic alpha-key",
+        "Bearer old-secret",
+    ] {
+        let answer = request(&system.client, "GET", "/conversations", Some(bad)).await;
+        answer.expect_problem(401, "unauthorized");
+        assert!(answer.header("www-authenticate").is_some(), "{bad:?}");
+    }
+}
+
+#[tokio::test]
+async fn health_documentation_and_webhooks_are_open_all_the_same() {
+    let system = System::with(&[("API_KEYS", "alpha-key")]).await;
+    for path in [
+        "/health",
+        "/ready",
+        "/api/",
+        "/api/openapi.json",
+        "/api/swagger-ui.css",
+    ] {
+        request(&system.client, "GET", path, None).await.expect(200);
+    }
+    assert!(request(&system.client, "GET", "/api", None).await.status < 400);
+    signed(&system.client, &hello("evt_1"), None)
+        .await
+        .expect(200);
+}
+
+#[tokio::test]
+async fn a_variable_without_keys_in_it_leaves_everything_open() {
+    let system = System::with(&[("API_KEYS", " , "), ("WEBHOOK_SECRET", "")]).await;
+    request(&system.client, "GET", "/conversations", None)
+        .await
+        .expect(200);
+    signed(&system.client, &hello("evt_1"), None)
+        .await
+        .expect(200);
+}
+
+#[tokio::test]
+async fn the_metrics_of_a_worker_need_a_key_too() {
+    let system = System::start().await;
+    let worker = system
+        .worker(&[("API_KEYS", "alpha-key"), ("METRICS_ADDR", "127.0.0.1:0")])
+        .await;
+    let line = worker.logged("serving metrics").await;
+    let client = Client::new(line["address"].as_str().unwrap());
+    request(&client, "GET", "/metrics", None)
+        .await
+        .expect_problem(401, "unauthorized");
+    request(&client, "GET", "/metrics", Some("Bearer alpha-key"))
+        .await
+        .expect(200);
+    request(&client, "GET", "/health", None).await.expect(200);
+    request(&client, "GET", "/ready", None).await.expect(200);
+}
+
+#[tokio::test]
+async fn only_a_webhook_that_one_of_the_secrets_has_signed_is_taken_in() {
+    let system = System::with(&KEYS).await;
+    let body = hello("evt_1");
+    let good = signature("new-secret", &body);
+    for bad in [
+        None,
+        Some(String::new()),
+        Some("sha256=".to_owned()),
+        Some(signature("another-secret", &body)),
+        Some(signature("", &body)),
+        Some(signature("new-secret", &hello("evt_2"))),
+        Some(signature("old-secret,new-secret", &body)),
+        Some(good.replace("sha256=", "")),
+        Some(good.replace("sha256=", "sha1=")),
+        Some(good[..good.len() - 1].to_owned()),
+        Some(format!("{good}00")),
+    ] {
+        let answer = signed(&system.client, &body, bad.as_deref()).await;
+        answer.expect_problem(401, "invalid_signature");
+    }
+    assert_eq!(
+        system
+            .database
+            .count("select count(*) from webhook_events")
+            .await,
+        0
+    );
+    let line = system.gateway.logged("a webhook was refused").await;
+    assert_eq!(
+        (&line["event_id"], &line["code"]),
+        (&json!("evt_1"), &json!("invalid_signature")),
+        "{line}"
+    );
+    let metrics = request(&system.client, "GET", "/metrics", Some("Bearer beta-key"))
+        .await
+        .text;
+    assert!(
+        metrics.contains("gateway_webhook_events_total{result=\"refused\"} 11"),
+        "{metrics}"
+    );
+
+    signed(&system.client, &body, Some(&good)).await.expect(200);
+}
+
+#[tokio::test]
+async fn while_secrets_are_rotated_both_pass_and_afterwards_only_the_new_one() {
+    let system = System::with(&[("WEBHOOK_SECRET", "old-secret, new-secret")]).await;
+    for (event_id, secret) in [("evt_1", "old-secret"), ("evt_2", "new-secret")] {
+        let body = hello(event_id);
+        signed(&system.client, &body, Some(&signature(secret, &body)))
+            .await
+            .expect(200);
+    }
+    let (_gateway, client) = system.another(&[("WEBHOOK_SECRET", "new-secret")]).await;
+    let body = hello("evt_3");
+    let answer = signed(&client, &body, Some(&signature("old-secret", &body))).await;
+    answer.expect_problem(401, "invalid_signature");
+    signed(&client, &body, Some(&signature("new-secret", &body)))
+        .await
+        .expect(200);
+}
+
+#[tokio::test]
+async fn the_signature_is_that_of_the_raw_body_and_checked_before_anything_else() {
+    let system = System::with(&KEYS).await;
+    // The same to a reader of JSON, other bytes.
+    let spaced = format!(" {}\n", hello("evt_1").replace(',', " , "));
+    let answer = signed(
+        &system.client,
+        &spaced,
+        Some(&signature("new-secret", &hello("evt_1"))),
+    )
+    .await;
+    answer.expect_problem(401, "invalid_signature");
+    signed(
+        &system.client,
+        &spaced,
+        Some(&signature("new-secret", &spaced)),
+    )
+    .await
+    .expect(200);
+
+    signed(&system.client, "nonsense", None)
+        .await
+        .expect_problem(401, "invalid_signature");
+    let answer = signed(
+        &system.client,
+        "nonsense",
+        Some(&signature("new-secret", "nonsense")),
+    )
+    .await;
+    answer.expect_problem(400, "invalid_request");
+}
+
+#[tokio::test]
+async fn the_webhooks_of_a_provider_with_the_secret_come_through() {
+    let config = Config {
+        webhook_secret: Some(Secret::new("new-secret")),
+        ..Config::calm()
+    };
+    let mock = Mock::start(config, TcpListener::bind("127.0.0.1:0").await.unwrap()).unwrap();
+    let gateway = serve(&Database::new().await, &mock, &KEYS).await;
+    let client = Client::new(gateway.url());
+    let inbound = json!({
+        "channel": "whatsapp", "from": "user-1", "text": "Hello", "webhookUrl": client.url("/webhooks/mock-meta"),
+    });
+    Client::new(&mock.url())
+        .post("/simulate/inbound", &inbound)
+        .await
+        .expect(200);
+    eventually("it is in the inbox", async || {
+        let list = request(&client, "GET", "/conversations", Some("Bearer beta-key"))
+            .await
+            .expect(200);
+        (list["data"][0]["unreadCount"] == 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_secret_is_ever_in_the_log() {
+    let mut system = System::with(&[&KEYS[..], &[("RUST_LOG", "trace")]].concat()).await;
+    for authorization in [
+        "Bearer alpha-key",
+        "Bearer beta-key",
+        "Basic alpha-key",
+        "Bearer wrong-key",
+    ] {
+        request(&system.client, "GET", "/conversations", Some(authorization)).await;
+    }
+    let body = hello("evt_1");
+    for secret in ["new-secret", "wrong-secret"] {
+        signed(&system.client, &body, Some(&signature(secret, &body))).await;
+    }
+    system.gateway.terminate().await;
+    system.gateway.logged("stopping").await;
+    let log = system.gateway.log().join("\n");
+    assert!(log.contains("a webhook was refused"));
+    for secret in [
+        "alpha-key",
+        "beta-key",
+        "wrong-key",
+        "old-secret",
+        "new-secret",
+        &signature("new-secret", &body)[7..],
+    ] {
+        assert!(!log.contains(secret), "{secret} is in the log");
+    }
+}
+
+#[tokio::test]
+async fn help_shows_options_and_variables_but_no_secret() {
+    for command in ["serve", "worker", "migrate", "seed", "retry"] {
+        let help = Program::new(command)
+            .args(&["--help"])
+            .envs(&KEYS)
+            .env("DATABASE_URL", "postgres://me:hunter2@db/gateway")
+            .env("PROVIDER_URL", "https://me:hunter3@provider.example")
+            .finish()
+            .await;
+        assert_eq!(help.code, Some(0), "{}", help.stderr);
+        assert!(help.stdout.contains("DATABASE_URL"), "{}", help.stdout);
+        for secret in [
+            "alpha-key",
+            "beta-key",
+            "old-secret",
+            "new-secret",
+            "hunter2",
+            "hunter3",
+        ] {
+            assert!(
+                !help.stdout.contains(secret) && !help.stderr.contains(secret),
+                "{command}: {secret}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_password_is_not_repeated_when_its_url_is_no_good() {
+    for (database, provider) in [
+        (
+            "postgres://me:hunter2@db:port/gateway",
+            "http://127.0.0.1:1",
+        ),
+        ("hunter2", "http://127.0.0.1:1"),
+        (
+            "postgres://me@127.0.0.1:1/gateway",
+            "ftp://me:hunter2@provider.example",
+        ),
+    ] {
+        let ended = Program::new("serve")
+            .env("DATABASE_URL", database)
+            .env("PROVIDER_URL", provider)
+            .finish()
+            .await;
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains("_URL") && !ended.stderr.contains("hunter2"),
+            "{}",
+            ended.stderr
+        );
+    }
+    let waiting = Program::new("serve")
+        .env("DATABASE_URL", "postgres://me:hunter2@127.0.0.1:1/gateway")
+        .env("PROVIDER_URL", "http://127.0.0.1:1")
+        .start();
+    let waits = |line: &String| line.contains("waiting for the database");
+    eventually("it says that it waits", async || {
+        waiting.log().iter().find(|line| waits(line)).cloned()
+    })
+    .await;
+    assert!(!waiting.log().join("\n").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn a_key_with_a_colon_is_a_usage_error_that_does_not_show_it() {
+    for command in ["serve", "worker"] {
+        let ended = Program::new(command)
+            .env("API_KEYS", "good,agent:hunter2")
+            .env("DATABASE_URL", "postgres://me@127.0.0.1:1/gateway")
+            .env("PROVIDER_URL", "http://127.0.0.1:1")
+            .finish()
+            .await;
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains("API_KEYS") && !ended.stderr.contains("hunter2"),
+            "{}",
+            ended.stderr
+        );
+    }
+}
+
+/// The variables that a `serve` with this environment warns about before it is ready.
+async fn warned_about(environment: &[(&str, &str)]) -> Vec<String> {
+    let gateway = serve(&Database::new().await, &mock().await, environment).await;
+    let lines = gateway
+        .log()
+        .into_iter()
+        .map(|line| serde_json::from_str::<Value>(&line).unwrap());
+    let warnings = lines.filter(|line| line["level"] == "WARN");
+    let said = warnings.map(|line| {
+        line["message"]
+            .as_str()
+            .unwrap()
+            .split(' ')
+            .next()
+            .unwrap()
+            .to_owned()
+    });
+    said.filter(|variable| matches!(&**variable, "API_KEYS" | "WEBHOOK_SECRET"))
+        .collect()
+}
+
+#[tokio::test]
+async fn an_open_door_is_said_loudly() {
+    let public = ("HOST", "0.0.0.0");
+    let loopback = ("HOST", "::1");
+    let [keys, secret] = KEYS;
+    for (environment, expected) in [
+        (&[][..], &[][..]),
+        (&[loopback], &[]),
+        (&[secret], &[]),
+        (&[public], &["API_KEYS", "WEBHOOK_SECRET"]),
+        (&[public, secret], &["API_KEYS"]),
+        (&[public, keys], &["WEBHOOK_SECRET"]),
+        (&[keys], &["WEBHOOK_SECRET"]),
+        (&[public, keys, secret], &[]),
+    ] {
+        assert_eq!(warned_about(environment).await, expected, "{environment:?}");
+    }
+}
