@@ -148,8 +148,8 @@ fn until(what: &str, mut happened: impl FnMut() -> bool) {
     let began = Instant::now();
     while !happened() {
         assert!(
-            began.elapsed() < Duration::from_secs(20),
-            "not within 20 s: {what}"
+            began.elapsed() < Duration::from_mins(1),
+            "not within a minute: {what}"
         );
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -176,7 +176,7 @@ async fn ask_until_answered(embedded: &Embedded, query: &'static str) -> String 
     loop {
         match ask(embedded, query).await {
             Ok(answer) => return answer,
-            Err(error) => assert!(began.elapsed() < Duration::from_secs(20), "{error}"),
+            Err(error) => assert!(began.elapsed() < Duration::from_mins(1), "{error}"),
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -261,7 +261,8 @@ async fn a_second_gateway_on_the_directory_gets_a_clear_error_at_once() {
     );
     assert!(said.contains("GATEWAY_DATA_DIR"), "{said}");
     assert!(
-        began.elapsed() < Duration::from_secs(1),
+        // It waits 15 s for a server without a gateway.
+        began.elapsed() < Duration::from_secs(10),
         "{:?}",
         began.elapsed()
     );
@@ -379,7 +380,7 @@ async fn a_start_that_is_dropped_halfway_leaves_the_directory_usable() {
     let began = Instant::now();
     let embedded = loop {
         match Embedded::start(&data).await {
-            Err(EmbeddedError::InUse { .. }) if began.elapsed() < Duration::from_secs(10) => {}
+            Err(EmbeddedError::InUse { .. }) if began.elapsed() < Duration::from_mins(1) => {}
             ended => break ended.unwrap(),
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -560,16 +561,15 @@ async fn data_of_another_version_are_named_with_both_versions() {
 #[tokio::test]
 async fn a_server_that_cannot_start_says_why() {
     let (_place, data) = place();
-    let began = Instant::now();
     let error = Embedded::start_with(&data, &[("shared_buffers", "much")])
         .await
         .unwrap_err();
-    assert!(error.to_string().contains("shared_buffers"), "{error}");
+    // Not by waiting until it is too slow.
     assert!(
-        began.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        began.elapsed()
+        matches!(&error, EmbeddedError::NotStarted { .. }),
+        "{error}"
     );
+    assert!(error.to_string().contains("shared_buffers"), "{error}");
 }
 
 #[test]

@@ -1,5 +1,19 @@
 //! The gateway from outside: the real program, a real PostgreSQL, the mock provider over HTTP.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod command_line;
+mod embedded;
+mod embedded_gateway;
+mod errors;
+mod inbox;
+mod invariants;
+mod leases;
+mod lifecycle;
+mod openapi;
+mod order;
+mod outages;
+mod retries;
+mod security;
+mod sending;
 mod support;
 mod webhooks;

@@ -259,7 +259,8 @@ async fn the_webhooks_of_a_provider_with_the_secret_come_through() {
         ..Config::calm()
     };
     let mock = Mock::start(config, TcpListener::bind("127.0.0.1:0").await.unwrap()).unwrap();
-    let gateway = serve(&Database::new().await, &mock, &KEYS).await;
+    let database = Database::new().await;
+    let gateway = serve(&database, &mock, &KEYS).await;
     let client = Client::new(gateway.url());
     let inbound = json!({
         "channel": "whatsapp", "from": "user-1", "text": "Hello", "webhookUrl": client.url("/webhooks/mock-meta"),
@@ -393,7 +394,8 @@ async fn a_key_with_a_colon_is_a_usage_error_that_does_not_show_it() {
 
 /// The variables that a `serve` with this environment warns about before it is ready.
 async fn warned_about(environment: &[(&str, &str)]) -> Vec<String> {
-    let gateway = serve(&Database::new().await, &mock().await, environment).await;
+    let database = Database::new().await;
+    let gateway = serve(&database, &mock().await, environment).await;
     let lines = gateway
         .log()
         .into_iter()

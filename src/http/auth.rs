@@ -161,7 +161,8 @@ mod tests {
         let hex = |secret: &str| -> String {
             let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
             let tag = mac.chain_update(b"body").finalize().into_bytes();
-            tag.iter().map(|byte| format!("{byte:02x}")).collect()
+            tag.iter()
+                .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
         };
         let passes = |value: &str| {
             let mut headers = HeaderMap::new();

@@ -4,15 +4,15 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use gateway::database::embedded::Embedded;
+use gateway::database::embedded::{Embedded, EmbeddedError};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, Row};
 
 /// A PostgreSQL of its own, for a test that stops or kills it.
 pub struct Postgres {
     pub embedded: Embedded,
     // Dropped after the server.
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Postgres {
@@ -28,17 +28,23 @@ impl Postgres {
             .unwrap();
         Self {
             embedded,
-            _directory: directory,
+            directory,
         }
     }
 
     pub async fn database(&self) -> Database {
         Database::create(self.embedded.options()).await
     }
+
+    /// The directory of the server's files.
+    pub fn cluster(&self) -> PathBuf {
+        self.directory.path().join("data/cluster")
+    }
 }
 
-/// An empty database.
+/// An empty database; dropped in the background, and if that comes too late by the next run.
 pub struct Database {
+    server: PgConnectOptions,
     options: PgConnectOptions,
     url: String,
     pool: PgPool,
@@ -65,7 +71,7 @@ impl Database {
             .await
             .unwrap();
         admin.close().await;
-        let options = server.database(&name);
+        let options = server.clone().database(&name);
         let socket = options
             .get_socket()
             .unwrap()
@@ -79,7 +85,12 @@ impl Database {
         let pool = PgPoolOptions::new()
             .max_connections(4)
             .connect_lazy_with(options.clone());
-        Self { options, url, pool }
+        Self {
+            server,
+            options,
+            url,
+            pool,
+        }
     }
 
     /// What `DATABASE_URL` is to be.
@@ -138,17 +149,26 @@ impl Database {
     }
 }
 
+impl Drop for Database {
+    fn drop(&mut self) {
+        let server = self.server.clone();
+        let name = self.options.get_database().unwrap().to_owned();
+        std::thread::spawn(move || {
+            runtime().block_on(async {
+                // The test may have stopped the server.
+                if let Ok(mut admin) = server.connect().await {
+                    drop_database(&mut admin, &name).await;
+                }
+            });
+        });
+    }
+}
+
 /// Starts the shared server in a thread that is never joined: it ends with the process, by the pipe to its supervisor.
 fn start_shared() -> PgConnectOptions {
     std::thread::spawn(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let embedded = Embedded::start_with(&shared_directory(), &[("max_connections", "500")])
-                .await
-                .unwrap();
+        runtime().block_on(async {
+            let embedded = start_first_free().await;
             let options = embedded.options();
             drop_leftovers(&options).await;
             std::mem::forget(embedded);
@@ -157,6 +177,20 @@ fn start_shared() -> PgConnectOptions {
     })
     .join()
     .unwrap()
+}
+
+/// Usually the first directory; another one where two runs share the checkout.
+async fn start_first_free() -> Embedded {
+    for number in 1.. {
+        let directory = shared_directory().join(format!("data-{number}"));
+        // No test pulls this machine's plug; without fsync, making and dropping databases does not slow the others down.
+        let settings = [("max_connections", "500"), ("fsync", "off")];
+        match Embedded::start_with(&directory, &settings).await {
+            Err(EmbeddedError::InUse { .. }) => {}
+            started => return started.unwrap(),
+        }
+    }
+    unreachable!("there is always a further directory");
 }
 
 /// The same each time, so that a run does not begin with making a cluster; apart for each checkout.
@@ -171,22 +205,26 @@ fn shared_directory() -> PathBuf {
         .mode(0o755)
         .create(&directory)
         .unwrap();
-    directory.join("data")
+    directory
 }
 
 async fn drop_leftovers(server: &PgConnectOptions) {
-    let pool = PgPoolOptions::new()
-        .max_connections(1)
-        .connect_with(server.clone())
-        .await
-        .unwrap();
+    let mut admin = server.connect().await.unwrap();
     let names = "select datname from pg_database where datname like 'test\\_%'";
-    for row in sqlx::query(names).fetch_all(&pool).await.unwrap() {
-        let name: String = row.get(0);
-        sqlx::raw_sql(AssertSqlSafe(format!("drop database {name} with (force)")))
-            .execute(&pool)
-            .await
-            .unwrap();
+    for row in sqlx::query(names).fetch_all(&mut admin).await.unwrap() {
+        drop_database(&mut admin, row.get(0)).await;
     }
-    pool.close().await;
+}
+
+async fn drop_database(admin: &mut PgConnection, name: &str) {
+    let sql = format!("drop database if exists {name} with (force)");
+    // One that cannot be dropped now is dropped by the next run.
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(admin).await.ok();
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
 }

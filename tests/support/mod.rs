@@ -1,6 +1,7 @@
 //! What every test stands on: a database of its own, a mock provider of its own, and the real program.
 
 mod database;
+mod held;
 mod http;
 mod process;
 
@@ -11,11 +12,12 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 pub use database::{Database, Postgres};
+pub use held::{Held, HeldCall};
 pub use http::{Answer, Client};
-pub use process::{Program, Run};
+pub use process::{Finished, Program, Run, signal};
 
 /// How long to wait for what must happen; on a busy machine things take long, and no test passes by waiting.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Waits until `probe` has something to show.
 pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
@@ -51,9 +53,33 @@ impl System {
 
     /// `gateway serve` with these environment variables.
     pub async fn with(environment: &[(&str, &str)]) -> Self {
-        let database = Database::new().await;
+        Self::on(Database::new().await, environment).await
+    }
+
+    /// `gateway serve` on this database, with these environment variables.
+    pub async fn on(database: Database, environment: &[(&str, &str)]) -> Self {
         let mock = mock().await;
         let gateway = serve(&database, &mock, environment).await;
+        let client = Client::new(gateway.url());
+        Self {
+            database,
+            mock,
+            gateway,
+            client,
+        }
+    }
+
+    /// `gateway serve --no-worker` with these environment variables.
+    pub async fn without_worker(environment: &[(&str, &str)]) -> Self {
+        let database = Database::new().await;
+        let mock = mock().await;
+        let gateway = Program::new("serve")
+            .args(&["--no-worker"])
+            .env("DATABASE_URL", database.url())
+            .env("PROVIDER_URL", &mock.url())
+            .envs(environment)
+            .start();
+        gateway.logged("ready").await;
         let client = Client::new(gateway.url());
         Self {
             database,
@@ -81,6 +107,18 @@ impl System {
         worker
     }
 
+    /// `gateway worker --drain` on the same database and provider: when it returns, nothing is due, and nothing of its own in flight.
+    pub async fn drain(&self, environment: &[(&str, &str)]) {
+        let drained = Program::new("worker")
+            .args(&["--drain"])
+            .env("DATABASE_URL", self.database.url())
+            .env("PROVIDER_URL", &self.mock.url())
+            .envs(environment)
+            .finish()
+            .await;
+        assert_eq!(drained.code, Some(0), "{}", drained.stderr);
+    }
+
     /// Sends a text to a participant on whatsapp; the message.
     pub async fn send(&self, to: &str, text: &str) -> Value {
         let body = json!({ "channel": "whatsapp", "to": to, "text": text });
@@ -102,6 +140,20 @@ impl System {
             (message["status"] == status).then_some(message)
         })
         .await
+    }
+
+    /// Ends every lease now, as if its time were over.
+    pub async fn expire_leases(&self) {
+        self.database
+            .execute("update deliveries set due_at = now() where lease_token is not null")
+            .await;
+    }
+
+    /// Makes what waits for its next attempt due now; not what waits behind another message.
+    pub async fn skip_backoffs(&self) {
+        self.database
+            .execute("update deliveries set due_at = now() where lease_token is null and attempt > 0 and due_at is not null")
+            .await;
     }
 
     /// Makes everything that waits for a time due now, so that no test waits for it.

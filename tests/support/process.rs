@@ -1,6 +1,6 @@
 //! The real program, as a process.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -34,6 +34,13 @@ impl Run {
     #[must_use]
     pub fn directory(mut self, directory: PathBuf) -> Self {
         self.0.current_dir(directory);
+        self
+    }
+
+    /// Where its data goes, instead of being captured.
+    #[must_use]
+    pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Self {
+        self.0.stdout(stdout);
         self
     }
 
@@ -145,10 +152,6 @@ impl Program {
         })
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// SIGKILL: nothing of it runs any more when this returns.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -174,6 +177,7 @@ impl Program {
 }
 
 impl Drop for Program {
+    #[allow(clippy::print_stderr)] // where a test that failed is explained
     fn drop(&mut self) {
         // It may have ended by itself.
         self.child.kill().ok();

@@ -1,0 +1,511 @@
+//! How the programs begin and end: at once, whatever the database does; without cutting anything off; with a word on what is wrong.
+
+use std::net::TcpListener;
+
+use gateway::database::embedded::Embedded;
+use mock_meta_provider::Fault;
+use serde_json::json;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+
+use crate::support::{Client, Database, Held, Program, System, event, eventually};
+
+const CLOSED: &str = "postgres://gateway:hunter2@127.0.0.1:1/gateway";
+const PROVIDER: &str = "http://user:hunter2@127.0.0.1:1";
+
+#[tokio::test]
+async fn serve_listens_before_its_database_exists_and_migrates_it_when_it_does() {
+    let database = Database::new().await;
+    rename(&database, false).await;
+    let gateway = Program::new("serve")
+        .env("DATABASE_URL", database.url())
+        .env("PROVIDER_URL", PROVIDER)
+        .start();
+    gateway.logged("listening").await;
+    let client = Client::new(gateway.url());
+    assert_eq!(
+        client.get("/health").await.expect(200),
+        json!({ "status": "ok" })
+    );
+    let reason = client
+        .get("/ready")
+        .await
+        .expect_problem(503, "database_unavailable");
+    assert!(
+        reason["detail"]
+            .as_str()
+            .unwrap()
+            .contains("waiting for the database"),
+        "{reason}"
+    );
+    let hello = event("evt_1", "user-1", "Hello", "2025-01-01T10:00:00Z");
+    client
+        .webhook(&hello)
+        .await
+        .expect_problem(503, "database_unavailable");
+    client
+        .get("/conversations")
+        .await
+        .expect_problem(503, "database_unavailable");
+
+    rename(&database, true).await;
+    gateway.logged("ready").await;
+    client.get("/ready").await.expect(200);
+    client.webhook(&hello).await.expect(200);
+}
+
+#[tokio::test]
+async fn serve_waits_for_a_server_that_starts_later() {
+    let place = open_place();
+    let data = place.path().join("data");
+    let socket = data
+        .join("socket")
+        .display()
+        .to_string()
+        .replace('/', "%2F");
+    let gateway = Program::new("serve")
+        .env(
+            "DATABASE_URL",
+            &format!("postgres://gateway@localhost/gateway?host={socket}"),
+        )
+        .env("PROVIDER_URL", PROVIDER)
+        .start();
+    gateway.logged("listening").await;
+    let client = Client::new(gateway.url());
+    client.get("/health").await.expect(200);
+    client
+        .get("/ready")
+        .await
+        .expect_problem(503, "database_unavailable");
+    let server = Embedded::start(&data).await.unwrap();
+    gateway.logged("ready").await;
+    client.get("/ready").await.expect(200);
+    drop(gateway);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn no_migrate_waits_for_somebody_who_does() {
+    let database = Database::new().await;
+    let gateway = Program::new("serve")
+        .args(&["--no-migrate"])
+        .env("DATABASE_URL", database.url())
+        .env("PROVIDER_URL", PROVIDER)
+        .start();
+    says(&gateway, "run gateway migrate").await;
+    let client = Client::new(gateway.url());
+    client.get("/health").await.expect(200);
+    client
+        .get("/ready")
+        .await
+        .expect_problem(503, "database_unavailable");
+    assert_eq!(
+        database
+            .count("select count(*) from pg_tables where tablename = 'messages'")
+            .await,
+        0
+    );
+    migrate(&database).await;
+    gateway.logged("ready").await;
+    client.get("/ready").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_worker_waits_for_the_schema_and_tells_how_it_is() {
+    let database = Database::new().await;
+    let mut worker = Program::new("worker")
+        .env("METRICS_ADDR", "127.0.0.1:0")
+        .env("DATABASE_URL", database.url())
+        .env("PROVIDER_URL", PROVIDER)
+        .start();
+    let serving = worker.logged("serving metrics").await;
+    let client = Client::new(serving["address"].as_str().unwrap());
+    says(&worker, "run gateway migrate").await;
+    client.get("/health").await.expect(200);
+    client
+        .get("/ready")
+        .await
+        .expect_problem(503, "database_unavailable");
+    migrate(&database).await;
+    worker.logged("working").await;
+    client.get("/ready").await.expect(200);
+    client.get("/health").await.expect(200);
+    let metrics = client.get("/metrics").await;
+    assert!(
+        metrics.text.contains("gateway_deliveries{state=\"due\"} 0"),
+        "{}",
+        metrics.text
+    );
+    client
+        .get("/conversations")
+        .await
+        .expect_problem(404, "not_found");
+    assert_eq!(worker.terminate().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn sigterm_lets_the_attempt_in_flight_end_and_refuses_what_is_new() {
+    ends_gracefully("TERM").await;
+}
+
+#[tokio::test]
+async fn ctrl_c_lets_the_attempt_in_flight_end_and_refuses_what_is_new() {
+    ends_gracefully("INT").await;
+}
+
+async fn ends_gracefully(signal: &str) {
+    let database = Database::new().await;
+    let provider = Held::start().await;
+    let mut gateway = Program::new("serve")
+        .env("DATABASE_URL", database.url())
+        .env("PROVIDER_URL", provider.url())
+        .env("SHUTDOWN_TIMEOUT_MS", "600000")
+        .start();
+    gateway.logged("ready").await;
+    let waiting = Client::new(gateway.url());
+    let send = json!({ "channel": "whatsapp", "to": "user-1", "text": "Merhaba" });
+    let waiting = tokio::spawn(async move { waiting.post("/messages/send", &send).await });
+    let call = provider.call().await;
+
+    gateway.signal(signal);
+    eventually("/ready is 503", async || {
+        let request = reqwest::get(format!("{}/ready", gateway.url())).await;
+        (request.ok()?.status() == 503).then_some(())
+    })
+    .await;
+    let late = Client::new(gateway.url());
+    let hello = event("evt_1", "user-1", "Hello", "2025-01-01T10:00:00Z");
+    late.webhook(&hello).await.expect_problem(503, "overloaded");
+    late.get("/ready").await.expect_problem(503, "overloaded");
+    assert!(!waiting.is_finished());
+
+    call.accept("msg_1").await;
+    assert_eq!(waiting.await.unwrap().expect(201)["status"], "SENT");
+    assert_eq!(gateway.ended().await.code(), Some(0));
+    assert_eq!(
+        database
+            .count("select count(*) from messages where status = 'SENT'")
+            .await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn what_takes_longer_than_the_shutdown_is_left_to_its_lease() {
+    let patient = [
+        ("SHUTDOWN_TIMEOUT_MS", "100"),
+        ("PROVIDER_TIMEOUT_MS", "600000"),
+        ("SEND_WAIT_MS", "600000"),
+    ];
+    let mut system = System::with(&patient).await;
+    system.mock.script("user-1", [Fault::Hang]);
+    let client = system.client.clone();
+    let send = json!({ "channel": "whatsapp", "to": "user-1", "text": "Merhaba" });
+    let hanging = tokio::spawn(async move { client.try_post("/messages/send", &send).await });
+    eventually("the call", async || {
+        (system.mock.stats().calls == 1).then_some(())
+    })
+    .await;
+    assert_eq!(system.gateway.terminate().await.code(), Some(0));
+    assert!(hanging.await.unwrap().is_err());
+    let leased = "select count(*) from deliveries where due_at > now() and lease_token is not null";
+    assert_eq!(system.database.count(leased).await, 1);
+
+    let mut worker = system.worker(&[]).await;
+    system.skip_waits().await;
+    let sent = "select count(*) from messages where status = 'SENT'";
+    eventually("the worker sends it", async || {
+        (system.database.count(sent).await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(system.mock.ledger().deliveries(), 1);
+    assert_eq!(worker.terminate().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn sigterm_ends_those_that_still_wait_for_their_database() {
+    for subcommand in ["serve", "worker"] {
+        for signal in ["TERM", "INT"] {
+            let mut waiting = Program::new(subcommand)
+                .env("DATABASE_URL", CLOSED)
+                .env("PROVIDER_URL", PROVIDER)
+                .start();
+            says(&waiting, "waiting for the database").await;
+            waiting.signal(signal);
+            assert_eq!(
+                waiting.ended().await.code(),
+                Some(0),
+                "{subcommand} {signal}"
+            );
+            assert!(
+                !waiting.log().concat().contains("hunter2"),
+                "{:?}",
+                waiting.log()
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_worker_ends_on_ctrl_c_while_its_attempt_ends() {
+    let mut system = System::start().await;
+    system
+        .mock
+        .script("user-1", [Fault::rate_limit_after(3600)]);
+    let message = system.send("user-1", "Merhaba").await;
+    assert_eq!(message["status"], "FAILED");
+    system.gateway.terminate().await;
+    let provider = Held::start().await;
+    let mut worker = system.worker(&[("PROVIDER_URL", provider.url())]).await;
+    system.skip_waits().await;
+    let call = provider.call().await;
+    worker.signal("INT");
+    call.accept("msg_1").await;
+    assert_eq!(worker.ended().await.code(), Some(0));
+    assert_eq!(
+        system
+            .database
+            .count("select count(*) from messages where status = 'SENT'")
+            .await,
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_an_error_that_says_what_to_do() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let port = address.rsplit(':').next().unwrap();
+    for (subcommand, variable, value, advice) in [
+        ("serve", "PORT", port, "--port"),
+        ("worker", "METRICS_ADDR", &address, "METRICS_ADDR"),
+    ] {
+        let run = Program::new(subcommand)
+            .env("DATABASE_URL", CLOSED)
+            .env("PROVIDER_URL", PROVIDER);
+        let ended = run.env(variable, value).finish().await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(
+            ended.stderr.contains(&address) && ended.stderr.contains(advice),
+            "{ended:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn half_a_configuration_ends_with_2_and_names_what_is_missing() {
+    let (database, provider) = (("DATABASE_URL", CLOSED), ("PROVIDER_URL", PROVIDER));
+    refuses("serve", &[database], "PROVIDER_URL").await;
+    refuses("serve", &[provider], "DATABASE_URL").await;
+    refuses("serve", &[database, ("PROVIDER_URL", " ")], "PROVIDER_URL").await;
+    let open = ("HOST", "0.0.0.0");
+    refuses("serve", &[open], "DATABASE_URL and PROVIDER_URL").await;
+    refuses("serve", &[open, provider], "DATABASE_URL").await;
+    refuses("worker", &[], "DATABASE_URL").await;
+    refuses("worker", &[database], "PROVIDER_URL").await;
+    refuses("worker", &[provider], "DATABASE_URL").await;
+}
+
+#[tokio::test]
+async fn a_url_that_is_none_ends_with_2_and_is_not_repeated() {
+    let provider = ("PROVIDER_URL", PROVIDER);
+    for url in [
+        "postgres://user:hunter2@[",
+        "postgres://user:hunter2@host:port/d",
+        "mysql//user:hunter2@host",
+        "hunter2",
+    ] {
+        for subcommand in ["serve", "worker", "migrate", "seed"] {
+            refuses(
+                subcommand,
+                &[("DATABASE_URL", url), provider],
+                "DATABASE_URL",
+            )
+            .await;
+        }
+    }
+    for url in [
+        "user:hunter2@example.com",
+        "ftp://user:hunter2@example.com",
+        "http://",
+    ] {
+        let environment = [("DATABASE_URL", CLOSED), ("PROVIDER_URL", url)];
+        refuses("serve", &environment, "PROVIDER_URL").await;
+        refuses("worker", &environment, "PROVIDER_URL").await;
+    }
+}
+
+#[tokio::test]
+async fn a_value_out_of_bounds_ends_with_2_and_names_its_setting() {
+    for (variable, value, named) in [
+        ("RETRY_MAX_ATTEMPTS", "0", "--retry-max-attempts"),
+        ("PROVIDER_TIMEOUT_MS", "0", "--provider-timeout-ms"),
+        ("WORKER_CONCURRENCY", "0", "--worker-concurrency"),
+        ("PORT", "70000", "--port"),
+        ("HOST", "example.com", "--host"),
+        ("DELIVERY_ORDER", "random", "--delivery-order"),
+        ("LOG_FORMAT", "xml", "--log-format"),
+        ("API_KEYS", "user:hunter2", "API_KEYS"),
+    ] {
+        let setting = (variable, value);
+        let environment = [
+            ("DATABASE_URL", CLOSED),
+            ("PROVIDER_URL", PROVIDER),
+            setting,
+        ];
+        refuses("serve", &environment, named).await;
+    }
+}
+
+/// A usage error, which names the setting and shows no secret.
+async fn refuses(subcommand: &str, environment: &[(&str, &str)], named: &str) {
+    let ended = Program::new(subcommand).envs(environment).finish().await;
+    assert_eq!(
+        ended.code,
+        Some(2),
+        "{subcommand} {environment:?}: {ended:?}"
+    );
+    assert!(
+        ended.stderr.contains(named),
+        "{subcommand} {environment:?}: {ended:?}"
+    );
+    assert!(
+        ended.stdout.is_empty() && !ended.stderr.contains("hunter2"),
+        "{ended:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_unknown_option_or_subcommand_ends_with_2() {
+    for (subcommand, arguments) in [
+        ("serve", ["--no-such-option"]),
+        ("no-such-subcommand", ["--json"]),
+    ] {
+        let ended = Program::new(subcommand).args(&arguments).finish().await;
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(
+            ended.stdout.is_empty() && ended.stderr.contains("Usage"),
+            "{ended:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn help_shows_every_setting_with_its_variable_and_default() {
+    let serve = help("serve").await;
+    let worker = help("worker").await;
+    for (help, variable, default) in [
+        (&serve, "HOST", "127.0.0.1"),
+        (&serve, "PORT", "3000"),
+        (&serve, "MOCK_PORT", "4000"),
+        (&serve, "GATEWAY_DATA_DIR", ".gateway"),
+        (&serve, "PROVIDER_TIMEOUT_MS", "10000"),
+        (&serve, "SEND_WAIT_MS", "15000"),
+        (&serve, "SEND_CONCURRENCY", "256"),
+        (&serve, "DELIVERY_ORDER", "none"),
+        (&serve, "ORDER_MAX_WAIT_MS", "60000"),
+        (&serve, "WORKER_CONCURRENCY", "64"),
+        (&serve, "RETRY_MAX_ATTEMPTS", "30"),
+        (&serve, "RETRY_BASE_MS", "1000"),
+        (&serve, "RETRY_CAP_MS", "3600000"),
+        (&serve, "SHUTDOWN_TIMEOUT_MS", "15000"),
+        (&serve, "LOG_FORMAT", "text"),
+        (&worker, "WORKER_CONCURRENCY", "64"),
+        (&worker, "SHUTDOWN_TIMEOUT_MS", "15000"),
+    ] {
+        let shown = help.split("\n\n").chain(help.lines()).any(|paragraph| {
+            paragraph.contains(&format!("[env: {variable}"))
+                && paragraph.contains(&format!("[default: {default}]"))
+        });
+        assert!(shown, "{variable} {default}: {help}");
+    }
+    for variable in [
+        "DATABASE_URL",
+        "PROVIDER_URL",
+        "API_KEYS",
+        "WEBHOOK_SECRET",
+        "RUST_LOG",
+    ] {
+        assert!(serve.contains(variable), "{variable}: {serve}");
+    }
+    assert!(worker.contains("METRICS_ADDR"), "{worker}");
+}
+
+#[tokio::test]
+async fn help_of_every_subcommand_names_each_option_and_no_secret() {
+    let all = help("--help").await;
+    let (_, commands) = all.split_once("Commands:").unwrap();
+    let (commands, _) = commands.split_once("\n\n").unwrap();
+    // Deeper lines go on with the description.
+    let names = commands
+        .lines()
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let commands: Vec<&str> = names
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    for subcommand in ["serve", "worker", "migrate", "seed", "retry"] {
+        assert!(commands.contains(&subcommand), "{commands:?}");
+    }
+    for subcommand in commands.iter().filter(|name| **name != "help") {
+        assert!(help(subcommand).await.contains("--"), "{subcommand}");
+    }
+}
+
+/// What `--help` of a subcommand says with secrets in its environment, none of which it shows.
+async fn help(subcommand: &str) -> String {
+    let ended = Program::new(subcommand)
+        .args(&["--help"])
+        .env("DATABASE_URL", "postgres://user:hunter2@host/database")
+        .env("PROVIDER_URL", "https://user:hunter2@host")
+        .env("API_KEYS", "hunter2")
+        .env("WEBHOOK_SECRET", "hunter2")
+        .finish()
+        .await;
+    assert_eq!((ended.code, &*ended.stderr), (Some(0), ""));
+    assert!(!ended.stdout.contains("hunter2"), "{}", ended.stdout);
+    ended.stdout
+}
+
+/// Waits until a program has said so, among other things.
+async fn says(program: &Program, what: &str) {
+    let said = async || {
+        program
+            .log()
+            .iter()
+            .any(|line| line.contains(what))
+            .then_some(())
+    };
+    eventually(&format!("it says {what}: {:?}", program.log()), said).await;
+}
+
+async fn migrate(database: &Database) {
+    let migrated = Program::new("migrate")
+        .env("DATABASE_URL", database.url())
+        .finish()
+        .await;
+    assert_eq!(migrated.code, Some(0), "{migrated:?}");
+}
+
+/// Gives the database another name, so that there is none of its own, or its own again. Quicker than making it twice.
+async fn rename(database: &Database, is_there: bool) {
+    let options = database.options();
+    let name = options.get_database().unwrap().to_owned();
+    let (from, to) = if is_there {
+        (format!("{name}_away"), name)
+    } else {
+        (name.clone(), format!("{name}_away"))
+    };
+    let statement = format!("alter database {from} rename to {to}");
+    let mut server = options.database("postgres").connect().await.unwrap();
+    let renamed = sqlx::raw_sql(AssertSqlSafe(statement));
+    renamed.execute(&mut server).await.unwrap();
+    server.close().await.unwrap();
+}
+
+/// A directory that every user can reach.
+fn open_place() -> tempfile::TempDir {
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    tempfile::Builder::new()
+        .permissions(permissions)
+        .tempdir()
+        .unwrap()
+}
