@@ -47,6 +47,8 @@ pub trait Batch: Send + Sync + 'static {
     const NAME: &'static str;
     /// How long an item is repeated while the database is away; none: until it is written.
     const PATIENCE: Option<Duration>;
+    /// Whether the statement joins nothing but its own input, so that a join by hash cannot read a table whole.
+    const JOINS_INPUT_ONLY: bool = false;
 
     /// Writes all items, or none, and answers each, in their order. Repeating it changes nothing.
     fn write(
@@ -88,7 +90,7 @@ impl<B: Batch> Writer<B> {
         for _ in 0..count {
             let task = Task {
                 batch: Arc::clone(&batch),
-                options: limited(options.clone()).options(PLANS),
+                options: planned::<B>(limited(options.clone())),
                 connection: None,
             };
             tasks.spawn(task.run(Arc::clone(&receiver)));
@@ -230,6 +232,14 @@ impl<B: Batch> Task<B> {
             self.connection = None;
         }
     }
+}
+
+fn planned<B: Batch>(options: PgConnectOptions) -> PgConnectOptions {
+    let options = options.options(PLANS);
+    if B::JOINS_INPUT_ONLY {
+        return options.options([("enable_hashjoin", "on")]);
+    }
+    options
 }
 
 fn reply<B: Batch>(entry: Entry<B>, answer: Result<B::Answer>) {

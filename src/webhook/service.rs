@@ -6,7 +6,9 @@ use std::time::Duration;
 use sqlx::PgConnection;
 
 use super::{Event, Receipt, store};
+use crate::conversation::ConversationId;
 use crate::database::batch::Batch;
+use crate::message::MessageId;
 
 /// The batch of events.
 #[derive(Debug)]
@@ -17,58 +19,47 @@ impl Batch for Ingest {
     type Answer = Receipt;
     const NAME: &'static str = "ingest";
     const PATIENCE: Option<Duration> = Some(Duration::from_secs(5));
+    const JOINS_INPUT_ONLY: bool = true;
 
     async fn write(
         &self,
         connection: &mut PgConnection,
         events: &[&Event],
     ) -> sqlx::Result<Vec<Receipt>> {
-        let ingested = store::ingest(connection, events).await?;
+        let new: HashMap<MessageId, ConversationId> = store::ingest(connection, events)
+            .await?
+            .into_iter()
+            .map(|row| (row.message_id, row.conversation_id))
+            .collect();
         let known_ids: Vec<&str> = events
             .iter()
-            .zip(&ingested)
-            .filter(|(_, row)| row.message_id.is_none())
-            .map(|(event, _)| &*event.event_id)
+            .filter(|event| !new.contains_key(&event.message_id))
+            .map(|event| &*event.event_id)
             .collect();
-        let known: HashMap<String, Receipt> = if known_ids.is_empty() {
+        let known: HashMap<String, store::Known> = if known_ids.is_empty() {
             HashMap::new()
         } else {
             let rows = store::find_known(connection, &known_ids).await?;
             rows.into_iter()
-                .map(|row| {
-                    let receipt = Receipt {
-                        message_id: row.message_id,
-                        conversation_id: row.conversation_id,
-                        duplicate: true,
-                    };
-                    (row.event_id, receipt)
-                })
+                .map(|row| (row.event_id.clone(), row))
                 .collect()
         };
-        events
-            .iter()
-            .zip(ingested)
-            .map(|(event, row)| receipt(event, &row, &known))
-            .collect()
+        let receipt = |event: &&Event| match new.get(&event.message_id) {
+            Some(&conversation_id) => Ok(Receipt {
+                message_id: event.message_id,
+                conversation_id,
+                duplicate: false,
+            }),
+            None => known
+                .get(&event.event_id)
+                .map(|known| Receipt {
+                    message_id: known.message_id,
+                    conversation_id: known.conversation_id,
+                    // Its own id: the answer of the statement was lost, and this is the batch sent again.
+                    duplicate: known.message_id != event.message_id,
+                })
+                .ok_or(sqlx::Error::RowNotFound),
+        };
+        events.iter().map(receipt).collect()
     }
-}
-
-fn receipt(
-    event: &Event,
-    row: &store::Ingested,
-    known: &HashMap<String, Receipt>,
-) -> sqlx::Result<Receipt> {
-    if let (Some(message_id), Some(conversation_id)) = (row.message_id, row.conversation_id) {
-        return Ok(Receipt {
-            message_id,
-            conversation_id,
-            duplicate: false,
-        });
-    }
-    let known = known.get(&event.event_id).ok_or(sqlx::Error::RowNotFound)?;
-    Ok(Receipt {
-        // Its own id: the answer of the statement was lost, and this is the batch sent again.
-        duplicate: known.message_id != event.message_id,
-        ..*known
-    })
 }

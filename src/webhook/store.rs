@@ -7,15 +7,16 @@ use super::{Event, PROVIDER};
 use crate::conversation::ConversationId;
 use crate::message::MessageId;
 
-/// What `ingest` says of one event; nothing where it was known.
+/// The message of a new event.
 pub struct Ingested {
-    /// The new message.
-    pub message_id: Option<MessageId>,
+    /// The message.
+    pub message_id: MessageId,
     /// Its conversation.
-    pub conversation_id: Option<ConversationId>,
+    pub conversation_id: ConversationId,
 }
 
-/// Stores each new event once, with its message, and moves its conversation; a known event changes nothing. One row an event, in their order.
+/// Stores each new event once, with its message, and moves its conversation; a known event changes nothing. One row a new
+/// event, in no order.
 pub async fn ingest(
     connection: &mut PgConnection,
     events: &[&Event],
@@ -64,8 +65,7 @@ with inp as (
   from fresh f join conv c on c.channel = f.channel and c.participant_id = f.participant_id
   returning id, conversation_id
 )
-select msg.id as "message_id?: MessageId", msg.conversation_id as "conversation_id?: ConversationId"
-from inp left join fresh f on f.ord = inp.ord left join msg on msg.id = f.message_id order by inp.ord"#,
+select id as "message_id: MessageId", conversation_id as "conversation_id: ConversationId" from msg"#,
         PROVIDER,
         &event_ids as &[&str],
         &channels as &[&str],
@@ -99,7 +99,8 @@ pub async fn find_known(
         Known,
         r#"-- webhook::find_known
 select e.event_id, m.id as "message_id: MessageId", m.conversation_id as "conversation_id: ConversationId"
-from webhook_events e join messages m on m.id = e.message_id
+from webhook_events e cross join lateral (
+  select id, conversation_id from messages where id = e.message_id limit 1) m   -- limit 1: row by row, never a join of the tables
 where e.provider = $1 and e.event_id = any($2::text[])"#,
         PROVIDER,
         event_ids as &[&str],
