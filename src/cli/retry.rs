@@ -139,7 +139,7 @@ async fn send(args: &Args, opened: &Opened, provider_url: Option<String>) -> any
         due.len(),
         asked.len()
     ));
-    let ended = drain(args, &app, &due, &before).await?;
+    let ended = drain(args, &app, &asked, &before).await?;
     report(args, &ended)?;
     app.tasks.close();
     app.tasks.wait().await;

@@ -15,7 +15,9 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{CONNECT_TIMEOUT, Fault, LOCK_TIMEOUT, STATEMENT_TIMEOUT, fault, limited, store};
+use super::{
+    CONNECT_TIMEOUT, Fault, LOCK_TIMEOUT, STATEMENT_TIMEOUT, bounded, fault, limited, store,
+};
 use crate::error::{Error, Result};
 
 /// The most items of one statement.
@@ -226,7 +228,7 @@ impl<B: Batch> Task<B> {
 
     async fn set_lock_timeout(&mut self, wait: Duration) {
         if let Some(connection) = &mut self.connection
-            && let Err(error) = store::set_lock_timeout(connection, wait).await
+            && let Err(error) = bounded(store::set_lock_timeout(connection, wait)).await
         {
             tracing::warn!(writer = B::NAME, %error, "the lock timeout was not set, the connection is closed");
             self.connection = None;

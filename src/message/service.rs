@@ -71,7 +71,8 @@ pub async fn send(app: &Arc<App>, outbound: Outbound) -> Result<Sent> {
     };
     match timeout(app.send_wait, first_attempt).await {
         Ok(Ok(Ok(Ended::Superseded))) => {
-            if let Some(message) = store::find(&app.pool, sent.message.id).await? {
+            // If it cannot be read now, the answer is how it was when it was accepted.
+            if let Ok(Some(message)) = store::find(&app.pool, sent.message.id).await {
                 sent.message = message;
             }
         }
