@@ -1,5 +1,6 @@
 //! The configuration: every setting is an option with an environment variable and a limit; secrets are in the environment only.
 
+use std::env::VarError;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -55,6 +56,10 @@ impl DatabaseArgs {
     /// The database that was asked for.
     pub fn database(&self) -> Result<Database, UsageError> {
         match set(self.database_url.as_deref()) {
+            // Also for commands that need no provider: a misspelled DATABASE_URL must not end in a private database.
+            None if std::env::var("PROVIDER_URL").is_ok_and(|url| !url.trim().is_empty()) => {
+                usage("PROVIDER_URL is set, so DATABASE_URL is required too")
+            }
             None => Ok(Database::Embedded(self.data_dir.clone())),
             Some(url) => match url.parse() {
                 Ok(options) => Ok(Database::Given(Box::new(options))),
@@ -294,22 +299,31 @@ impl Backends {
 
 /// The secrets of the environment.
 pub fn secrets() -> Result<Secrets, UsageError> {
-    let api_keys = list("API_KEYS");
+    let api_keys = list("API_KEYS")?;
     if api_keys.iter().any(|key| key.contains(':')) {
         return usage("API_KEYS: a key must not have a colon");
     }
-    Ok(Secrets::new(&api_keys, &list("WEBHOOK_SECRET")))
+    Ok(Secrets::new(&api_keys, &list("WEBHOOK_SECRET")?))
 }
 
-/// A comma-separated list of the environment; empty where it is not set.
-fn list(variable: &str) -> Vec<String> {
-    let value = std::env::var(variable).unwrap_or_default();
-    value
+/// A comma-separated list of the environment; empty where it is not set. One that has nothing in it is an error: whoever set
+/// it did not mean to leave the door open.
+fn list(variable: &str) -> Result<Vec<String>, UsageError> {
+    let value = match std::env::var(variable) {
+        Ok(value) => value,
+        Err(VarError::NotPresent) => String::new(),
+        Err(VarError::NotUnicode(_)) => return usage(format!("{variable} is not Unicode")),
+    };
+    let items: Vec<String> = value
         .split(',')
         .map(str::trim)
         .filter(|item| !item.is_empty())
         .map(str::to_owned)
-        .collect()
+        .collect();
+    if items.is_empty() && !value.trim().is_empty() {
+        return usage(format!("{variable} is set, but has nothing in it"));
+    }
+    Ok(items)
 }
 
 /// An empty variable is an unset one.

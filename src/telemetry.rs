@@ -1,5 +1,7 @@
 //! Logs, to stderr; metrics, for Prometheus.
 
+use std::time::Duration;
+
 use clap::ValueEnum;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -17,13 +19,18 @@ pub enum LogFormat {
     Json,
 }
 
-/// Begins to log to stderr, filtered by `RUST_LOG` (default `info`).
-pub fn log(format: LogFormat) -> anyhow::Result<()> {
+/// What a process that goes on logs. The built-in mock logs each call: what the gateway says of it is enough; and
+/// PostgreSQL's notices are about the migrator's own table.
+pub const INFO: &str = "info,mock_meta_provider=warn,sqlx::postgres::notice=warn";
+/// What a command that ends by itself logs: the rest it says on its own.
+pub const WARN: &str = "warn";
+
+/// Begins to log to stderr, filtered by `RUST_LOG`, else by these directives.
+pub fn log(format: LogFormat, default: &str) -> anyhow::Result<()> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(directives) if !directives.is_empty() => EnvFilter::try_new(directives)
             .map_err(|error| UsageError(format!("RUST_LOG: {error}")))?,
-        // The built-in mock logs each call: what the gateway says of it is enough.
-        _ => EnvFilter::new("info,mock_meta_provider=warn"),
+        _ => EnvFilter::new(default),
     };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -38,7 +45,10 @@ pub fn log(format: LogFormat) -> anyhow::Result<()> {
     set.map_err(|error| anyhow::anyhow!("logging could not be set up: {error}"))
 }
 
-/// Begins to collect metrics.
+/// How often samples are put into their buckets; until then each is kept.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Begins to collect metrics, within a runtime.
 pub fn metrics() -> Result<PrometheusHandle, BuildError> {
     const SECONDS: [f64; 13] = [
         0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
@@ -50,6 +60,13 @@ pub fn metrics() -> Result<PrometheusHandle, BuildError> {
         .install_recorder()?;
     describe();
     begin_at_zero();
+    let upkeep = handle.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(UPKEEP).await;
+            upkeep.run_upkeep();
+        }
+    });
     Ok(handle)
 }
 

@@ -129,8 +129,8 @@ async fn health_documentation_and_webhooks_are_open_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_variable_without_keys_in_it_leaves_everything_open() {
-    let system = System::with(&[("API_KEYS", " , "), ("WEBHOOK_SECRET", "")]).await;
+async fn an_empty_variable_is_an_unset_one() {
+    let system = System::with(&[("API_KEYS", " "), ("WEBHOOK_SECRET", "")]).await;
     request(&system.client, "GET", "/conversations", None)
         .await
         .expect(200);
@@ -389,6 +389,20 @@ async fn a_key_with_a_colon_is_a_usage_error_that_does_not_show_it() {
             "{}",
             ended.stderr
         );
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_secrets_with_nothing_in_it_is_a_usage_error_and_not_an_open_door() {
+    for variable in ["API_KEYS", "WEBHOOK_SECRET"] {
+        let ended = Program::new("serve")
+            .env(variable, " , ")
+            .env("DATABASE_URL", "postgres://me@127.0.0.1:1/gateway")
+            .env("PROVIDER_URL", "http://127.0.0.1:1")
+            .finish()
+            .await;
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+        assert!(ended.stderr.contains(variable), "{}", ended.stderr);
     }
 }
 

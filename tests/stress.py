@@ -386,7 +386,7 @@ def claim(reader, link, ids=None):
         take(row[0], token, before, after)
     if rows:
         count("claimed" if ids is None else "claimed_only", len(rows))
-        attempt(link, reader, [(row[0], token, row[7]) for row in rows])
+        attempt(link, reader, [(row[0], token, row[-1]) for row in rows])
     return len(rows)
 
 
@@ -613,14 +613,14 @@ def events(recent):
 
 
 def ingest(link, batch, answered=True):
-    rows = link.run("webhook::ingest", PROVIDER, *columns(batch))
-    asked = [event[0] for event, row in zip(batch, rows) if row[0] is None]
+    fresh = dict(link.run("webhook::ingest", PROVIDER, *columns(batch)))
+    asked = [event[0] for event in batch if event[6] not in fresh]
     known = {row[0]: row[1:] for row in link.run("webhook::find_known", PROVIDER, asked)} if asked else {}
     if not answered:
         return
-    for event, row in zip(batch, rows):
-        new, ids = True, row
-        if row[0] is None:
+    for event in batch:
+        new, ids = True, (event[6], fresh.get(event[6]))
+        if event[6] not in fresh:
             ids = known.get(event[0])
             if ids is None:
                 bad("known_event_not_found", event[0])

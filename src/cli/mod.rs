@@ -37,7 +37,7 @@ const DATABASE_POLL: Duration = Duration::from_millis(200);
     after_help = "Try it: gateway serve, then open http://localhost:3000/api"
 )]
 pub struct Cli {
-    /// How log lines look, on stderr; what is logged is in RUST_LOG (default: info)
+    /// How log lines look, on stderr; what is logged is in RUST_LOG (default: info; warn where a command ends by itself)
     #[arg(
         long,
         env = "LOG_FORMAT",
@@ -63,7 +63,13 @@ enum Command {
 impl Cli {
     /// Carries the command out.
     pub fn run(self) -> anyhow::Result<()> {
-        telemetry::log(self.log_format)?;
+        let goes_on = matches!(self.command, Command::Serve(_) | Command::Worker(_));
+        let default = if goes_on {
+            telemetry::INFO
+        } else {
+            telemetry::WARN
+        };
+        telemetry::log(self.log_format, default)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?;
@@ -140,12 +146,14 @@ async fn wait_for_database(options: &PgConnectOptions, migrate: bool) -> anyhow:
     let deadline = Instant::now() + DATABASE_WAIT;
     let mut said = false;
     loop {
-        let waiting_for = match prepare(options, migrate).await {
-            Ok(0) => return Ok(()),
-            Ok(pending) => {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waiting_for = match timeout(left, prepare(options, migrate)).await {
+            Ok(Ok(0)) => return Ok(()),
+            Ok(Ok(pending)) => {
                 anyhow::anyhow!("{pending} migrations are not applied: run gateway migrate")
             }
-            Err(error) => error.into(),
+            Ok(Err(error)) => error.into(),
+            Err(_) => anyhow::anyhow!("it does not answer, or somebody else is migrating it"),
         };
         if Instant::now() >= deadline {
             return Err(waiting_for).context("the database was not ready within 60 s");

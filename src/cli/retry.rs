@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::{Opened, output, prepare};
 use crate::app::App;
-use crate::config::{Backends, DatabaseArgs, DeliveryArgs, MockArgs, WorkerArgs};
+use crate::config::{Backends, DatabaseArgs, DeliveryArgs, MockArgs, UsageError, WorkerArgs};
 use crate::database;
 use crate::delivery::worker::Worker;
 use crate::message::{Message, MessageId, Status, service, store};
@@ -77,6 +77,10 @@ async fn list(args: &Args, options: &PgConnectOptions) -> anyhow::Result<()> {
     let rows: Vec<Row> = failed.iter().map(Row::from).collect();
     if args.json {
         return output::json(&rows);
+    }
+    if rows.is_empty() {
+        output::say("no message has failed");
+        return Ok(());
     }
     let headers = [
         "ID",
@@ -165,7 +169,10 @@ async fn mock(args: &Args, opened: &Opened) -> anyhow::Result<(String, Option<Mo
     let address = ("127.0.0.1", args.mock.port());
     match TcpListener::bind(address).await {
         Ok(listener) => {
-            let mock = Mock::start(MockConfig::from_env()?, listener)?;
+            let mock = Mock::start(
+                MockConfig::from_env().map_err(|error| UsageError(error.to_string()))?,
+                listener,
+            )?;
             Ok((mock.url(), Some(mock)))
         }
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && opened.is_joined() => {
@@ -179,11 +186,9 @@ async fn mock(args: &Args, opened: &Opened) -> anyhow::Result<(String, Option<Mo
 /// The messages that the command is about.
 async fn asked(args: &Args, pool: &PgPool) -> anyhow::Result<Vec<MessageId>> {
     if args.all {
-        return Ok(failed(pool)
-            .await?
-            .iter()
-            .map(|message| message.id)
-            .collect());
+        let failed = failed(pool).await?;
+        // Oldest first: that is the order in which they are put in line again.
+        return Ok(failed.iter().rev().map(|message| message.id).collect());
     }
     let mut ids = args.ids.clone();
     ids.sort_unstable();
@@ -252,14 +257,15 @@ async fn drain(
     let mut ended: Vec<Message> = Vec::new();
     let mut worker = Worker::new(Arc::clone(app), args.worker.concurrency());
     while !open.is_empty() {
-        worker.narrow(open.iter().take(PAGE).copied().collect());
+        let front: Vec<MessageId> = open.iter().take(PAGE).copied().collect();
+        worker.narrow(front.clone());
         worker.claim_once().await?;
         tokio::time::sleep(POLL).await;
         let is_over = |message: &Message| {
             let failed_before = before.get(&message.id).copied().unwrap_or_default();
             message.status == Status::Sent || message.retry_count > failed_before
         };
-        let over: Vec<Message> = find(&app.pool, &open)
+        let over: Vec<Message> = find(&app.pool, &front)
             .await?
             .into_iter()
             .filter(is_over)
@@ -285,6 +291,9 @@ fn report(args: &Args, ended: &[Message]) -> anyhow::Result<()> {
     let rows: Vec<Row> = ended.iter().map(Row::from).collect();
     if args.json {
         return output::json(&rows);
+    }
+    if rows.is_empty() {
+        return Ok(());
     }
     let headers = ["ID", "CHANNEL", "TO", "STATUS", "ERROR", "NEXT ATTEMPT"];
     let cells = rows.into_iter().map(|row| {

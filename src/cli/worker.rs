@@ -15,6 +15,8 @@ use crate::http::{self, Gateway, server::Server};
 use crate::telemetry;
 
 /// Retry what failed until stopped; any number beside any number of serve
+///
+/// In the environment only: API_KEYS (comma-separated keys that readers of /metrics must have; unset: open).
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -73,7 +75,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let worked = if args.drain {
         tokio::select! {
             biased;
-            drained = worker.drain(stop.clone()) => drained.map_err(Into::into),
+            () = stop.cancelled() => Ok(()),
+            drained = worker.drain() => drained.map_err(Into::into),
             Some(ended) = engine.join_next() => Err(super::writer_ended(ended)),
         }
     } else {
@@ -84,6 +87,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             Some(ended) = engine.join_next() => Err(super::writer_ended(ended)),
         }
     };
+    stop.cancel();
     super::finish(app, server, args.shutdown.timeout()).await;
     worked
 }

@@ -48,6 +48,8 @@ pub fn fault(error: &sqlx::Error) -> Fault {
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed => Fault::Away,
+            // The answer for one item is missing: it is found by halving, like a bad row.
+            sqlx::Error::RowNotFound => Fault::Row,
             _ => Fault::Other,
         };
     };

@@ -12,8 +12,6 @@ use crate::message::{ErrorKind, MessageId};
 pub struct Claimed {
     /// The message.
     pub message_id: MessageId,
-    /// Its conversation.
-    pub conversation_id: ConversationId,
     /// Its channel.
     pub channel: Channel,
     /// To whom it goes.
@@ -45,8 +43,8 @@ with due as (
   where d.message_id = any(array(select message_id from due))   -- not a join: a generic plan would hash the whole backlog
   returning d.message_id, d.attempt, d.failures
 )
-select m.id as "message_id: MessageId", m.conversation_id as "conversation_id: ConversationId", m.channel as "channel: Channel",
-  m.participant_id, m.text, m.client_message_id, l.attempt, l.failures
+select m.id as "message_id: MessageId", m.channel as "channel: Channel", m.participant_id, m.text,
+  m.client_message_id, l.attempt, l.failures
 from leased l join messages m on m.id = l.message_id"#,
         limit,
         token,
@@ -76,8 +74,8 @@ with due as (
   where d.message_id = any(array(select message_id from due))
   returning d.message_id, d.attempt, d.failures
 )
-select m.id as "message_id: MessageId", m.conversation_id as "conversation_id: ConversationId", m.channel as "channel: Channel",
-  m.participant_id, m.text, m.client_message_id, l.attempt, l.failures
+select m.id as "message_id: MessageId", m.channel as "channel: Channel", m.participant_id, m.text,
+  m.client_message_id, l.attempt, l.failures
 from leased l join messages m on m.id = l.message_id"#,
         message_ids as &[MessageId],
         limit,

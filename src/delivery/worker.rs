@@ -55,6 +55,7 @@ impl Worker {
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
             let permits = tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 permits = self.free_permits() => permits,
             };
@@ -74,22 +75,29 @@ impl Worker {
         }
     }
 
-    /// Works until nothing is due and nothing of its own is in flight.
-    pub async fn drain(mut self, stop: CancellationToken) -> Result<()> {
+    /// Works until nothing is due and nothing of its own is in flight. A database that is away is waited for.
+    pub async fn drain(mut self) -> Result<()> {
         let all = u32::try_from(self.permits.available_permits()).unwrap_or(u32::MAX);
-        while !stop.is_cancelled() {
-            if self.claim_once().await? > 0 {
+        loop {
+            let claimed = match self.claim_once().await {
+                Ok(claimed) => claimed,
+                Err(error) => {
+                    tracing::warn!(%error, "the worker could not claim, it goes on in a moment");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            if claimed > 0 {
                 continue;
             }
             let idle = self.permits.acquire_many(all).await;
             drop(idle.map_err(|_| Error::Interrupted)?);
-            if store::is_idle(&self.app.pool).await? {
-                break;
+            if matches!(bounded(store::is_idle(&self.app.pool)).await, Ok(true)) {
+                return Ok(());
             }
             // Somebody else holds a row that is due.
             tokio::time::sleep(POLL / 10).await;
         }
-        Ok(())
     }
 
     /// Claims what is due, once there is a free permit, and begins the attempts; how many those are.
@@ -100,7 +108,9 @@ impl Worker {
 
     async fn step(&mut self, permits: Result<OwnedSemaphorePermit>) -> Result<usize> {
         let mut permits = permits?;
-        self.sweep().await?;
+        if let Err(error) = self.sweep().await {
+            tracing::warn!(%error, "lost releases were not looked for, the next sweep does it");
+        }
         let asked_at = Instant::now();
         let token = Uuid::now_v7();
         let limit = i64::try_from(permits.num_permits()).unwrap_or(1);
@@ -135,7 +145,7 @@ impl Worker {
 
     fn begin(&self, lease: Lease, permit: OwnedSemaphorePermit) {
         let app = Arc::clone(&self.app);
-        let span = tracing::info_span!("attempt", message_id = %lease.outgoing.message_id);
+        let span = tracing::error_span!("attempt", message_id = %lease.outgoing.message_id);
         let work = async move {
             let message_id = lease.outgoing.message_id;
             if let Err(error) = attempt(&app, lease).await {
@@ -161,8 +171,9 @@ impl Worker {
         if swept || !self.app.terms.ordered {
             return Ok(());
         }
+        let listed = bounded(store::list_unreleased(&self.app.pool, MAX_SWEEP)).await;
         self.swept_at = Some(Instant::now());
-        let conversation_ids = bounded(store::list_unreleased(&self.app.pool, MAX_SWEEP)).await?;
+        let conversation_ids = listed?;
         if conversation_ids.is_empty() {
             return Ok(());
         }

@@ -14,7 +14,7 @@ use super::problem::Problem;
 /// The header that a signed webhook carries, as Meta's do.
 pub const SIGNATURE_HEADER: &str = "x-hub-signature-256";
 
-/// What callers must prove to know. Kept as hashes; never printed.
+/// What callers must prove to know: keys as hashes, webhook secrets as they are. Never printed.
 #[derive(Clone, Default)]
 pub struct Secrets {
     api_keys: Vec<[u8; 32]>,

@@ -24,7 +24,8 @@ pub async fn observe(request: Request, next: Next) -> Response {
         .get::<MatchedPath>()
         .map_or_else(|| "unknown".to_owned(), |path| path.as_str().to_owned());
     let id = request_id.to_str().unwrap_or_default();
-    let span = tracing::info_span!("request", request_id = id, %method, route);
+    // At the highest level, so that no filter takes the id from a line that it lets through.
+    let span = tracing::error_span!("request", request_id = id, %method, route);
     let mut response = next.run(request).instrument(span.clone()).await;
     if let Some(problem) = problem(&response) {
         let mut rendered = problem.render(id);

@@ -60,7 +60,6 @@ async fn pending_migrations(gateway: &Gateway) -> Result<usize> {
 )]
 pub async fn get_metrics(State(gateway): State<Gateway>) -> impl IntoResponse {
     measure(&gateway).await;
-    gateway.metrics.run_upkeep();
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     (
         [(header::CONTENT_TYPE, content_type)],

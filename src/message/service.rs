@@ -138,8 +138,12 @@ async fn accept(app: Arc<App>, outbound: Outbound) -> Result<(Sent, Option<First
 
 fn begin(app: &Arc<App>, lease: Lease, permit: OwnedSemaphorePermit) -> FirstAttempt {
     let task = Arc::clone(app);
+    let message_id = lease.outgoing.message_id;
     app.run_detached(async move {
         let ended = attempt(&task, lease).await;
+        if let Err(error) = &ended {
+            tracing::warn!(%message_id, %error, "an attempt was not settled, its lease will end");
+        }
         drop(permit);
         ended
     })

@@ -78,7 +78,8 @@ impl Failure {
 struct Body {
     success: Option<bool>,
     provider_message_id: Option<String>,
-    error: Option<String>,
+    // Whatever it is, it must not change what the rest says.
+    error: Option<serde_json::Value>,
     retryable: Option<bool>,
 }
 
@@ -112,8 +113,9 @@ pub fn classify(
         200..300 => (ErrorKind::Unreadable, true),
         _ => (ErrorKind::Rejected, false),
     };
-    let detail = match (kind, read.and_then(|body| body.error)) {
-        (_, Some(error)) => clean(&error),
+    let error = read.as_ref().and_then(|body| body.error.as_ref()?.as_str());
+    let detail = match (kind, error) {
+        (_, Some(error)) => clean(error),
         (ErrorKind::Unreadable, None) => {
             "a success that cannot be read, or has no providerMessageId".into()
         }
@@ -225,6 +227,12 @@ mod tests {
             ),
             (409, r#"{"success":false,"retryable":true}"#, Rejected, true),
             (200, r#"{"success":false}"#, Rejected, false),
+            (
+                200,
+                r#"{"success":false,"error":{"code":1}}"#,
+                Rejected,
+                false,
+            ),
             (200, r#"{"success":false,"retryable":true}"#, Rejected, true),
         ] {
             let failure = failure(status, None, body);
