@@ -799,6 +799,8 @@ async fn a_conversation_that_somebody_else_holds_locked_is_answered_with_a_time_
         .webhook(&second)
         .await
         .expect_problem(503, "database_unavailable");
+    let line = system.gateway.logged("a request was not carried out").await;
+    assert_eq!(line["span"]["event_id"], "evt_2", "{line}");
     system
         .client
         .post("/messages/send", &outbound())

@@ -8,6 +8,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use metrics::{counter, histogram};
 use tracing::Instrument;
+use tracing::field::Empty;
 
 use super::problem::Problem;
 
@@ -25,7 +26,7 @@ pub async fn observe(request: Request, next: Next) -> Response {
         .map_or_else(|| "unknown".to_owned(), |path| path.as_str().to_owned());
     let id = request_id.to_str().unwrap_or_default();
     // At the highest level, so that no filter takes the id from a line that it lets through.
-    let span = tracing::error_span!("request", request_id = id, %method, route);
+    let span = tracing::error_span!("request", request_id = id, %method, route, event_id = Empty);
     let mut response = next.run(request).instrument(span.clone()).await;
     if let Some(problem) = problem(&response) {
         let mut rendered = problem.render(id);

@@ -188,7 +188,10 @@ impl From<Error> for Problem {
             Error::NotFound(_) => Self::not_found(detail),
             Error::NotFailed => Self::new(StatusCode::CONFLICT, "not_failed", detail),
             Error::NotCancelable => Self::new(StatusCode::CONFLICT, "not_cancelable", detail),
-            Error::Overloaded(_) => Self::overloaded(detail),
+            Error::Overloaded(_) => {
+                tracing::warn!(error = %error, "a request was not carried out");
+                Self::overloaded(detail)
+            }
             Error::Unavailable(_) | Error::Locked => {
                 tracing::warn!(error = %described(&error), "a request was not carried out");
                 Self::unavailable(format!(

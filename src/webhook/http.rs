@@ -9,9 +9,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use validator::Validate;
 
-use super::{Event, Receipt};
+use super::Event;
 use crate::conversation::{Channel, ConversationId};
-use crate::error::Error;
 use crate::http::Gateway;
 use crate::http::extract::{self, Raw};
 use crate::http::problem::Problem;
@@ -118,11 +117,11 @@ async fn receive(
         .and_then(|()| event(headers, &body))
         .inspect_err(|problem| log_refused(&body, problem))?;
     let event_id = event.event_id.clone();
-    let receipt: Result<Receipt, Error> = gateway.app.ingest.submit(event).await;
-    let receipt = receipt
-        .inspect_err(|error| tracing::warn!(event_id, %error, "a webhook was not stored"))?;
+    // From here on every line about this request names the event.
+    tracing::Span::current().record("event_id", &event_id);
+    let receipt = gateway.app.ingest.submit(event).await?;
     tracing::debug!(
-        event_id, message_id = %receipt.message_id, conversation_id = %receipt.conversation_id,
+        message_id = %receipt.message_id, conversation_id = %receipt.conversation_id,
         duplicate = receipt.duplicate, "received"
     );
     Ok(ReceiptView {
