@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use mock_meta_provider::Config as MockConfig;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::app::Settings;
@@ -21,6 +22,9 @@ const LEASE_MARGIN: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
+
+/// What half a configuration is told.
+const NO_DATABASE: &str = "PROVIDER_URL is set, so DATABASE_URL is required too";
 
 /// Shorthand for a configuration that cannot be.
 fn usage<T>(message: impl Into<String>) -> Result<T, UsageError> {
@@ -57,8 +61,8 @@ impl DatabaseArgs {
     pub fn database(&self) -> Result<Database, UsageError> {
         match set(self.database_url.as_deref()) {
             // Also for commands that need no provider: a misspelled DATABASE_URL must not end in a private database.
-            None if std::env::var("PROVIDER_URL").is_ok_and(|url| !url.trim().is_empty()) => {
-                usage("PROVIDER_URL is set, so DATABASE_URL is required too")
+            None if set(std::env::var("PROVIDER_URL").ok().as_deref()).is_some() => {
+                usage(NO_DATABASE)
             }
             None => Ok(Database::Embedded(self.data_dir.clone())),
             Some(url) => match url.parse() {
@@ -232,6 +236,11 @@ impl MockArgs {
     pub fn port(&self) -> u16 {
         self.mock_port
     }
+
+    /// What the environment says of the mock's behaviour.
+    pub fn config(&self) -> Result<MockConfig, UsageError> {
+        MockConfig::from_env().map_err(|error| UsageError(error.to_string()))
+    }
 }
 
 /// How to stop.
@@ -275,9 +284,7 @@ impl Backends {
             (Database::Embedded(_), None) => usage(format!(
                 "DATABASE_URL and PROVIDER_URL are required when HOST is {host}: the private database and the mock provider are for this machine only"
             )),
-            (Database::Embedded(_), Some(_)) => {
-                usage("PROVIDER_URL is set, so DATABASE_URL is required too")
-            }
+            (Database::Embedded(_), Some(_)) => usage(NO_DATABASE),
             (Database::Given(_), None) => {
                 usage("DATABASE_URL is set, so PROVIDER_URL is required too")
             }

@@ -173,6 +173,7 @@ async fn prepare(options: &PgConnectOptions, migrate: bool) -> Result<usize> {
         if applied > 0 {
             tracing::info!(applied, "migrated the database");
         }
+        return Ok(0);
     }
     let mut connection = database::bounded(options.connect()).await?;
     let migrations = database::migrations(&mut connection).await?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use mock_meta_provider::{Config as MockConfig, Mock};
+use mock_meta_provider::Mock;
 use serde::Serialize;
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use tokio::net::TcpListener;
@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::{Opened, output, prepare};
 use crate::app::App;
-use crate::config::{Backends, DatabaseArgs, DeliveryArgs, MockArgs, UsageError, WorkerArgs};
+use crate::config::{Backends, DatabaseArgs, DeliveryArgs, MockArgs, WorkerArgs};
 use crate::database;
 use crate::delivery::worker::Worker;
 use crate::message::{Message, MessageId, Status, service, store};
@@ -169,10 +169,7 @@ async fn mock(args: &Args, opened: &Opened) -> anyhow::Result<(String, Option<Mo
     let address = ("127.0.0.1", args.mock.port());
     match TcpListener::bind(address).await {
         Ok(listener) => {
-            let mock = Mock::start(
-                MockConfig::from_env().map_err(|error| UsageError(error.to_string()))?,
-                listener,
-            )?;
+            let mock = Mock::start(args.mock.config()?, listener)?;
             Ok((mock.url(), Some(mock)))
         }
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && opened.is_joined() => {

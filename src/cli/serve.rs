@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use mock_meta_provider::{Config as MockConfig, Mock};
+use mock_meta_provider::Mock;
 use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -12,8 +12,7 @@ use tokio::task::JoinSet;
 use super::{finish, stop_signal, wait_for_database, writer_ended};
 use crate::app::App;
 use crate::config::{
-    Backends, DatabaseArgs, DeliveryArgs, ListenArgs, MockArgs, ShutdownArgs, UsageError,
-    WorkerArgs, secrets,
+    Backends, DatabaseArgs, DeliveryArgs, ListenArgs, MockArgs, ShutdownArgs, WorkerArgs, secrets,
 };
 use crate::database::embedded::Embedded;
 use crate::delivery::worker::Worker;
@@ -120,7 +119,7 @@ impl Ready {
         let listener = TcpListener::bind(("127.0.0.1", args.mock.port())).await.with_context(|| {
             format!("the mock provider cannot listen on 127.0.0.1:{}: choose another port with --mock-port or MOCK_PORT", args.mock.port())
         })?;
-        let mut config = MockConfig::from_env().map_err(|error| UsageError(error.to_string()))?;
+        let mut config = args.mock.config()?;
         config.webhook_url = format!("http://{}/webhooks/mock-meta", server.address());
         let mock = Mock::start(config, listener)?;
         let embedded = Embedded::start(directory).await?;

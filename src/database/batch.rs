@@ -175,9 +175,10 @@ impl<B: Batch> Task<B> {
                 }
                 Err(error) => error,
             };
-            match fault(&error) {
+            let fault = fault(&error);
+            match fault {
                 Fault::Row | Fault::Locked if part.len() > 1 => {
-                    if fault(&error) == Fault::Locked && !searching {
+                    if fault == Fault::Locked && !searching {
                         searching = true;
                         self.set_lock_timeout(SEARCH_LOCK_TIMEOUT).await;
                     }
