@@ -34,6 +34,8 @@ pub fn log(format: LogFormat, default: &str) -> anyhow::Result<()> {
     };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // It would tell stderr that stderr is gone, and panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     let set = match format {
         LogFormat::Text => builder

@@ -271,6 +271,17 @@ async fn a_worker_ends_on_ctrl_c_while_its_attempt_ends() {
 }
 
 #[tokio::test]
+async fn a_log_that_nobody_reads_any_more_stops_nothing() {
+    let mut system = System::with(&[("RUST_LOG", "debug")]).await;
+    system.gateway.stop_reading();
+    for text in ["one", "two", "three"] {
+        let message = system.send("user-1", text).await;
+        assert_eq!(message["status"], "SENT", "{message}");
+    }
+    assert_eq!(system.gateway.terminate().await.code(), Some(0));
+}
+
+#[tokio::test]
 async fn a_port_that_is_taken_is_an_error_that_says_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

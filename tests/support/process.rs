@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
@@ -50,14 +51,20 @@ impl Run {
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&log);
+        let is_read = Arc::new(AtomicBool::new(true));
+        let goes_on = Arc::clone(&is_read);
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 lines.lock().unwrap().push(line);
+                if !goes_on.load(Ordering::Relaxed) {
+                    break;
+                }
             }
         });
         Program {
             child,
             log,
+            is_read,
             url: std::sync::OnceLock::new(),
         }
     }
@@ -93,6 +100,7 @@ impl From<Output> for Finished {
 pub struct Program {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
+    is_read: Arc<AtomicBool>,
     url: std::sync::OnceLock<String>,
 }
 
@@ -117,6 +125,11 @@ impl Program {
     /// The lines of its log so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
+    }
+
+    /// Closes its stderr after one more line.
+    pub fn stop_reading(&self) {
+        self.is_read.store(false, Ordering::Relaxed);
     }
 
     /// Waits for a line of its log with this message; the line.
