@@ -313,6 +313,12 @@ pub fn secrets() -> Result<Secrets, UsageError> {
     Ok(Secrets::new(&api_keys, &list("WEBHOOK_SECRET")?))
 }
 
+/// What a caller of a gateway with this environment proves to be allowed with: an API key and a webhook secret, where there are.
+pub fn credentials() -> Result<(Option<String>, Option<String>), UsageError> {
+    let first = |variable| Ok(list(variable)?.into_iter().next());
+    Ok((first("API_KEYS")?, first("WEBHOOK_SECRET")?))
+}
+
 /// A comma-separated list of the environment; empty where it is not set. One that has nothing in it is an error: whoever set
 /// it did not mean to leave the door open.
 fn list(variable: &str) -> Result<Vec<String>, UsageError> {

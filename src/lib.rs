@@ -14,7 +14,8 @@
 //! - [`provider`]: what the provider's answers mean, and its only caller.
 //! - [`database`]: connections, faults, migrations; [`database::batch`] is the group commit that webhooks, sends and
 //!   settlements share; [`database::embedded`] is the private PostgreSQL.
-//! - [`http`]: the router, and what every request passes through. [`cli`]: one file a subcommand.
+//! - [`http`]: the router, and what every request passes through. [`cli`]: one file a subcommand, but a folder for `simulate`,
+//!   which tries all of this out from the outside.
 //! - [`app`]: what a running gateway is made of. [`config`]: its settings. [`error`]: what can go wrong. [`telemetry`]: logs, metrics.
 //!
 //! # Invariants

@@ -453,7 +453,7 @@ async fn help_of_every_subcommand_names_each_option_and_no_secret() {
     let commands: Vec<&str> = names
         .filter_map(|line| line.split_whitespace().next())
         .collect();
-    for subcommand in ["serve", "worker", "migrate", "seed", "retry"] {
+    for subcommand in ["serve", "worker", "migrate", "seed", "retry", "simulate"] {
         assert!(commands.contains(&subcommand), "{commands:?}");
     }
     for subcommand in commands.iter().filter(|name| **name != "help") {

@@ -15,5 +15,6 @@ mod outages;
 mod retries;
 mod security;
 mod sending;
+mod simulate;
 mod support;
 mod webhooks;

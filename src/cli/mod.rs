@@ -5,6 +5,7 @@ mod output;
 mod retry;
 mod seed;
 mod serve;
+mod simulate;
 mod worker;
 
 use std::sync::Arc;
@@ -58,6 +59,7 @@ enum Command {
     Migrate(migrate::Args),
     Seed(seed::Args),
     Retry(Box<retry::Args>),
+    Simulate(simulate::Args),
 }
 
 impl Cli {
@@ -80,6 +82,7 @@ impl Cli {
                 Command::Migrate(args) => migrate::run(args).await,
                 Command::Seed(args) => seed::run(args).await,
                 Command::Retry(args) => retry::run(*args).await,
+                Command::Simulate(args) => simulate::run(args).await,
             }
         });
         // What a shutdown has left to its leases must not hold the process.

@@ -1,0 +1,359 @@
+//! The two sides that a run plays: the provider that delivers events, and the backend that sends messages and reads the inbox.
+
+use std::sync::{PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use hmac::{Hmac, KeyInit, Mac};
+use mock_meta_provider::{Fault, Ledger, Script, Stats};
+use reqwest::RequestBuilder;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use sha2::Sha256;
+
+use super::plan::{Conversation, Event, Send};
+use crate::http::auth::SIGNATURE_HEADER;
+
+/// Longer than any answer takes.
+const ANSWER: Duration = Duration::from_mins(1);
+const POLL: Duration = Duration::from_millis(50);
+/// Messages of a page.
+const PAGE: u32 = 200;
+
+/// What a caller proves to be allowed with.
+#[derive(Default)]
+pub struct Credentials {
+    /// For the API.
+    pub api_key: Option<String>,
+    /// Signs webhooks.
+    pub webhook_secret: Option<String>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credentials(…)")
+    }
+}
+
+impl Credentials {
+    /// Some that nobody else knows.
+    pub fn random() -> Self {
+        let random = || Some(format!("{:032x}", rand::random::<u128>()));
+        Self {
+            api_key: random(),
+            webhook_secret: random(),
+        }
+    }
+
+    /// The variables that make a gateway ask for them.
+    pub fn environment(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let variables = [
+            ("API_KEYS", &self.api_key),
+            ("WEBHOOK_SECRET", &self.webhook_secret),
+        ];
+        variables
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value.clone()?)))
+    }
+}
+
+/// Why a request has no answer to count.
+#[derive(Debug)]
+pub enum Refusal {
+    /// It may be repeated: 503, or no answer at all.
+    Again(String),
+    /// It will not be any better the next time.
+    Final(anyhow::Error),
+}
+
+/// The answer to an event.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventAnswer {
+    /// Its conversation.
+    pub conversation_id: String,
+    /// Its message.
+    pub message_id: String,
+    /// Whether an earlier delivery made it.
+    pub duplicate: bool,
+}
+
+/// A conversation as the API shows it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConversationView {
+    /// The first 200 characters of the newest message.
+    pub last_message_preview: String,
+    /// The time of the newest message.
+    pub last_message_at: DateTime<Utc>,
+    /// Inbound messages since it was last read.
+    pub unread_count: usize,
+    /// Newest first.
+    pub messages: Vec<MessageView>,
+    meta: Meta,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Meta {
+    next_cursor: Option<String>,
+}
+
+/// A message as the API shows it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageView {
+    /// Its id.
+    pub id: String,
+    /// Its conversation.
+    pub conversation_id: String,
+    /// `INBOUND` or `OUTBOUND`.
+    pub direction: String,
+    /// What it says.
+    pub text: String,
+    /// How far it has come.
+    pub status: String,
+    /// What it is listed by.
+    pub timestamp: DateTime<Utc>,
+    /// When it changed last.
+    pub updated_at: DateTime<Utc>,
+    /// When it is tried again.
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    /// Why the last attempt failed.
+    pub last_error: Option<LastError>,
+}
+
+impl MessageView {
+    /// Whether it is one that was sent from here.
+    pub fn is_outbound(&self) -> bool {
+        self.direction == "OUTBOUND"
+    }
+
+    /// Whether nothing more will happen to it by itself.
+    pub fn has_ended(&self) -> bool {
+        match self.status.as_str() {
+            "PENDING" => false,
+            "FAILED" => self.next_attempt_at.is_none(),
+            _ => true,
+        }
+    }
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, Deserialize)]
+pub struct LastError {
+    /// The kind of error.
+    pub kind: String,
+}
+
+/// A caller of the gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    http: reqwest::Client,
+    url: RwLock<String>,
+    credentials: Credentials,
+}
+
+impl Gateway {
+    /// A caller of the gateway at this address.
+    pub fn new(url: &str, credentials: Credentials) -> anyhow::Result<Self> {
+        Ok(Self {
+            http: http()?,
+            url: RwLock::new(base(url)),
+            credentials,
+        })
+    }
+
+    /// It listens somewhere else from now on.
+    pub fn moved(&self, url: &str) {
+        *self.url.write().unwrap_or_else(PoisonError::into_inner) = base(url);
+    }
+
+    fn url(&self, path: &str) -> String {
+        let url = self.url.read().unwrap_or_else(PoisonError::into_inner);
+        format!("{url}{path}")
+    }
+
+    /// Waits until it is ready, but not longer than this.
+    pub async fn ready(&self, patience: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let answer = self.http.get(self.url("/ready")).send().await;
+            let not_ready = match answer {
+                Ok(answer) if answer.status().is_success() => return Ok(()),
+                Ok(answer) => anyhow::anyhow!("it answers {}", answer.status()),
+                Err(error) => error.into(),
+            };
+            if Instant::now() > deadline {
+                return Err(not_ready)
+                    .with_context(|| format!("no gateway is ready at {}", self.url("")));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Delivers an event, as the provider does.
+    pub async fn deliver(
+        &self,
+        conversation: &Conversation,
+        event: &Event,
+    ) -> Result<EventAnswer, Refusal> {
+        let body = json!({
+            "eventId": event.id, "channel": conversation.channel, "from": conversation.participant,
+            "text": event.text, "timestamp": event.timestamp,
+        })
+        .to_string();
+        let mut request = self.http.post(self.url("/webhooks/mock-meta"));
+        if let Some(secret) = &self.credentials.webhook_secret {
+            request = request.header(SIGNATURE_HEADER, signature(secret, &body)?);
+        }
+        let request = request
+            .header("content-type", "application/json")
+            .body(body);
+        answered(request).await
+    }
+
+    /// Asks for a message to be sent, as a backend does.
+    pub async fn send(
+        &self,
+        conversation: &Conversation,
+        send: &Send,
+    ) -> Result<MessageView, Refusal> {
+        let body = json!({
+            "channel": conversation.channel, "to": conversation.participant,
+            "text": send.text, "clientMessageId": send.client_message_id,
+        });
+        let request = self.http.post(self.url("/messages/send")).json(&body);
+        answered(self.with_key(request)).await
+    }
+
+    /// Reads a conversation with all its messages.
+    pub async fn conversation(&self, id: &str) -> Result<ConversationView, Refusal> {
+        let first = format!("/conversations/{id}?limit={PAGE}");
+        let mut view: ConversationView = self.get(&first).await?;
+        while let Some(cursor) = view.meta.next_cursor.take() {
+            let next: ConversationView = self.get(&format!("{first}&cursor={cursor}")).await?;
+            view.messages.extend(next.messages);
+            view.meta = next.meta;
+        }
+        Ok(view)
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refusal> {
+        answered(self.with_key(self.http.get(self.url(path)))).await
+    }
+
+    fn with_key(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.credentials.api_key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
+    }
+}
+
+/// A caller of the mock provider's own routes.
+#[derive(Debug)]
+pub struct Provider {
+    http: reqwest::Client,
+    url: String,
+}
+
+impl Provider {
+    /// A caller of the mock provider at this address.
+    pub fn new(url: &str) -> anyhow::Result<Self> {
+        Ok(Self {
+            http: http()?,
+            url: base(url),
+        })
+    }
+
+    /// Sets how the coming calls for a conversation are answered; after these: well.
+    pub async fn script(&self, conversation: &Conversation) -> anyhow::Result<()> {
+        let mut answers = conversation.answers.clone();
+        answers.push(Fault::Ok);
+        self.play(conversation, answers).await
+    }
+
+    /// Leaves the coming calls for a conversation to the mock again.
+    pub async fn end_script(&self, conversation: &Conversation) -> anyhow::Result<()> {
+        self.play(conversation, Vec::new()).await
+    }
+
+    async fn play(&self, conversation: &Conversation, answers: Vec<Fault>) -> anyhow::Result<()> {
+        let script = Script {
+            to: Some(conversation.participant.clone()),
+            answers: answers.into(),
+            repeat: true,
+        };
+        let request = self.http.post(format!("{}/script", self.url)).json(&script);
+        self.ask::<serde_json::Value>(request).await.map(drop)
+    }
+
+    /// What was delivered to participants whose names begin like this.
+    pub async fn ledger(&self, prefix: &str) -> anyhow::Result<Ledger> {
+        let url = format!("{}/ledger?participantPrefix={prefix}", self.url);
+        self.ask(self.http.get(url)).await
+    }
+
+    /// What has happened so far.
+    pub async fn stats(&self) -> anyhow::Result<Stats> {
+        self.ask(self.http.get(format!("{}/stats", self.url))).await
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
+        match answered(request).await {
+            Ok(answer) => Ok(answer),
+            Err(Refusal::Again(reason)) => {
+                bail!("the mock provider at {} fails: {reason}", self.url)
+            }
+            Err(Refusal::Final(error)) => {
+                Err(error).with_context(|| format!("no mock provider answers at {}", self.url))
+            }
+        }
+    }
+}
+
+fn http() -> anyhow::Result<reqwest::Client> {
+    Ok(reqwest::Client::builder()
+        .timeout(ANSWER)
+        .redirect(reqwest::redirect::Policy::none())
+        .build()?)
+}
+
+fn base(url: &str) -> String {
+    url.trim_end_matches('/').to_owned()
+}
+
+async fn answered<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, Refusal> {
+    let again = |error: reqwest::Error| Refusal::Again(format!("{:#}", anyhow::Error::from(error)));
+    let answer = request.send().await.map_err(again)?;
+    let (status, url) = (answer.status(), answer.url().clone());
+    let body = answer.bytes().await.map_err(again)?;
+    if status.as_u16() == 503 {
+        return Err(Refusal::Again("it answers 503".to_owned()));
+    }
+    if !status.is_success() {
+        let body = String::from_utf8_lossy(&body);
+        let hint = if status.as_u16() == 401 {
+            "; set API_KEYS and WEBHOOK_SECRET as the gateway has them"
+        } else {
+            ""
+        };
+        let error = anyhow::anyhow!("{url} answers {status}{hint}: {body}");
+        return Err(Refusal::Final(error));
+    }
+    serde_json::from_slice(&body)
+        .with_context(|| format!("{url} answers {status} with something else than expected"))
+        .map_err(Refusal::Final)
+}
+
+fn signature(secret: &str, body: &str) -> Result<String, Refusal> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes())
+        .map_err(|error| Refusal::Final(error.into()))?;
+    mac.update(body.as_bytes());
+    let digest = Bytes::copy_from_slice(&mac.finalize().into_bytes());
+    Ok(format!("sha256={digest:x}"))
+}

@@ -1,0 +1,251 @@
+//! Carries a plan out, and remembers every answer.
+
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, TryStreamExt, future, stream};
+use indicatif::ProgressBar;
+
+use super::client::{ConversationView, EventAnswer, MessageView, Refusal};
+use super::plan::{Conversation, Request};
+use super::system::{Part, System};
+
+/// How long a request is repeated until it counts as not acknowledged.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// The wait before it is repeated.
+const PAUSE: Duration = Duration::from_millis(50);
+/// The wait between two looks at what is not settled yet.
+const POLL: Duration = Duration::from_millis(200);
+/// When something is killed: at these shares of the requests, in percent.
+const CRASHES: [(u64, Part); 4] = [
+    (15, Part::Server),
+    (35, Part::Worker),
+    (55, Part::Server),
+    (75, Part::Worker),
+];
+
+/// What was seen of a conversation.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// The answers to each event.
+    pub events: Vec<Vec<EventAnswer>>,
+    /// The answers to each message.
+    pub sends: Vec<Vec<MessageView>>,
+    /// Requests that had to be repeated.
+    pub repeated: usize,
+    /// Requests that were never acknowledged, and why.
+    pub unacknowledged: Vec<String>,
+    /// How long each answer took.
+    pub times: Vec<Duration>,
+    /// How it stands in the end.
+    pub view: Option<ConversationView>,
+}
+
+impl Seen {
+    /// The id of its conversation, once there was an answer.
+    pub fn conversation_id(&self) -> Option<&str> {
+        let event = self.events.iter().flatten().next();
+        let send = self.sends.iter().flatten().next();
+        event
+            .map(|answer| &*answer.conversation_id)
+            .or_else(|| send.map(|answer| &*answer.conversation_id))
+    }
+}
+
+/// What was killed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Crashes {
+    /// `gateway serve`.
+    pub servers: u64,
+    /// `gateway worker`.
+    pub workers: u64,
+}
+
+/// Makes all requests of these conversations, so many conversations at a time.
+pub async fn requests(
+    system: &System,
+    conversations: &[Conversation],
+    concurrency: usize,
+    bar: &ProgressBar,
+) -> anyhow::Result<Vec<Seen>> {
+    let conversing = conversations
+        .iter()
+        .enumerate()
+        .map(async |(place, conversation)| {
+            let seen = converse(system, conversation, bar).await?;
+            anyhow::Ok((place, seen))
+        });
+    // Not in their order: a slow one must not keep others from beginning.
+    let conversing = stream::iter(conversing).buffer_unordered(concurrency);
+    let mut seen: Vec<(usize, Seen)> = conversing.try_collect().await?;
+    seen.sort_unstable_by_key(|(place, _)| *place);
+    Ok(seen.into_iter().map(|(_, seen)| seen).collect())
+}
+
+async fn converse(
+    system: &System,
+    conversation: &Conversation,
+    bar: &ProgressBar,
+) -> anyhow::Result<Seen> {
+    let mut seen = Seen::default();
+    seen.events.resize_with(conversation.events.len(), Vec::new);
+    seen.sends.resize_with(conversation.sends.len(), Vec::new);
+    for step in &conversation.steps {
+        let requests = step
+            .iter()
+            .map(|request| acknowledged(system, conversation, *request));
+        for answered in future::join_all(requests).await {
+            seen.add(answered?);
+            bar.inc(1);
+        }
+    }
+    Ok(seen)
+}
+
+/// A request's way to its answer.
+struct Answered {
+    request: Request,
+    answer: Result<Answer, String>,
+    repeated: bool,
+    took: Duration,
+}
+
+enum Answer {
+    Event(EventAnswer),
+    Send(Box<MessageView>),
+}
+
+impl Seen {
+    fn add(&mut self, answered: Answered) {
+        self.repeated += usize::from(answered.repeated);
+        self.times.push(answered.took);
+        match (answered.request, answered.answer) {
+            (Request::Event(event), Ok(Answer::Event(answer))) => self.events[event].push(answer),
+            (Request::Send(send), Ok(Answer::Send(answer))) => self.sends[send].push(*answer),
+            (_, Err(reason)) => self.unacknowledged.push(reason),
+            (_, Ok(_)) => {}
+        }
+    }
+}
+
+/// Repeats a request until it is acknowledged, as providers and backends do.
+async fn acknowledged(
+    system: &System,
+    conversation: &Conversation,
+    request: Request,
+) -> anyhow::Result<Answered> {
+    let started_at = Instant::now();
+    let mut repeated = false;
+    loop {
+        let gateway = &system.gateway;
+        let answer = match request {
+            Request::Event(event) => gateway
+                .deliver(conversation, &conversation.events[event])
+                .await
+                .map(Answer::Event),
+            Request::Send(send) => gateway
+                .send(conversation, &conversation.sends[send])
+                .await
+                .map(|message| Answer::Send(Box::new(message))),
+        };
+        let answer = match answer {
+            Ok(answer) => Ok(answer),
+            Err(Refusal::Final(error)) => return Err(error),
+            Err(Refusal::Again(reason)) if started_at.elapsed() > PATIENCE => Err(format!(
+                "{}: {request:?} was not acknowledged within {} s: {reason}",
+                conversation.participant,
+                PATIENCE.as_secs()
+            )),
+            Err(Refusal::Again(_)) => {
+                repeated = true;
+                system.check().await?;
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let took = started_at.elapsed();
+        return Ok(Answered {
+            request,
+            answer,
+            repeated,
+            took,
+        });
+    }
+}
+
+/// Kills parts of the system while the requests are being made, of which there are `requests`.
+pub async fn crashes(system: &System, requests: u64, bar: &ProgressBar) -> anyhow::Result<Crashes> {
+    let mut crashes = Crashes::default();
+    for (percent, part) in CRASHES {
+        while bar.position() * 100 < requests * percent {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        system.crash(part).await?;
+        match part {
+            Part::Server => crashes.servers += 1,
+            Part::Worker => crashes.workers += 1,
+        }
+    }
+    Ok(crashes)
+}
+
+/// Waits until nothing more will happen to these conversations, and keeps how they stand. What stands still for too long is
+/// kept as it is.
+pub async fn settle(
+    system: &System,
+    conversations: &mut [(Conversation, Seen)],
+    concurrency: usize,
+    bar: &ProgressBar,
+) -> anyhow::Result<()> {
+    let mut open: Vec<usize> = (0..conversations.len()).collect();
+    let mut left = usize::MAX;
+    let mut moved_at = Instant::now();
+    while !open.is_empty() {
+        let looks = open.iter().map(|place| {
+            let id = conversations[*place].1.conversation_id().map(str::to_owned);
+            async move { (*place, look(system, id).await) }
+        });
+        let looks: Vec<_> = stream::iter(looks).buffered(concurrency).collect().await;
+        let mut unsettled = 0;
+        for (place, view) in looks {
+            let view = view?;
+            let messages = view.iter().flat_map(|view| &view.messages);
+            unsettled += messages.filter(|message| !message.has_ended()).count();
+            conversations[place].1.view = view;
+        }
+        open.retain(|place| {
+            let view = conversations[*place].1.view.as_ref();
+            view.is_some_and(|view| !view.messages.iter().all(MessageView::has_ended))
+        });
+        bar.set_position((conversations.len() - open.len()) as u64);
+        if unsettled != left {
+            left = unsettled;
+            moved_at = Instant::now();
+        }
+        if moved_at.elapsed() > system.patience {
+            return Ok(());
+        }
+        system.check().await?;
+        if !open.is_empty() {
+            tokio::time::sleep(POLL).await;
+        }
+    }
+    Ok(())
+}
+
+/// How a conversation stands; none where no request to it was ever acknowledged.
+async fn look(system: &System, id: Option<String>) -> anyhow::Result<Option<ConversationView>> {
+    let Some(id) = id else {
+        return Ok(None);
+    };
+    let started_at = Instant::now();
+    loop {
+        match system.gateway.conversation(&id).await {
+            Ok(view) => return Ok(Some(view)),
+            Err(Refusal::Final(error)) => return Err(error),
+            Err(Refusal::Again(reason)) if started_at.elapsed() > PATIENCE => {
+                anyhow::bail!("conversation {id} cannot be read: {reason}")
+            }
+            Err(Refusal::Again(_)) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! What a run does: everything in it follows from the seed, and is known before the first request.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use mock_meta_provider::Fault;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+
+use super::Scenario;
+use crate::conversation::Channel;
+
+/// The most conversations of a scenario: beyond that they become longer.
+const MAX_CONVERSATIONS: usize = 500;
+/// Events and messages of a conversation, as long as there are not more than that.
+const LENGTH: usize = 10;
+/// Provider calls of a conversation that fail.
+const FAULTS: usize = 3;
+/// What `Retry-After` says where the provider sends it, in seconds.
+pub const RETRY_AFTER_SECONDS: u32 = 1;
+/// 2025-01-01T00:00:00Z: a run's events are from the past, the same each time.
+const FIRST_EVENT: i64 = 1_735_689_600;
+
+/// What the requests to one participant's conversation are.
+#[derive(Debug)]
+pub struct Conversation {
+    /// What happens to it.
+    pub scenario: Scenario,
+    /// Its channel.
+    pub channel: Channel,
+    /// Who is on the other side; nobody else has this name.
+    pub participant: String,
+    /// What the participant writes.
+    pub events: Vec<Event>,
+    /// What is written to the participant, in this order.
+    pub sends: Vec<Send>,
+    /// The requests: those of one step at the same time, the next step when all of them are answered.
+    pub steps: Vec<Vec<Request>>,
+    /// How the provider answers its calls; after these, well.
+    pub answers: Vec<Fault>,
+}
+
+/// An inbound event.
+#[derive(Debug)]
+pub struct Event {
+    /// Its id.
+    pub id: String,
+    /// What it says.
+    pub text: String,
+    /// The provider's time; some are equal.
+    pub timestamp: DateTime<Utc>,
+}
+
+/// An outbound message.
+#[derive(Debug)]
+pub struct Send {
+    /// Its idempotency key.
+    pub client_message_id: String,
+    /// What it says; no other one says the same.
+    pub text: String,
+}
+
+/// A request, by its place among the events or the sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// Delivers an event.
+    Event(usize),
+    /// Asks for a message to be sent.
+    Send(usize),
+}
+
+/// What all scenarios of a run share.
+#[derive(Debug)]
+pub struct Terms {
+    /// Decides everything that is random.
+    pub seed: u64,
+    /// What every participant's name begins with.
+    pub prefix: String,
+    /// Events, or messages, of a scenario.
+    pub events: usize,
+    /// How late an answer is that comes after the gateway has given the call up, in milliseconds.
+    pub too_late_ms: u64,
+}
+
+impl Terms {
+    /// The conversations of a scenario.
+    pub fn plan(&self, scenario: Scenario) -> Vec<Conversation> {
+        let length = LENGTH.max(self.events.div_ceil(MAX_CONVERSATIONS));
+        let mut left = self.events;
+        let mut conversations = Vec::new();
+        while left > 0 {
+            let planned = length.min(left);
+            conversations.push(self.conversation(scenario, conversations.len(), planned));
+            left -= planned;
+        }
+        conversations
+    }
+
+    fn conversation(&self, scenario: Scenario, number: usize, length: usize) -> Conversation {
+        let mut rng = self.rng(scenario, number);
+        let participant = format!("{}{scenario}-{number}", self.prefix);
+        let channel = if rng.random_bool(0.5) {
+            Channel::Whatsapp
+        } else {
+            Channel::Instagram
+        };
+        let (inbound, outbound) = match scenario {
+            Scenario::Duplicate | Scenario::OutOfOrder | Scenario::BurstOfEvents => (length, 0),
+            Scenario::Crash => (length, length),
+            _ => (0, length),
+        };
+        let events = events(&mut rng, &participant, inbound);
+        let sends = (0..outbound).map(|n| send(&mut rng, &participant, n));
+        Conversation {
+            scenario,
+            channel,
+            events,
+            sends: sends.collect(),
+            steps: steps(&mut rng, scenario, inbound, outbound),
+            answers: self.answers(&mut rng, scenario, outbound),
+            participant,
+        }
+    }
+
+    /// Its own for each conversation, so that one scenario does the same with and without the others.
+    fn rng(&self, scenario: Scenario, number: usize) -> StdRng {
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&self.seed.to_le_bytes());
+        seed[8..16].copy_from_slice(&(number as u64).to_le_bytes());
+        seed[16] = scenario as u8;
+        StdRng::from_seed(seed)
+    }
+
+    /// Some of the first calls fail, at random places.
+    fn answers(&self, rng: &mut StdRng, scenario: Scenario, outbound: usize) -> Vec<Fault> {
+        if outbound == 0 {
+            return Vec::new();
+        }
+        let faults = FAULTS.min(outbound);
+        let mut fails = vec![false; outbound + faults];
+        fails[..faults].fill(true);
+        // The last one, a success, stays where it is: every failure is followed by a further call.
+        let last = fails.len() - 1;
+        fails[..last].shuffle(rng);
+        let answers = fails.into_iter().map(|fails| {
+            if fails {
+                self.fault(rng, scenario)
+            } else {
+                Fault::Ok
+            }
+        });
+        answers.collect()
+    }
+
+    fn fault(&self, rng: &mut StdRng, scenario: Scenario) -> Fault {
+        match scenario {
+            Scenario::Duplicate
+            | Scenario::OutOfOrder
+            | Scenario::BurstOfEvents
+            | Scenario::BurstOfSends => Fault::Ok,
+            Scenario::RateLimit => Fault::rate_limit_after(RETRY_AFTER_SECONDS),
+            Scenario::ServerError => {
+                Fault::server_error(if rng.random_bool(0.5) { 500 } else { 503 })
+            }
+            Scenario::Timeout if rng.random_bool(0.5) => Fault::Hang,
+            Scenario::Timeout => Fault::delay(self.too_late_ms),
+            // The caller sees the same each time: whether the message was taken, it cannot know.
+            Scenario::LostAnswer => match rng.random_range(0..3) {
+                0 => Fault::LostAnswer,
+                1 => Fault::Unreadable,
+                _ => Fault::Reset,
+            },
+            Scenario::Delay => Fault::delay(rng.random_range(50..=800)),
+            Scenario::Crash if rng.random_bool(0.5) => Fault::server_error(503),
+            Scenario::Crash => Fault::delay(rng.random_range(50..=400)),
+        }
+    }
+}
+
+/// A conversation's events by their time; one in five is as old as the one before it.
+fn events(rng: &mut StdRng, participant: &str, count: usize) -> Vec<Event> {
+    let mut at = DateTime::UNIX_EPOCH + TimeDelta::seconds(FIRST_EVENT);
+    let mut events = Vec::new();
+    for number in 0..count {
+        if rng.random_bool(0.8) {
+            at += TimeDelta::milliseconds(rng.random_range(1..100_000));
+        }
+        events.push(Event {
+            id: format!("{participant}-event-{number}"),
+            text: text(rng, &format!("{participant} wrote {number}")),
+            timestamp: at,
+        });
+    }
+    events
+}
+
+fn send(rng: &mut StdRng, participant: &str, number: usize) -> Send {
+    Send {
+        client_message_id: format!("{participant}-send-{number}"),
+        text: text(rng, &format!("{participant} reads {number}")),
+    }
+}
+
+/// Some are longer than a preview, and none is ASCII only.
+fn text(rng: &mut StdRng, beginning: &str) -> String {
+    let more = if rng.random_bool(0.1) { 80 } else { 1 };
+    format!("{beginning}{}", " ağ🙂".repeat(more))
+}
+
+fn steps(
+    rng: &mut StdRng,
+    scenario: Scenario,
+    inbound: usize,
+    outbound: usize,
+) -> Vec<Vec<Request>> {
+    let events = (0..inbound).map(Request::Event);
+    let sends = (0..outbound).map(Request::Send);
+    match scenario {
+        Scenario::Duplicate => repeated(rng, events.collect(), 2..=5),
+        Scenario::OutOfOrder => {
+            let mut events: Vec<Request> = events.collect();
+            events.shuffle(rng);
+            events.chunks(2).map(<[Request]>::to_vec).collect()
+        }
+        // Sends keep their order among each other: a message is asked for when the one before it is answered.
+        Scenario::Crash => {
+            let sends: Vec<Request> = sends.collect();
+            let both = events.zip(sends).flat_map(|(event, send)| [event, send]);
+            repeated(rng, both.collect(), 1..=2)
+        }
+        Scenario::BurstOfEvents => events.map(|event| vec![event]).collect(),
+        Scenario::BurstOfSends => sends.map(|send| vec![send]).collect(),
+        // Callers race each other with one key.
+        _ => sends
+            .map(|send| vec![send; rng.random_range(1..=3)])
+            .collect(),
+    }
+}
+
+/// Each request a number of times: some at once, the others in any later step.
+fn repeated(
+    rng: &mut StdRng,
+    requests: Vec<Request>,
+    times: std::ops::RangeInclusive<usize>,
+) -> Vec<Vec<Request>> {
+    let mut steps: Vec<Vec<Request>> = requests.iter().map(|_| Vec::new()).collect();
+    steps.push(Vec::new());
+    for (place, request) in requests.into_iter().enumerate() {
+        let times = rng.random_range(times.clone());
+        let at_once = rng.random_range(1..=times);
+        for repeat in 0..times {
+            let step = if repeat < at_once {
+                place
+            } else {
+                rng.random_range(place + 1..steps.len())
+            };
+            steps[step].push(request);
+        }
+    }
+    steps.retain(|step| !step.is_empty());
+    steps
+}
+
+impl Conversation {
+    /// All requests.
+    pub fn requests(&self) -> impl Iterator<Item = Request> {
+        self.steps.iter().flatten().copied()
+    }
+
+    /// Deliveries of events beyond the first of each.
+    pub fn repeated_events(&self) -> usize {
+        let deliveries = self
+            .requests()
+            .filter(|request| matches!(request, Request::Event(_)));
+        deliveries.count() - self.events.len()
+    }
+
+    /// Events that are first delivered after a later one was answered.
+    pub fn overtaken_events(&self) -> usize {
+        let mut latest = None;
+        let mut delivered = HashSet::new();
+        let mut overtaken = 0;
+        for step in &self.steps {
+            let before = latest;
+            for request in step {
+                let Request::Event(event) = *request else {
+                    continue;
+                };
+                let at = self.events[event].timestamp;
+                let is_first = delivered.insert(event);
+                overtaken += usize::from(is_first && before.is_some_and(|before| at < before));
+                latest = latest.max(Some(at));
+            }
+        }
+        overtaken
+    }
+
+    /// Whether the provider is called for it.
+    pub fn is_sent_to(&self) -> bool {
+        !self.sends.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terms(events: usize) -> Terms {
+        Terms {
+            seed: 7,
+            prefix: "sim-7-".to_owned(),
+            events,
+            too_late_ms: 1500,
+        }
+    }
+
+    #[test]
+    fn a_seed_repeats_a_plan_and_another_one_does_not() {
+        let plan = |seed| {
+            let terms = Terms { seed, ..terms(100) };
+            let plans = Scenario::ALL.map(|scenario| terms.plan(scenario));
+            format!("{plans:?}")
+        };
+        assert_eq!(plan(7), plan(7));
+        assert_ne!(plan(7), plan(8));
+    }
+
+    #[test]
+    fn a_plan_has_as_many_events_or_messages_as_asked_for() {
+        for events in [1, 9, 10, 101, 100_000] {
+            for scenario in Scenario::ALL {
+                let plan = terms(events).plan(scenario);
+                let inbound: usize = plan.iter().map(|c| c.events.len()).sum();
+                let outbound: usize = plan.iter().map(|c| c.sends.len()).sum();
+                assert_eq!(inbound.max(outbound), events, "{scenario}");
+                assert!(plan.len() <= MAX_CONVERSATIONS);
+            }
+        }
+    }
+
+    #[test]
+    fn every_event_and_every_message_is_asked_for() {
+        for scenario in Scenario::ALL {
+            for conversation in terms(100).plan(scenario) {
+                let requests: Vec<Request> = conversation.requests().collect();
+                let events = (0..conversation.events.len()).map(Request::Event);
+                let sends = (0..conversation.sends.len()).map(Request::Send);
+                for request in events.chain(sends) {
+                    assert!(requests.contains(&request), "{scenario}: {request:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_comes_two_to_five_times_at_once_and_later() {
+        let plan = terms(1000).plan(Scenario::Duplicate);
+        let (mut at_once, mut later) = (0, 0);
+        for conversation in &plan {
+            for event in (0..conversation.events.len()).map(Request::Event) {
+                let in_step = |step: &Vec<Request>| step.iter().filter(|r| **r == event).count();
+                let counts: Vec<usize> = conversation.steps.iter().map(in_step).collect();
+                let first = *counts.iter().find(|count| **count > 0).unwrap_or(&0);
+                let all: usize = counts.iter().sum();
+                assert!((2..=5).contains(&all), "{all}");
+                at_once += usize::from(first > 1);
+                later += usize::from(all > first);
+            }
+        }
+        assert!(at_once > 100 && later > 100, "{at_once} {later}");
+    }
+
+    #[test]
+    fn messages_are_first_asked_for_in_their_order() {
+        for scenario in Scenario::ALL {
+            for conversation in terms(100).plan(scenario) {
+                let mut next = 0;
+                for step in &conversation.steps {
+                    let mut begun: Vec<usize> = step
+                        .iter()
+                        .filter_map(|request| match request {
+                            Request::Send(send) if *send >= next => Some(*send),
+                            _ => None,
+                        })
+                        .collect();
+                    begun.dedup();
+                    assert!(begun.is_empty() || begun == [next], "{scenario}: {begun:?}");
+                    next += begun.len();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_fault_is_followed_by_a_further_call() {
+        for scenario in Scenario::ALL {
+            for conversation in terms(101).plan(scenario) {
+                assert!(conversation.answers.last().is_none_or(|a| *a == Fault::Ok));
+            }
+        }
+    }
+
+    #[test]
+    fn events_overtake_each_other() {
+        let plan = terms(100).plan(Scenario::OutOfOrder);
+        let overtaken: usize = plan.iter().map(Conversation::overtaken_events).sum();
+        assert!((20..100).contains(&overtaken), "{overtaken}");
+    }
+}

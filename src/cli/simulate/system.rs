@@ -1,0 +1,213 @@
+//! The system that is tried out: one that is brought up for it, or one that runs already.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use anyhow::Context;
+use mock_meta_provider::{Behaviour, Config, Mock};
+use sqlx::ConnectOptions;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+
+use super::client::{Credentials, Gateway, Provider};
+use super::process::Process;
+use crate::config::DeliveryOrder;
+use crate::database::embedded::Embedded;
+
+/// An attempt's limit in a system of our own, in milliseconds. A lease is twice as long and 5 s.
+const PROVIDER_TIMEOUT_MS: u64 = 1000;
+/// The same of a running system, as long as nobody has changed it.
+const USUAL_PROVIDER_TIMEOUT_MS: u64 = 10_000;
+/// How long a system of our own may take until it is ready.
+const START: Duration = Duration::from_mins(1);
+/// Keys that the mock remembers, all of a run.
+const LEDGER_KEYS: u32 = 1_000_000;
+
+/// A gateway and its provider, as the outside sees them.
+#[derive(Debug)]
+pub struct System {
+    /// The gateway.
+    pub gateway: Gateway,
+    /// The mock provider.
+    pub provider: Provider,
+    /// Whether messages of one conversation are to be delivered in order.
+    pub ordered: bool,
+    /// How late an answer is that comes after the gateway has given the call up, in milliseconds.
+    pub too_late_ms: u64,
+    /// How long nothing may happen before what is left counts as stuck.
+    pub patience: Duration,
+    own: Option<Own>,
+}
+
+/// What was brought up, in the order in which it goes.
+#[derive(Debug)]
+struct Own {
+    environment: Vec<(&'static str, String)>,
+    server: Mutex<Option<Process>>,
+    worker: Mutex<Option<Process>>,
+    mock: Mock,
+    database: Embedded,
+    _directory: TempDir,
+}
+
+/// A part that can be killed.
+#[derive(Debug, Clone, Copy)]
+pub enum Part {
+    /// The `gateway serve`.
+    Server,
+    /// The `gateway worker`.
+    Worker,
+}
+
+impl System {
+    /// One that runs: nothing of it is started, stopped or configured, except the answers to the run's own participants.
+    pub async fn running(
+        gateway_url: &str,
+        mock_url: &str,
+        credentials: Credentials,
+        order: DeliveryOrder,
+    ) -> anyhow::Result<Self> {
+        let system = Self {
+            gateway: Gateway::new(gateway_url, credentials)?,
+            provider: Provider::new(mock_url)?,
+            ordered: order == DeliveryOrder::Conversation,
+            too_late_ms: USUAL_PROVIDER_TIMEOUT_MS + 500,
+            patience: Duration::from_mins(3),
+            own: None,
+        };
+        system.gateway.ready(Duration::ZERO).await?;
+        Ok(system)
+    }
+
+    /// A new one: a private PostgreSQL in a temporary directory, the mock provider, a `serve` and a `worker` as processes of
+    /// their own. `dedupe` is whether the mock delivers a repeated idempotency key only once.
+    pub async fn bring_up(order: DeliveryOrder, dedupe: bool) -> anyhow::Result<Self> {
+        let directory = tempfile::Builder::new()
+            .prefix("gateway-simulate-")
+            // Traversable for the user that PostgreSQL runs as; the data directory in it is closed.
+            .permissions(PermissionsExt::from_mode(0o755))
+            .tempdir()
+            .context("cannot make a temporary directory")?;
+        let database = Embedded::start(&directory.path().join("data")).await?;
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let config = Config {
+            ledger_max_keys: LEDGER_KEYS,
+            behaviour: Behaviour {
+                dedupe,
+                ..Behaviour::CALM
+            },
+            ..Config::calm()
+        };
+        let mock = Mock::start(config, listener)?;
+        let credentials = Credentials::random();
+        let environment = environment(&database, &mock, &credentials, order);
+        let (server, listening) = Process::start("serve", &environment, "listening").await?;
+        let gateway = Gateway::new(address(&listening)?, credentials)?;
+        gateway.ready(START).await?;
+        let (worker, _) = Process::start("worker", &environment, "working").await?;
+        Ok(Self {
+            gateway,
+            provider: Provider::new(&mock.url())?,
+            ordered: order == DeliveryOrder::Conversation,
+            too_late_ms: PROVIDER_TIMEOUT_MS + 500,
+            patience: Duration::from_mins(1),
+            own: Some(Own {
+                environment,
+                server: Mutex::new(Some(server)),
+                worker: Mutex::new(Some(worker)),
+                mock,
+                database,
+                _directory: directory,
+            }),
+        })
+    }
+
+    /// Whether it is not ours: others use it too.
+    pub fn is_shared(&self) -> bool {
+        self.own.is_none()
+    }
+
+    /// Kills a part and starts it again; whether there was one to kill.
+    pub async fn crash(&self, part: Part) -> anyhow::Result<bool> {
+        let Some(own) = &self.own else {
+            return Ok(false);
+        };
+        let (process, subcommand, message) = match part {
+            Part::Server => (&own.server, "serve", "listening"),
+            Part::Worker => (&own.worker, "worker", "working"),
+        };
+        let mut process = process.lock().await;
+        if let Some(running) = process.take() {
+            running.kill().await?;
+        }
+        let (started, fields) = Process::start(subcommand, &own.environment, message).await?;
+        *process = Some(started);
+        if matches!(part, Part::Server) {
+            self.gateway.moved(address(&fields)?);
+        }
+        Ok(true)
+    }
+
+    /// An error, if a process of ours has ended by itself.
+    pub async fn check(&self) -> anyhow::Result<()> {
+        let Some(own) = &self.own else {
+            return Ok(());
+        };
+        for process in [&own.server, &own.worker] {
+            if let Some(process) = process.lock().await.as_mut() {
+                process.check()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes down what was brought up.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        let Some(own) = self.own else {
+            return Ok(());
+        };
+        for process in [own.server, own.worker] {
+            if let Some(process) = process.into_inner() {
+                process.kill().await?;
+            }
+        }
+        own.mock.stop().await;
+        Ok(own.database.stop().await?)
+    }
+}
+
+fn environment(
+    database: &Embedded,
+    mock: &Mock,
+    credentials: &Credentials,
+    order: DeliveryOrder,
+) -> Vec<(&'static str, String)> {
+    let order = match order {
+        DeliveryOrder::None => "none",
+        DeliveryOrder::Conversation => "conversation",
+    };
+    let mut environment = vec![
+        (
+            "DATABASE_URL",
+            database.options().to_url_lossy().to_string(),
+        ),
+        ("PROVIDER_URL", mock.url()),
+        ("PORT", "0".to_owned()),
+        ("DELIVERY_ORDER", order.to_owned()),
+        // Everything as usual, only faster.
+        ("PROVIDER_TIMEOUT_MS", PROVIDER_TIMEOUT_MS.to_string()),
+        ("SEND_WAIT_MS", "500".to_owned()),
+        ("RETRY_BASE_MS", "50".to_owned()),
+        ("RETRY_CAP_MS", "1000".to_owned()),
+        ("LOG_FORMAT", "json".to_owned()),
+        ("RUST_LOG", "warn,gateway::cli=info".to_owned()),
+    ];
+    environment.extend(credentials.environment());
+    environment
+}
+
+fn address(listening: &serde_json::Value) -> anyhow::Result<&str> {
+    let address = listening["address"].as_str();
+    address.context("gateway serve did not say where it listens")
+}
