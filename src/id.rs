@@ -1,9 +1,12 @@
 //! Ids as the outside sees them: a prefix and the 32 lower-case hex digits of a UUID (version 7), and no other spelling.
 
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+
 /// Makes an id type: a UUID to the database, `<prefix><32 hex digits>` to everybody else.
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
-        $(#[$doc])*
+    ($(#[doc = $doc:literal])* $name:ident, $prefix:literal) => {
+        $(#[doc = $doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
         #[sqlx(transparent)]
         pub struct $name(pub uuid::Uuid);
@@ -31,6 +34,14 @@ macro_rules! id {
             }
         }
 
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                $crate::id::schema(concat!($($doc)*), $prefix)
+            }
+        }
+
+        impl utoipa::ToSchema for $name {}
+
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -55,6 +66,16 @@ pub(crate) fn parse(text: &str, prefix: &str) -> Result<uuid::Uuid, UnknownSpell
         return Err(UnknownSpelling);
     }
     uuid::Uuid::try_parse(digits).map_err(|_| UnknownSpelling)
+}
+
+/// The one spelling, as the API's document says it.
+pub(crate) fn schema(description: &str, prefix: &str) -> RefOr<Schema> {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some(description.trim()))
+        .pattern(Some(format!("^{prefix}[0-9a-f]{{32}}$")))
+        .examples([format!("{prefix}01941f297c0070008000000000000001")])
+        .into()
 }
 
 #[cfg(test)]

@@ -148,8 +148,10 @@ async fn every_error_is_documented_as_a_problem() {
                 response["description"].as_str().unwrap().starts_with('`'),
                 "{place}"
             );
-            let waits = !response["headers"]["Retry-After"].is_null();
-            assert_eq!(waits, status == "503", "{place}");
+            let has = |name: &str| !response["headers"][name].is_null();
+            assert_eq!(has("Retry-After"), status == "503", "{place}");
+            let asks_for_key = status == "401" && path != "/webhooks/mock-meta";
+            assert_eq!(has("WWW-Authenticate"), asks_for_key, "{place}");
         }
     }
     assert!(errors > 50, "{errors}");
@@ -183,6 +185,92 @@ async fn each_kind_of_operation_documents_the_errors_that_it_can_have() {
                 "{method} {path} lacks {status}"
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn every_answer_is_documented_with_its_request_id() {
+    let system = System::start().await;
+    let document = document(&system).await;
+    for (method, path, operation) in operations(&document) {
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            let header = resolve(&document, &response["headers"]["X-Request-Id"]);
+            assert_eq!(
+                header["schema"]["type"], "string",
+                "{method} {path} {status}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_document_demands_what_this_gateway_demands_of_its_callers() {
+    for secrets in [
+        &[][..],
+        &[("API_KEYS", "a-key")],
+        &[("WEBHOOK_SECRET", "a-secret")],
+        &[("API_KEYS", "a-key"), ("WEBHOOK_SECRET", "a-secret")],
+    ] {
+        let system = System::with(secrets).await;
+        let document = document(&system).await;
+        let demanded = |scheme: &str, variable: &str| {
+            let set = secrets.iter().any(|(name, _)| *name == variable);
+            if set {
+                json!([{ scheme: [] }])
+            } else {
+                json!([{ scheme: [] }, {}])
+            }
+        };
+        for (method, path, operation) in operations(&document) {
+            let expected = match path.as_str() {
+                "/health" | "/ready" => Value::Null,
+                "/webhooks/mock-meta" => demanded("webhookSignature", "WEBHOOK_SECRET"),
+                _ => demanded("apiKey", "API_KEYS"),
+            };
+            let place = format!("{method} {path} with {secrets:?}");
+            assert_eq!(operation["security"], expected, "{place}");
+        }
+        let schemes = &document["components"]["securitySchemes"];
+        assert_eq!(schemes["apiKey"]["scheme"], "bearer");
+        assert_eq!(schemes["webhookSignature"]["name"], "X-Hub-Signature-256");
+    }
+}
+
+#[tokio::test]
+async fn ids_and_cursors_are_documented_in_their_one_spelling() {
+    let system = System::start().await;
+    let document = document(&system).await;
+    let place = "^(00|ff)[0-9a-f]{46}$";
+    let message = "^msg_[0-9a-f]{32}$";
+    let conversation = "^conv_[0-9a-f]{32}$";
+    for (_, path, operation) in operations(&document) {
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            let is_of_messages = path.starts_with("/messages");
+            let expected = match parameter["name"].as_str().unwrap() {
+                "id" | "cursor" if is_of_messages => message,
+                "id" => conversation,
+                "cursor" => place,
+                _ => continue,
+            };
+            assert_eq!(parameter["schema"]["pattern"], expected, "{path}");
+            assert!(parameter["description"].is_string(), "{path}");
+        }
+    }
+    for (schema, property, expected) in [
+        ("Message", "id", message),
+        ("Message", "conversationId", conversation),
+        ("Conversation", "id", conversation),
+        ("Receipt", "messageId", message),
+        ("Receipt", "conversationId", conversation),
+        ("PageMeta", "nextCursor", place),
+        ("UnsentMeta", "nextCursor", message),
+    ] {
+        let property = &document["components"]["schemas"][schema]["properties"][property];
+        assert_eq!(
+            resolve(&document, property)["pattern"],
+            expected,
+            "{schema}"
+        );
     }
 }
 
@@ -272,7 +360,7 @@ async fn answers_have_the_fields_that_the_document_says_and_no_others() {
         .await
         .expect_problem(400, "invalid_request");
     for (name, answer) in [
-        ("ReceiptView", &receipt.expect(200)),
+        ("Receipt", &receipt.expect(200)),
         ("ConversationList", &list),
         ("PageMeta", &list["meta"]),
         ("Conversation", &list["data"][0]),

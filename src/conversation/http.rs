@@ -22,7 +22,6 @@ use crate::message::store::list_thread;
 #[schema(as = Conversation)]
 pub struct ConversationView {
     /// Its id.
-    #[schema(value_type = String, example = "conv_01941f297c0070008000000000000001")]
     id: ConversationId,
     /// Its channel.
     channel: Channel,
@@ -99,7 +98,8 @@ pub struct InboxQuery {
     #[validate(custom(function = extract::within::<1, 10_000>))]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 10_000)]
     page: Option<String>,
-    /// The `nextCursor` of the page before: costs the same at any depth.
+    /// The `nextCursor` of the page before: costs the same at any depth; not together with `page`.
+    #[param(pattern = "^(00|ff)[0-9a-f]{46}$")]
     cursor: Option<String>,
     /// The most conversations of a page.
     #[validate(custom(function = extract::within::<1, 100>))]
@@ -170,7 +170,8 @@ pub struct ThreadQuery {
     #[validate(custom(function = extract::within::<1, 10_000>))]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 10_000)]
     page: Option<String>,
-    /// The `nextCursor` of the page before: costs the same at any depth.
+    /// The `nextCursor` of the page before: costs the same at any depth; not together with `page`.
+    #[param(pattern = "^(00|ff)[0-9a-f]{46}$")]
     cursor: Option<String>,
     /// The most messages of a page.
     #[validate(custom(function = extract::within::<1, 200>))]
@@ -181,7 +182,7 @@ pub struct ThreadQuery {
 /// One conversation and its messages, newest first.
 #[utoipa::path(
     get, path = "/conversations/{id}", tag = "inbox",
-    params(("id" = String, Path, example = "conv_01941f297c0070008000000000000001"), ThreadQuery),
+    params(("id" = inline(ConversationId), Path, description = "The conversation."), ThreadQuery),
     responses((status = 200, description = "The conversation, and a part of its messages.", body = ConversationDetail)),
 )]
 pub async fn get_conversation(
@@ -208,7 +209,7 @@ pub async fn get_conversation(
 /// Marks a conversation as read; a message that comes in later counts again.
 #[utoipa::path(
     post, path = "/conversations/{id}/read", tag = "inbox",
-    params(("id" = String, Path, example = "conv_01941f297c0070008000000000000001")),
+    params(("id" = inline(ConversationId), Path, description = "The conversation.")),
     responses((status = 200, description = "The conversation as it is now.", body = ConversationView)),
 )]
 pub async fn read_conversation(
@@ -221,7 +222,7 @@ pub async fn read_conversation(
 /// Closes a conversation; an inbound message opens it again.
 #[utoipa::path(
     post, path = "/conversations/{id}/close", tag = "inbox",
-    params(("id" = String, Path, example = "conv_01941f297c0070008000000000000001")),
+    params(("id" = inline(ConversationId), Path, description = "The conversation.")),
     responses((status = 200, description = "The conversation as it is now.", body = ConversationView)),
 )]
 pub async fn close_conversation(
@@ -234,7 +235,7 @@ pub async fn close_conversation(
 /// Opens a conversation again.
 #[utoipa::path(
     post, path = "/conversations/{id}/reopen", tag = "inbox",
-    params(("id" = String, Path, example = "conv_01941f297c0070008000000000000001")),
+    params(("id" = inline(ConversationId), Path, description = "The conversation.")),
     responses((status = 200, description = "The conversation as it is now.", body = ConversationView)),
 )]
 pub async fn reopen_conversation(
@@ -247,7 +248,7 @@ pub async fn reopen_conversation(
 /// Takes a conversation out of the inbox; an inbound message puts it back.
 #[utoipa::path(
     post, path = "/conversations/{id}/archive", tag = "inbox",
-    params(("id" = String, Path, example = "conv_01941f297c0070008000000000000001")),
+    params(("id" = inline(ConversationId), Path, description = "The conversation.")),
     responses((status = 200, description = "The conversation as it is now.", body = ConversationView)),
 )]
 pub async fn archive_conversation(
@@ -260,7 +261,7 @@ pub async fn archive_conversation(
 /// Puts a conversation back into the inbox.
 #[utoipa::path(
     post, path = "/conversations/{id}/unarchive", tag = "inbox",
-    params(("id" = String, Path, example = "conv_01941f297c0070008000000000000001")),
+    params(("id" = inline(ConversationId), Path, description = "The conversation.")),
     responses((status = 200, description = "The conversation as it is now.", body = ConversationView)),
 )]
 pub async fn unarchive_conversation(

@@ -1,18 +1,29 @@
-//! The OpenAPI document: the handlers describe their successes, and what every operation of a kind can answer is added here.
+//! The OpenAPI document: the handlers describe their successes, and what every operation of a kind can answer is added here,
+//! with what this process demands of its callers.
 
 use axum::http::StatusCode;
 use utoipa::OpenApi;
 use utoipa::openapi::path::{Operation, ParameterIn};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, HeaderBuilder, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
+use utoipa::openapi::{
+    Components, ContentBuilder, Header, HeaderBuilder, ObjectBuilder, Ref, RefOr, Response,
+    ResponseBuilder, Type,
+};
 
+use super::auth::Secrets;
 use super::problem::ProblemBody;
+
+const KEY: &str = "apiKey";
+const SIGNATURE: &str = "webhookSignature";
+const REQUEST_ID: &str = "X-Request-Id";
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "gateway",
-        description = "A messaging gateway between Meta-like channels and a customer inbox.\n\nClients must accept new fields and new enum values in answers. Every error is `application/problem+json`, with a `code` for programs. A request that was answered with 503 was not stored, or is not known to be: repeating it is always safe.",
+        description = "A messaging gateway between Meta-like channels and a customer inbox.\n\nClients must accept new fields and new enum values in answers. Every error is `application/problem+json`, with a `code` for programs. A request that was answered with 503 was not stored, or is not known to be: repeating it is always safe.\n\nEvery answer carries `X-Request-Id`: the caller's, if it is visible ASCII of at most 128 characters, else a new one. The log has it in every line about the request. Unknown fields and query parameters are ignored.",
     ),
     components(schemas(ProblemBody)),
     tags(
@@ -30,25 +41,61 @@ pub fn document() -> utoipa::openapi::OpenApi {
     Document::openapi()
 }
 
-/// Adds what every operation of a kind can answer, and the ways to prove who calls.
+/// Adds what every operation of a kind can answer, and the ways to prove who calls; what there is no secret for needs no proof.
 #[must_use]
-pub fn complete(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
-    if let Some(components) = &mut document.components {
-        let bearer = HttpBuilder::new()
-            .scheme(HttpAuthScheme::Bearer)
-            .description(Some("One of `API_KEYS`; needed only when those are set"))
-            .build();
-        components.add_security_scheme("apiKey", SecurityScheme::Http(bearer));
-    }
+pub fn complete(
+    mut document: utoipa::openapi::OpenApi,
+    secrets: &Secrets,
+) -> utoipa::openapi::OpenApi {
+    complete_components(document.components.get_or_insert_default());
     for (path, item) in &mut document.paths.paths {
         for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
-            complete_operation(path, operation);
+            add_problems(path, operation);
+            operation.security = security(path, secrets);
+            for response in operation.responses.responses.values_mut() {
+                if let RefOr::T(response) = response {
+                    let header = Ref::new(format!("#/components/headers/{REQUEST_ID}"));
+                    let headers = &mut response.headers;
+                    headers.insert(REQUEST_ID.to_owned(), RefOr::Ref(header));
+                }
+            }
         }
     }
     document
 }
 
-fn complete_operation(path: &str, operation: &mut Operation) {
+fn complete_components(components: &mut Components) {
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("One of `API_KEYS`; needed only when those are set."))
+        .build();
+    let signature = ApiKeyValue::with_description(
+        "X-Hub-Signature-256",
+        "`sha256=` and the hex HMAC-SHA256 of the raw body by one of `WEBHOOK_SECRET`; needed only when those are set.",
+    );
+    components.add_security_scheme(KEY, SecurityScheme::Http(bearer));
+    components.add_security_scheme(SIGNATURE, SecurityScheme::ApiKey(ApiKey::Header(signature)));
+    let request_id = header(Type::String, "The id that this request has in the logs.");
+    let headers = &mut components.headers;
+    headers.insert(REQUEST_ID.to_owned(), RefOr::T(request_id));
+}
+
+/// What an operation demands of its callers, if it ever demands anything.
+fn security(path: &str, secrets: &Secrets) -> Option<Vec<SecurityRequirement>> {
+    let (scheme, needed) = match path {
+        "/health" | "/ready" => return None,
+        path if path.starts_with("/webhooks/") => (SIGNATURE, secrets.has_webhook_secrets()),
+        _ => (KEY, secrets.has_api_keys()),
+    };
+    let none: [String; 0] = [];
+    let mut alternatives = vec![SecurityRequirement::new(scheme, none)];
+    if !needed {
+        alternatives.push(SecurityRequirement::default());
+    }
+    Some(alternatives)
+}
+
+fn add_problems(path: &str, operation: &mut Operation) {
     let parameters = operation.parameters.as_deref().unwrap_or_default();
     let has_query = parameters
         .iter()
@@ -57,7 +104,6 @@ fn complete_operation(path: &str, operation: &mut Operation) {
     let has_body = operation.request_body.is_some();
     let is_webhook = path.starts_with("/webhooks/");
     let is_probe = matches!(path, "/health" | "/ready");
-    let is_open = is_webhook || is_probe;
 
     let mut add = |status: StatusCode, description: &str| {
         let responses = &mut operation.responses.responses;
@@ -113,17 +159,12 @@ fn complete_operation(path: &str, operation: &mut Operation) {
             StatusCode::SERVICE_UNAVAILABLE,
             "`database_unavailable`, `overloaded`: not done, or not known to be; repeating is safe.",
         );
+    }
+    if !is_probe {
         add(
             StatusCode::INTERNAL_SERVER_ERROR,
             "`internal`: a mistake of the gateway.",
         );
-    }
-    if !is_open {
-        let none: [String; 0] = [];
-        operation.security = Some(vec![
-            SecurityRequirement::new("apiKey", none),
-            SecurityRequirement::default(),
-        ]);
     }
 }
 
@@ -150,8 +191,19 @@ fn problem(status: StatusCode, description: &str) -> Response {
         .description(description)
         .content("application/problem+json", content);
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        let seconds = HeaderBuilder::new().description(Some("seconds")).build();
+        let seconds = header(Type::Integer, "How long to wait, in seconds.");
         response = response.header("Retry-After", seconds);
     }
+    if code == "unauthorized" {
+        let scheme = header(Type::String, "`Bearer`, and the realm.");
+        response = response.header("WWW-Authenticate", scheme);
+    }
     response.build()
+}
+
+fn header(kind: Type, description: &str) -> Header {
+    HeaderBuilder::new()
+        .schema(Some(ObjectBuilder::new().schema_type(kind)))
+        .description(Some(description))
+        .build()
 }

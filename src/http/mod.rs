@@ -70,6 +70,7 @@ pub fn router(gateway: Gateway) -> Router {
     let admit = admit_for(REQUEST_TIMEOUT);
     let admit_send = admit_for(REQUEST_TIMEOUT + gateway.app.send_wait);
     let require_key = from_fn_with_state(gateway.clone(), require_key);
+    let secrets = Arc::clone(&gateway.secrets);
     let (router, document) = OpenApiRouter::with_openapi(docs::document())
         .merge(
             send.route_layer(admit_send)
@@ -84,7 +85,8 @@ pub fn router(gateway: Gateway) -> Router {
         .merge(health)
         .with_state(gateway)
         .split_for_parts();
-    finish(router.merge(SwaggerUi::new("/api").url("/api/openapi.json", docs::complete(document))))
+    let document = docs::complete(document, &secrets);
+    finish(router.merge(SwaggerUi::new("/api").url("/api/openapi.json", document)))
 }
 
 /// What a process without the API serves: its health and its metrics.

@@ -47,7 +47,7 @@ pub struct ProblemBody<'a> {
     #[schema(value_type = String, example = "Bad Request")]
     pub title: &'a str,
     /// The status.
-    #[schema(example = 400)]
+    #[schema(minimum = 400, maximum = 599, example = 400)]
     pub status: u16,
     /// The error for programs. New codes may be added.
     #[schema(value_type = String, example = "invalid_request")]
@@ -60,7 +60,7 @@ pub struct ProblemBody<'a> {
     pub request_id: &'a str,
     /// All missing and invalid fields.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    #[schema(value_type = Option<Vec<FieldError>>)]
+    #[schema(value_type = Vec<FieldError>, required = false)]
     pub errors: &'a [FieldError],
 }
 

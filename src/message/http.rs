@@ -27,10 +27,8 @@ static TRUE: HeaderValue = HeaderValue::from_static("true");
 #[schema(as = Message)]
 pub struct MessageView {
     /// Its id.
-    #[schema(value_type = String, example = "msg_01941f297c0070008000000000000002")]
     id: MessageId,
     /// The conversation that it belongs to.
-    #[schema(value_type = String, example = "conv_01941f297c0070008000000000000001")]
     conversation_id: ConversationId,
     /// The conversation's channel.
     channel: Channel,
@@ -55,7 +53,7 @@ pub struct MessageView {
     #[schema(required)]
     provider_message_id: Option<String>,
     /// Attempts that have failed.
-    #[schema(example = 0)]
+    #[schema(minimum = 0, example = 0)]
     retry_count: i32,
     /// When a failed message is tried again by itself; null: it waits for an operator.
     #[serde(serialize_with = "optional_millis")]
@@ -83,7 +81,9 @@ pub struct MessageView {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LastError {
-    /// The kind of error. New kinds may be added.
+    /// The kind of error: `rate_limited` is 429, `server_error` 5xx, `unreadable` a success that cannot be read, `rejected` any
+    /// other answer, `canceled` an operator's doing, `interrupted` a process that died again and again during the attempt,
+    /// `internal` a mistake of the gateway. New kinds may be added.
     kind: ErrorKind,
     /// The provider's status, where there was an answer.
     #[schema(required, example = 429)]
@@ -217,7 +217,7 @@ pub async fn send_message(
 /// One message and its status.
 #[utoipa::path(
     get, path = "/messages/{id}", tag = "messages",
-    params(("id" = String, Path, example = "msg_01941f297c0070008000000000000002")),
+    params(("id" = inline(MessageId), Path, description = "The message.")),
     responses((status = 200, description = "The message as it is now.", body = MessageView)),
 )]
 pub async fn get_message(
@@ -244,6 +244,7 @@ pub struct UnsentQuery {
     #[param(value_type = Option<u32>, minimum = 1, maximum = 100, default = 20)]
     limit: Option<String>,
     /// The `nextCursor` of the page before.
+    #[param(pattern = "^msg_[0-9a-f]{32}$")]
     cursor: Option<String>,
 }
 
@@ -288,10 +289,10 @@ pub struct UnsentList {
 #[serde(rename_all = "camelCase")]
 pub struct UnsentMeta {
     /// The most messages of a page.
-    #[schema(example = 20)]
+    #[schema(minimum = 1, example = 20)]
     limit: u32,
     /// What to pass as `cursor` for what follows; null at the end.
-    #[schema(required)]
+    #[schema(required, pattern = "^msg_[0-9a-f]{32}$")]
     next_cursor: Option<String>,
 }
 
@@ -340,7 +341,7 @@ pub async fn list_messages(
 /// While an attempt is in flight nothing changes.
 #[utoipa::path(
     post, path = "/messages/{id}/retry", tag = "messages",
-    params(("id" = String, Path, example = "msg_01941f297c0070008000000000000002")),
+    params(("id" = inline(MessageId), Path, description = "The message.")),
     responses(
         (status = 202, description = "It is due, or an attempt is in flight.", body = MessageView),
     ),
@@ -358,7 +359,7 @@ pub async fn retry_message(
 /// One whose attempts have ended in failure already is answered as it is.
 #[utoipa::path(
     post, path = "/messages/{id}/cancel", tag = "messages",
-    params(("id" = String, Path, example = "msg_01941f297c0070008000000000000002")),
+    params(("id" = inline(MessageId), Path, description = "The message.")),
     responses(
         (status = 200, description = "No further attempt is made.", body = MessageView),
     ),

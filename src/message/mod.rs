@@ -25,7 +25,8 @@ pub enum Direction {
     Outbound,
 }
 
-/// How far a message has come.
+/// How far a message has come: inbound ones are `RECEIVED`; outbound ones are `PENDING` until an attempt has ended, then `SENT`
+/// or `FAILED`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, sqlx::Type, utoipa::ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 #[sqlx(type_name = "text", rename_all = "UPPERCASE")]

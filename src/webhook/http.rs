@@ -56,7 +56,7 @@ pub struct EventRequest {
         example = "Hello"
     )]
     text: Option<String>,
-    /// When, by the provider's clock; finer than milliseconds is cut.
+    /// When, by the provider's clock; finer than milliseconds is cut, and the year in UTC has four digits.
     #[validate(required(message = "is required"), custom(function = extract::timestamp))]
     #[schema(required, nullable = false, format = DateTime, example = "2025-01-01T10:00:00Z")]
     timestamp: Option<String>,
@@ -65,6 +65,7 @@ pub struct EventRequest {
 /// What an event was stored as.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Receipt)]
 pub struct ReceiptView {
     /// The event.
     #[schema(example = "evt_123")]
@@ -72,10 +73,8 @@ pub struct ReceiptView {
     /// Whether it was stored before; then nothing has changed.
     duplicate: bool,
     /// The conversation that its message is in.
-    #[schema(value_type = String, example = "conv_01941f297c0070008000000000000001")]
     conversation_id: ConversationId,
     /// Its message.
-    #[schema(value_type = String, example = "msg_01941f297c0070008000000000000002")]
     message_id: MessageId,
 }
 
@@ -85,7 +84,6 @@ pub struct ReceiptView {
 /// answered with the same ids. Repeating a request after a 503 is always safe.
 #[utoipa::path(
     post, path = "/webhooks/mock-meta", tag = "webhooks",
-    params(("X-Hub-Signature-256" = Option<String>, Header, description = "`sha256=` and the hex HMAC-SHA256 of the raw body; required when `WEBHOOK_SECRET` is set")),
     request_body = EventRequest,
     responses((status = 200, description = "Stored, now or before.", body = ReceiptView)),
 )]

@@ -1,0 +1,126 @@
+"""Holds a real gateway to its OpenAPI document: schemathesis with all of its checks, first on a gateway without secrets, then
+on one with them.
+
+    python3 -m venv v && v/bin/pip install 'schemathesis>=4.32,<5'
+    v/bin/python tests/openapi.py target/debug/gateway [--examples N] [--seed N]
+
+Each gateway has a private PostgreSQL of its own, and a mock provider that answers at once and sometimes fails, so that every
+kind of message is seen. Exit 0 when nothing was found, else 1 with schemathesis' report, whose curl commands start a search.
+schemathesis loads this file too, for what its options cannot say.
+"""
+import argparse
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+import requests
+import schemathesis
+
+SECRETS = {"API_KEYS": "a-key", "WEBHOOK_SECRET": "a-secret"}
+MOCK = {"FAILURE_RATE": "0", "DELAY_MAX_MS": "0", "REJECT_RATE": "0.2", "SERVER_ERROR_RATE": "0.2", "SEED": "1"}
+WEBHOOKS = "/webhooks/mock-meta"
+# A warning says that something could not be tested, for example that no id was ever found.
+CONFIG = "[warnings]\nfail-on = true\n"
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    ap.add_argument("gateway", type=pathlib.Path, help="the program")
+    ap.add_argument("--examples", type=int, default=20, help="the most random cases of one operation (default: 20)")
+    ap.add_argument("--seed", type=int, default=1, help="repeats the random choices (default: 1)")
+    options = ap.parse_args()
+    for name, secrets in (("without secrets", {}), ("with secrets", SECRETS)):
+        with tempfile.TemporaryDirectory() as directory:
+            os.chmod(directory, 0o711)  # PostgreSQL, under a user of its own, has to get through
+            with serving(options.gateway.resolve(), secrets, directory) as url:
+                report = compare(url, secrets, directory, options)
+        if report.returncode:
+            sys.exit(f"{report.stdout}\nopenapi: {name}, the gateway and its document differ, or something could not be tested")
+        cases = next((line.strip() for line in report.stdout.splitlines() if " passed" in line and "generated" in line), "")
+        print(f"openapi: {name} nothing found ({cases})", flush=True)
+
+
+@contextlib.contextmanager
+def serving(program, secrets, directory):
+    """A gateway that is ready: its URL."""
+    environment = {**os.environ, **MOCK, **secrets, "HOST": "127.0.0.1", "RUST_LOG": "info", "LOG_FORMAT": "json"}
+    for backend in ("DATABASE_URL", "PROVIDER_URL"):
+        environment.pop(backend, None)
+    command = [program, "serve", "--port", "0", "--mock-port", "0", "--data-dir", f"{directory}/data"]
+    log = pathlib.Path(directory, "log")
+    with log.open("w") as stderr:
+        gateway = subprocess.Popen(command, env=environment, stderr=stderr)
+    try:
+        end = time.monotonic() + 60
+        while (url := ready(log)) is None:
+            if gateway.poll() is not None or time.monotonic() > end:
+                sys.exit(f"{log.read_text()}\nopenapi: the gateway did not start")
+            time.sleep(0.05)
+        yield url
+    finally:
+        gateway.terminate()
+        gateway.wait(60)
+
+
+def ready(log):
+    """The URL of the gateway that logs here, once it is ready."""
+    for line in log.read_text().splitlines():
+        if '"listening"' in line:
+            url = json.loads(line)["address"]
+            with contextlib.suppress(urllib.error.URLError), urllib.request.urlopen(f"{url}/ready"):
+                return url
+    return None
+
+
+def compare(url, secrets, directory, options):
+    """Runs schemathesis in a directory in which it finds nothing of earlier runs."""
+    pathlib.Path(directory, "schemathesis.toml").write_text(CONFIG)
+    here = pathlib.Path(__file__)
+    environment = {**os.environ, **secrets, "SCHEMATHESIS_HOOKS": here.stem, "PYTHONPATH": str(here.resolve().parent)}
+    # Timings decide nothing, so no health check; shrinking finds nothing more.
+    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{url}/api/openapi.json", "--url", url, "--checks", "all",
+               "--seed", str(options.seed), "--max-examples", str(options.examples), "--generation-database", "none",
+               "--continue-on-failure", "--suppress-health-check", "all", "--no-shrink", "--no-color"]
+    return subprocess.run(command, env=environment, cwd=directory, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+@schemathesis.hook
+def map_case(context, case):
+    """A page and a cursor together are refused, which a document cannot say of two parameters: a valid case has one of them."""
+    query = case.query or {}
+    if case.meta.generation.mode.is_positive and "page" in query and "cursor" in query:
+        about = getattr(case.meta.phase.data, "parameter", None)
+        other = "page" if about == "cursor" else "cursor"
+        case.query = {name: value for name, value in query.items() if name != other}
+    return case
+
+
+class Key(requests.auth.AuthBase):
+    def __call__(self, request):
+        request.headers["Authorization"] = f"Bearer {SECRETS['API_KEYS']}"
+        return request
+
+
+class Signature(requests.auth.AuthBase):
+    def __call__(self, request):
+        body = request.body or b""
+        body = body.encode() if isinstance(body, str) else body
+        tag = hmac.new(SECRETS["WEBHOOK_SECRET"].encode(), body, hashlib.sha256).hexdigest()
+        request.headers["X-Hub-Signature-256"] = f"sha256={tag}"
+        return request
+
+
+if __name__ == "__main__":
+    main()
+elif SECRETS.items() <= os.environ.items():
+    schemathesis.auth.set_from_requests(Key()).skip_for(path=WEBHOOKS)
+    schemathesis.auth.set_from_requests(Signature()).apply_to(path=WEBHOOKS)
