@@ -10,6 +10,7 @@ mod invariants;
 mod leases;
 mod lifecycle;
 mod openapi;
+mod operator;
 mod order;
 mod outages;
 mod retries;

@@ -421,6 +421,29 @@ async fn a_retry_during_an_attempt_changes_nothing() {
     assert!(provider.is_idle().await);
 }
 
+#[tokio::test]
+async fn a_retry_of_what_a_dead_process_has_left_gives_it_a_fresh_budget() {
+    let system = System::without_worker(&[NO_RETRY]).await;
+    system.mock.script("user-1", [Fault::server_error(500)]);
+    let message = system.send("user-1", "Merhaba!").await;
+    let abandon = "update deliveries set attempt = 9, failures = 8, lease_token = gen_random_uuid(), due_at = now() - interval '1 s'";
+    system.database.execute(abandon).await;
+    let retried = post(&system, &message, "retry", 202).await;
+    assert_eq!(retried["status"], "FAILED");
+    assert!(retried["nextAttemptAt"].is_string(), "{retried}");
+    let fresh = "select count(*) from deliveries where attempt = 0 and failures = 0 and lease_token is null and due_at <= now()";
+    assert_eq!(system.database.count(fresh).await, 1);
+
+    // One at which no attempt has ended has not failed.
+    let unsent = System::without_worker(&[("SEND_CONCURRENCY", "0")]).await;
+    let message = unsent.send("user-1", "Merhaba!").await;
+    unsent.database.execute(abandon).await;
+    let path = format!("/messages/{}/retry", id(&message));
+    let refused = unsent.client.post(&path, &json!({})).await;
+    refused.expect_problem(409, "not_failed");
+    assert_eq!(unsent.message(id(&message)).await, message);
+}
+
 async fn post(system: &System, message: &Value, verb: &str, status: u16) -> Value {
     let path = format!("/messages/{}/{verb}", id(message));
     system.client.post(&path, &json!({})).await.expect(status)

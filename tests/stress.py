@@ -41,7 +41,7 @@ BREAKS = {
     "no_seq": ("message::accept", "or c.outbound_seq - a.n <> f.seen", "", CALM),
     "no_pair": ("message::accept", NEWEST_PAIR, "true", CALM),
     "no_foreign_key": ("migrations", " references conversations,", ",", CALM),
-    "no_requeue_guard": ("delivery::requeue", "d.message_id = any($1::uuid[]) and d.lease_token is null", "d.message_id = any($1::uuid[])", CALM),
+    "no_requeue_guard": ("delivery::requeue", "d.lease_token is null or d.due_at <= now() and", "d.lease_token is null or", CALM),
     "no_requeue_order": ("delivery::requeue", "seq = case when p.parked then p.seq else d.seq end", "seq = d.seq", CALM),
     "no_cancel_guard": ("delivery::cancel", " and (lease_token is null or due_at <= now())", "", CALM),
     "no_sort_events": ("webhook::ingest", "from first order by event_id", "from first order by random()", CALM),

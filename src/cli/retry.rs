@@ -1,6 +1,6 @@
 //! `gateway retry`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,22 +10,63 @@ use serde::Serialize;
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::{Opened, output, prepare};
 use crate::app::App;
 use crate::config::{Backends, DatabaseArgs, DeliveryArgs, MockArgs, WorkerArgs};
-use crate::database;
+use crate::conversation::Channel;
 use crate::delivery::worker::Worker;
-use crate::message::{Message, MessageId, Status, service, store};
+use crate::message::store::{Failures, Since};
+use crate::message::{ErrorKind, Message, MessageId, Status, service, store};
+use crate::{database, delivery};
 
 /// Messages of one statement.
-const PAGE: usize = 100;
+const PAGE: usize = 500;
 const POLL: Duration = Duration::from_millis(100);
+/// The longest time that `--since` takes.
+const MAX_SINCE: Duration = Duration::from_hours(24 * 3660);
 
 /// List the messages that failed, or send them again
 #[derive(Debug, clap::Args)]
-#[command(group(clap::ArgGroup::new("which").required(true).args(["ids", "all", "list"])))]
+#[command(
+    group(clap::ArgGroup::new("which").required(true).multiple(true).args(["ids", "all", "list", "channel", "kind", "since"])),
+    after_help = "Each gets a fresh budget of attempts and is attempted once, here or by a running worker; a table on stdout says \
+        how each ended. The exit code is 0 when all were sent, 1 when some were not. A message that is being sent at this \
+        moment is waited for."
+)]
 pub struct Args {
+    /// The messages to send again
+    #[arg(value_name = "ID", conflicts_with_all = ["all", "list", "channel", "kind", "since", "limit"])]
+    ids: Vec<MessageId>,
+    /// Send all messages that failed, or all that the options below leave
+    #[arg(long, conflicts_with = "list")]
+    all: bool,
+    /// List the messages that failed, oldest first; send none
+    #[arg(long)]
+    list: bool,
+    /// Only messages of this channel
+    #[arg(long, value_enum)]
+    channel: Option<Channel>,
+    /// Only messages whose last error is of this kind, or one of several with commas between them
+    #[arg(long, value_enum, value_delimiter = ',')]
+    kind: Vec<ErrorKind>,
+    /// Only messages whose last attempt failed (or that an operator canceled or made due) within this time, such as 30m, 2h or 1d;
+    /// SINCE in the list is that moment
+    #[arg(long, value_parser = since, value_name = "DURATION")]
+    since: Option<Duration>,
+    /// At most this many messages, the oldest first
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
+    limit: Option<u64>,
+    /// List what would become due, oldest first; change and send nothing
+    #[arg(long, conflicts_with = "list")]
+    dry_run: bool,
+    /// Only make them due: a running worker sends them
+    #[arg(long, conflicts_with = "list")]
+    requeue_only: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     database: DatabaseArgs,
     #[command(flatten)]
@@ -34,25 +75,24 @@ pub struct Args {
     worker: WorkerArgs,
     #[command(flatten)]
     mock: MockArgs,
-    /// The messages to send again
-    #[arg(value_name = "ID")]
-    ids: Vec<MessageId>,
-    /// Send all messages that failed
-    #[arg(long)]
-    all: bool,
-    /// List the messages that failed; send none
-    #[arg(long)]
-    list: bool,
-    /// Only make them due: a running worker sends them
-    #[arg(long, conflicts_with = "list")]
-    requeue_only: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+}
+
+impl Args {
+    fn is_narrowed(&self) -> bool {
+        self.channel.is_some() || !self.kind.is_empty() || self.since.is_some()
+    }
+}
+
+fn since(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if duration > MAX_SINCE {
+        return Err("must be at most ten years".to_owned());
+    }
+    Ok(duration)
 }
 
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let sends = !args.list && !args.requeue_only;
+    let sends = !args.list && !args.dry_run && !args.requeue_only;
     let provider_url = args.delivery.provider_url()?;
     if sends {
         // Half a configuration is an error before anything is begun.
@@ -63,9 +103,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     if prepare(&opened.options, opened.embedded.is_some()).await? > 0 {
         bail!("the database is not migrated: run gateway migrate");
     }
-    let done = match (args.list, args.requeue_only) {
-        (true, _) => list(&args, &opened.options).await,
-        (_, true) => requeue_only(&args, &opened.options).await,
+    let done = match (args.list, args.dry_run, args.requeue_only) {
+        (true, _, _) => list(&args, &opened.options).await,
+        (_, true, _) => dry_run(&args, &opened.options).await,
+        (_, _, true) => requeue_only(&args, &opened.options).await,
         _ => send(&args, &opened, provider_url).await,
     };
     opened.close().await?;
@@ -73,14 +114,43 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn list(args: &Args, options: &PgConnectOptions) -> anyhow::Result<()> {
-    let failed = failed(&database::pool(options.clone())).await?;
-    let rows: Vec<Row> = failed.iter().map(Row::from).collect();
+    let rows = failed(args, &database::pool(options.clone()), Row::of).await?;
+    if rows.is_empty() && !args.json {
+        output::say(if args.is_narrowed() {
+            "no message that failed is like that"
+        } else {
+            "no message has failed"
+        });
+        return Ok(());
+    }
+    print_failed(args, rows)
+}
+
+async fn dry_run(args: &Args, options: &PgConnectOptions) -> anyhow::Result<()> {
+    let pool = database::pool(options.clone());
+    let asked = asked(args, &pool).await?;
+    let ids: Vec<MessageId> = asked.iter().map(|one| one.id).collect();
+    let mut rows: Vec<Row> = Vec::new();
+    for page in ids.chunks(PAGE) {
+        let due = delivery::store::list_requeueable(&pool, page).await?;
+        let mut messages = store::list_by_id(&pool, &due).await?;
+        messages.sort_unstable_by_key(|message| message.id);
+        rows.extend(messages.iter().map(Row::of));
+    }
+    output::say(&format!(
+        "would make {} of {} messages due; nothing was changed",
+        rows.len(),
+        asked.len()
+    ));
+    if rows.is_empty() && !args.json {
+        return Ok(());
+    }
+    print_failed(args, rows)
+}
+
+fn print_failed(args: &Args, rows: Vec<Row>) -> anyhow::Result<()> {
     if args.json {
         return output::json(&rows);
-    }
-    if rows.is_empty() {
-        output::say("no message has failed");
-        return Ok(());
     }
     let headers = [
         "ID",
@@ -108,15 +178,10 @@ async fn list(args: &Args, options: &PgConnectOptions) -> anyhow::Result<()> {
 
 async fn requeue_only(args: &Args, options: &PgConnectOptions) -> anyhow::Result<()> {
     let pool = database::pool(options.clone());
-    let asked = asked(args, &pool).await?;
-    let due = requeue(args, &pool, &asked).await?;
-    output::say(&format!(
-        "made {} of {} messages due",
-        due.len(),
-        asked.len()
-    ));
+    let mut asked = asked(args, &pool).await?;
+    let due = requeue(args, &pool, &mut asked).await?;
     if args.json {
-        output::json(&due.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        output::json(&due)?;
     }
     Ok(())
 }
@@ -131,35 +196,21 @@ async fn send(args: &Args, opened: &Opened, provider_url: Option<String>) -> any
         .delivery
         .settings(opened.options.clone(), &provider_url)?;
     let app = App::new(settings, &mut engine);
-    let asked = asked(args, &app.pool).await?;
-    let before: HashMap<MessageId, i32> = find(&app.pool, &asked)
-        .await?
-        .iter()
-        .map(|message| (message.id, message.retry_count))
-        .collect();
-    let due = requeue(args, &app.pool, &asked).await?;
-    output::say(&format!(
-        "made {} of {} messages due",
-        due.len(),
-        asked.len()
-    ));
-    let ended = drain(args, &app, &asked, &before).await?;
-    report(args, &ended)?;
+    let mut asked = asked(args, &app.pool).await?;
+    let count = asked.len();
+    requeue(args, &app.pool, &mut asked).await?;
+    let mut ended = Vec::new();
+    let drained = drain(args, &app, asked, &mut ended).await;
+    // Whatever stopped it: what has ended is known.
+    let sent = report(args, ended, count)?;
+    drained?;
     app.tasks.close();
     app.tasks.wait().await;
     if let Some(mock) = mock {
         mock.stop().await;
     }
-    let sent = ended
-        .iter()
-        .filter(|message| message.status == Status::Sent)
-        .count();
-    if sent < asked.len() {
-        bail!(
-            "{} of {} messages were not sent",
-            asked.len() - sent,
-            asked.len()
-        );
+    if sent < count {
+        bail!("{} of {count} messages were not sent", count - sent);
     }
     Ok(())
 }
@@ -180,62 +231,88 @@ async fn mock(args: &Args, opened: &Opened) -> anyhow::Result<(String, Option<Mo
     }
 }
 
-/// The messages that the command is about.
-async fn asked(args: &Args, pool: &PgPool) -> anyhow::Result<Vec<MessageId>> {
-    if args.all {
-        let failed = failed(pool).await?;
-        // Oldest first: that is the order in which they are put in line again.
-        return Ok(failed.iter().rev().map(|message| message.id).collect());
+/// The messages that the command is about, oldest first: that is the order in which they are put in line again.
+async fn asked(args: &Args, pool: &PgPool) -> anyhow::Result<Vec<Since>> {
+    let since = |message: &Message| Since {
+        id: message.id,
+        retry_count: message.retry_count,
+    };
+    if args.ids.is_empty() {
+        return failed(args, pool, since).await;
     }
     let mut ids = args.ids.clone();
     ids.sort_unstable();
     ids.dedup();
-    let known: HashMap<MessageId, Status> = find(pool, &ids)
-        .await?
-        .into_iter()
-        .map(|message| (message.id, message.status))
-        .collect();
-    for id in &ids {
-        match known.get(id) {
-            None => bail!("{id}: no such message"),
-            Some(Status::Failed) => {}
-            Some(status) => {
-                bail!("{id}: only a message that has failed can be retried, this one is {status:?}")
-            }
-        }
-    }
-    Ok(ids)
-}
-
-async fn failed(pool: &PgPool) -> anyhow::Result<Vec<Message>> {
-    let limit = i64::try_from(PAGE)?;
-    let mut failed: Vec<Message> = Vec::new();
-    loop {
-        let last = failed.last().map(|message| message.id);
-        let page = store::list_unsent(pool, Status::Failed, None, last, limit).await?;
-        let complete = page.len() < PAGE;
-        failed.extend(page);
-        if complete {
-            return Ok(failed);
-        }
-    }
-}
-
-async fn find(pool: &PgPool, ids: &[MessageId]) -> anyhow::Result<Vec<Message>> {
-    let mut connection = pool.acquire().await?;
-    let mut found = Vec::new();
+    let mut known: HashMap<MessageId, Message> = HashMap::new();
     for page in ids.chunks(PAGE) {
-        found.extend(store::list_by_id(&mut connection, page).await?);
+        let found = store::list_by_id(pool, page).await?;
+        known.extend(found.into_iter().map(|message| (message.id, message)));
     }
-    Ok(found)
+    let one = |id: &MessageId| match known.get(id) {
+        None => bail!("{id}: no such message"),
+        Some(message) if message.status == Status::Failed => Ok(since(message)),
+        Some(message) => bail!(
+            "{id}: only a message that has failed can be retried, this one is {:?}",
+            message.status
+        ),
+    };
+    ids.iter().map(one).collect()
 }
 
-/// Makes them due; one that is being sent at this moment, or is due already, stays as it is and is waited for too.
-async fn requeue(args: &Args, pool: &PgPool, ids: &[MessageId]) -> anyhow::Result<Vec<MessageId>> {
+/// What is needed of each failed message that the options leave.
+async fn failed<T>(
+    args: &Args,
+    pool: &PgPool,
+    needed: impl Fn(&Message) -> T,
+) -> anyhow::Result<Vec<T>> {
+    let which = Failures {
+        channel: args.channel,
+        kinds: args.kind.clone(),
+        within: args.since,
+    };
+    let most = args.limit.map_or(usize::MAX, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    });
+    let mut failed = Vec::new();
+    let mut last = None;
+    while failed.len() < most {
+        let limit = PAGE.min(most - failed.len());
+        let page = store::list_failed(pool, &which, last, i64::try_from(limit)?).await?;
+        failed.extend(page.iter().map(&needed));
+        if page.len() < limit {
+            break;
+        }
+        last = page.last().map(|message| message.id);
+    }
+    Ok(failed)
+}
+
+/// Makes them due and says how many those are; one that is being sent at this moment, or is due already, stays as it is.
+async fn requeue(
+    args: &Args,
+    pool: &PgPool,
+    asked: &mut [Since],
+) -> anyhow::Result<Vec<MessageId>> {
+    let terms = args.delivery.terms();
+    let bar = output::progress(asked.len() as u64, "making due");
     let mut due = Vec::new();
-    for page in ids.chunks(PAGE) {
-        due.extend(service::requeue(pool, &args.delivery.terms(), page).await?);
+    for page in asked.chunks_mut(PAGE) {
+        let ids: Vec<MessageId> = page.iter().map(|one| one.id).collect();
+        let requeued = service::requeue(pool, &terms, &ids).await?;
+        due.extend(requeued.iter().map(|row| row.message_id));
+        let counts: HashMap<MessageId, i32> = requeued
+            .into_iter()
+            .map(|row| (row.message_id, row.retry_count))
+            .collect();
+        for one in page.iter_mut() {
+            // Whatever failed before it became due is no answer to this retry.
+            one.retry_count = counts.get(&one.id).copied().unwrap_or(one.retry_count);
+        }
+        bar.inc(page.len() as u64);
     }
+    bar.finish_and_clear();
+    let count = due.len();
+    output::say(&format!("made {count} of {} messages due", asked.len()));
     Ok(due)
 }
 
@@ -243,72 +320,89 @@ async fn requeue(args: &Args, pool: &PgPool, ids: &[MessageId]) -> anyhow::Resul
 async fn drain(
     args: &Args,
     app: &Arc<App>,
-    ids: &[MessageId],
-    before: &HashMap<MessageId, i32>,
-) -> anyhow::Result<Vec<Message>> {
+    asked: Vec<Since>,
+    ended: &mut Vec<Row>,
+) -> anyhow::Result<()> {
     let terms = app.terms;
     let longest = Duration::from_secs_f64(terms.max_wait_seconds + 2.0 * terms.lease_seconds);
     let mut progress_at = Instant::now();
-    let bar = output::progress(ids.len() as u64, "sending");
-    let mut open = ids.to_vec();
-    let mut ended: Vec<Message> = Vec::new();
+    let mut looked_at = Instant::now();
+    let bar = output::progress(asked.len() as u64, "sending");
+    // Wide enough that attempts never wait for it.
+    let window = 4 * args.worker.concurrency();
+    let mut behind = asked.into_iter();
+    let mut open: Vec<Since> = behind.by_ref().take(window).collect();
     let mut worker = Worker::new(Arc::clone(app), args.worker.concurrency());
     while !open.is_empty() {
-        let front: Vec<MessageId> = open.iter().take(PAGE).copied().collect();
-        worker.narrow(front.clone());
-        worker.claim_once().await?;
-        tokio::time::sleep(POLL).await;
-        let is_over = |message: &Message| {
-            let failed_before = before.get(&message.id).copied().unwrap_or_default();
-            message.status == Status::Sent || message.retry_count > failed_before
-        };
-        let over: Vec<Message> = find(&app.pool, &front)
-            .await?
-            .into_iter()
-            .filter(is_over)
-            .collect();
-        open.retain(|id| !over.iter().any(|message| message.id == *id));
+        worker.narrow(open.iter().map(|one| one.id).collect());
+        if worker.claim_once().await? == 0 {
+            // Woken when one is no longer blocked.
+            timeout(POLL, app.wake.notified()).await.ok();
+        } else if looked_at.elapsed() < POLL {
+            continue;
+        }
+        looked_at = Instant::now();
+        let over = store::list_ended(&app.pool, &open).await?;
+        let over_ids: HashSet<MessageId> = over.iter().map(|message| message.id).collect();
+        open.retain(|one| !over_ids.contains(&one.id));
+        open.extend(behind.by_ref().take(over.len()));
         if !over.is_empty() {
             progress_at = Instant::now();
         }
-        ended.extend(over);
+        ended.extend(over.iter().map(Row::of));
         bar.set_position(ended.len() as u64);
         if progress_at.elapsed() > longest {
             bail!(
                 "{} messages are still waiting: are they held by another process?",
-                open.len()
+                open.len() + behind.len()
             );
         }
     }
     bar.finish_and_clear();
-    Ok(ended)
+    Ok(())
 }
 
-fn report(args: &Args, ended: &[Message]) -> anyhow::Result<()> {
-    let rows: Vec<Row> = ended.iter().map(Row::from).collect();
+/// Says how each ended, and returns how many were sent.
+fn report(args: &Args, ended: Vec<Row>, asked: usize) -> anyhow::Result<usize> {
+    let sent = ended.iter().filter(|row| row.status == Status::Sent);
+    let sent = sent.count();
+    let again = ended.iter().filter(|row| row.next_attempt_at.is_some());
+    let again = again.count();
+    let mut parts = vec![format!("{sent} sent")];
+    for (count, how) in [
+        (again, "failed again"),
+        (ended.len() - sent - again, "failed for good"),
+        (asked - ended.len(), "not ended"),
+    ] {
+        if count > 0 {
+            parts.push(format!("{count} {how}"));
+        }
+    }
     if args.json {
-        return output::json(&rows);
+        output::json(&ended)?;
+    } else if !ended.is_empty() {
+        let headers = ["ID", "CHANNEL", "TO", "STATUS", "ERROR", "NEXT ATTEMPT"];
+        let cells = ended.into_iter().map(|row| {
+            let error = if row.status == Status::Sent {
+                String::new()
+            } else {
+                row.error
+            };
+            vec![
+                row.id,
+                row.channel,
+                row.to,
+                row.status.as_str().to_owned(),
+                error,
+                row.next_attempt_at.unwrap_or_default(),
+            ]
+        });
+        output::table(&headers, cells)?;
     }
-    if rows.is_empty() {
-        return Ok(());
+    if asked > 0 {
+        output::say(&parts.join(", "));
     }
-    let headers = ["ID", "CHANNEL", "TO", "STATUS", "ERROR", "NEXT ATTEMPT"];
-    let cells = rows.into_iter().map(|row| {
-        let error = if row.status == "SENT" {
-            String::new()
-        } else {
-            row.error
-        };
-        vec![
-            row.id,
-            row.channel,
-            row.to,
-            row.status,
-            error,
-            row.next_attempt_at.unwrap_or_default(),
-        ]
-    });
-    Ok(output::table(&headers, cells)?)
+    Ok(sent)
 }
 
 /// A message as it is printed.
@@ -318,15 +412,15 @@ struct Row {
     id: String,
     channel: String,
     to: String,
-    status: String,
+    status: Status,
     attempts: i32,
     error: String,
     since: String,
     next_attempt_at: Option<String>,
 }
 
-impl From<&Message> for Row {
-    fn from(message: &Message) -> Self {
+impl Row {
+    fn of(message: &Message) -> Self {
         let time = |at: chrono::DateTime<chrono::Utc>| {
             at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
         };
@@ -334,13 +428,13 @@ impl From<&Message> for Row {
             id: message.id.to_string(),
             channel: message.channel.as_str().to_owned(),
             to: message.participant_id.clone(),
-            status: message.status.as_str().to_owned(),
+            status: message.status,
             attempts: message.retry_count,
             error: message
                 .error_kind
                 .map(|kind| kind.as_str().to_owned())
                 .unwrap_or_default(),
-            since: time(message.created_at),
+            since: time(message.updated_at),
             next_attempt_at: message.next_attempt_at.map(time),
         }
     }

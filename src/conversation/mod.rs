@@ -28,9 +28,9 @@ crate::id::id!(
 #[serde(rename_all = "lowercase")]
 #[sqlx(type_name = "text", rename_all = "lowercase")]
 pub enum Channel {
-    /// `WhatsApp`.
+    /// WhatsApp.
     Whatsapp,
-    /// `Instagram`.
+    /// Instagram.
     Instagram,
 }
 

@@ -241,10 +241,13 @@ pub struct Requeued {
     pub message_id: MessageId,
     /// Its conversation, to be released.
     pub conversation_id: ConversationId,
+    /// Attempts that have failed so far.
+    pub retry_count: i32,
 }
 
 /// Gives these failed messages a fresh budget: parked ones go to the end of their conversation's order (blocked for at most
-/// `max_wait_seconds`, then release; 0: due now), the others become due. Leased and blocked ones stay as they are.
+/// `max_wait_seconds`, then release; 0: due now), the others become due, also those whose lease has expired. Leased and blocked
+/// ones stay as they are.
 pub async fn requeue(
     pool: &PgPool,
     message_ids: &[MessageId],
@@ -261,7 +264,8 @@ with locked as (
 ), free as (    -- the aggregate is read before the first delivery is locked
   select d.message_id, d.conversation_id, d.seq, d.due_at is null as parked
   from (select coalesce(array_agg(id), '{}') as ids from locked) l cross join deliveries d
-  where d.message_id = any($1::uuid[]) and d.lease_token is null
+  where d.message_id = any($1::uuid[])
+    and (d.lease_token is null or d.due_at <= now() and (select status from messages where id = d.message_id) <> 'PENDING')
     and (d.due_at is null and d.conversation_id = any(l.ids) or d.due_at is not null and d.attempt > 0)
   order by d.message_id for update of d
 ), moved as (
@@ -272,16 +276,32 @@ with locked as (
   select f.message_id, f.parked, m.before + row_number() over (partition by f.conversation_id, f.parked order by f.seq) as seq
   from free f left join moved m on m.id = f.conversation_id
 ), requeued as (
-  update deliveries d set attempt = 0, failures = 0, seq = case when p.parked then p.seq else d.seq end,
+  update deliveries d set lease_token = null, attempt = 0, failures = 0, seq = case when p.parked then p.seq else d.seq end,
     due_at = case when p.parked then now() + make_interval(secs => $2) else now() end
   from place p where d.message_id = p.message_id
-  returning d.message_id, d.conversation_id
+  returning d.message_id
 ), msg as (
   update messages m set next_attempt_at = now(), updated_at = now() from requeued r where m.id = r.message_id
+  returning m.id, m.conversation_id, m.retry_count
 )
-select message_id as "message_id!: MessageId", conversation_id as "conversation_id!: ConversationId" from requeued"#,
+select id as "message_id!: MessageId", conversation_id as "conversation_id!: ConversationId", retry_count as "retry_count!" from msg"#,
         message_ids as &[MessageId],
         max_wait_seconds,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Those of these failed messages that `requeue` would make due at this moment.
+pub async fn list_requeueable(
+    pool: &PgPool,
+    message_ids: &[MessageId],
+) -> sqlx::Result<Vec<MessageId>> {
+    sqlx::query_scalar!(
+        r#"-- delivery::list_requeueable
+select message_id as "message_id: MessageId" from deliveries
+where message_id = any($1::uuid[]) and (due_at is null or attempt > 0 and (lease_token is null or due_at <= now()))"#,
+        message_ids as &[MessageId],
     )
     .fetch_all(pool)
     .await

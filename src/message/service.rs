@@ -203,7 +203,11 @@ pub async fn retry(app: &Arc<App>, id: MessageId) -> Result<Message> {
 
 /// Gives those of these messages that have failed a fresh budget and makes them due, or puts them at the end of their
 /// conversation's order; returns which those are.
-pub async fn requeue(pool: &PgPool, terms: &Terms, ids: &[MessageId]) -> Result<Vec<MessageId>> {
+pub async fn requeue(
+    pool: &PgPool,
+    terms: &Terms,
+    ids: &[MessageId],
+) -> Result<Vec<delivery::store::Requeued>> {
     let max_wait = if terms.ordered {
         terms.max_wait_seconds
     } else {
@@ -212,7 +216,7 @@ pub async fn requeue(pool: &PgPool, terms: &Terms, ids: &[MessageId]) -> Result<
     let requeued = delivery::store::requeue(pool, ids, max_wait).await?;
     let conversation_ids: Vec<_> = requeued.iter().map(|row| row.conversation_id).collect();
     release(pool, terms, &conversation_ids).await?;
-    Ok(requeued.into_iter().map(|row| row.message_id).collect())
+    Ok(requeued)
 }
 
 /// Ends the attempts at a message that waits for one. One that has ended already is answered as it is.
@@ -337,7 +341,7 @@ impl Accept {
         }
         let replayed = store::find_replayed(connection, &asked).await?;
         let ids: Vec<MessageId> = replayed.iter().map(|row| row.id).collect();
-        let records: HashMap<MessageId, Message> = store::list_by_id(connection, &ids)
+        let records: HashMap<MessageId, Message> = store::list_by_id(&mut *connection, &ids)
             .await?
             .into_iter()
             .map(|message| (message.id, message))

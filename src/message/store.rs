@@ -1,7 +1,9 @@
 //! The statements of messages: accepting outbound ones, and reading.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 
 use super::service::NewMessage;
 use super::{Direction, ErrorKind, Message, MessageId, Status};
@@ -176,7 +178,7 @@ left join deliveries d on d.message_id = m.id"#,
 
 /// The messages with these ids, in no order.
 pub async fn list_by_id(
-    connection: &mut PgConnection,
+    connection: impl PgExecutor<'_>,
     ids: &[MessageId],
 ) -> sqlx::Result<Vec<Message>> {
     query_messages!(
@@ -276,6 +278,74 @@ with m as (
         before as Option<MessageId>,
         channel.map(Channel::as_str),
         limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Which failed messages; by default all.
+#[derive(Debug, Clone, Default)]
+pub struct Failures {
+    /// Only those of this channel.
+    pub channel: Option<Channel>,
+    /// Only those whose last error is of one of these kinds; empty: of any.
+    pub kinds: Vec<ErrorKind>,
+    /// Only those that changed last no longer ago than this: in an attempt that failed, or by an operator.
+    pub within: Option<Duration>,
+}
+
+/// Messages that are `FAILED`, oldest first, those after `after` only. Read through the queue, like `list_unsent`.
+pub async fn list_failed(
+    pool: &PgPool,
+    which: &Failures,
+    after: Option<MessageId>,
+    limit: i64,
+) -> sqlx::Result<Vec<Message>> {
+    let kinds: Vec<&str> = which.kinds.iter().map(|kind| kind.as_str()).collect();
+    query_messages!(
+        r#"-- message::list_failed
+with m as (
+  select m.* from deliveries d cross join lateral (select * from messages where id = d.message_id limit 1) m
+  where d.message_id > coalesce($2::uuid, '00000000-0000-0000-0000-000000000000'::uuid)
+    and m.status = $1 and m.channel = coalesce($3::text, m.channel)
+    and (cardinality($4::text[]) = 0 or m.error_kind = any($4::text[]))
+    and m.updated_at >= coalesce(now() - make_interval(secs => $5), '-infinity'::timestamptz)
+  order by d.message_id limit $6)"#,
+        "order by m.id",
+        Status::Failed as Status,
+        after as Option<MessageId>,
+        which.channel.map(Channel::as_str),
+        &kinds as &[&str],
+        which.within.map(|within| within.as_secs_f64()),
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// A message, and how many of its attempts had failed at some moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Since {
+    /// The message.
+    pub id: MessageId,
+    /// Attempts that had failed by then.
+    pub retry_count: i32,
+}
+
+/// Those of these messages that have ended since: sent, failed once more, or parked.
+pub async fn list_ended(pool: &PgPool, since: &[Since]) -> sqlx::Result<Vec<Message>> {
+    let ids: Vec<MessageId> = since.iter().map(|one| one.id).collect();
+    let retry_counts: Vec<i32> = since.iter().map(|one| one.retry_count).collect();
+    query_messages!(
+        r#"-- message::list_ended
+with m as (
+  select m.* from unnest($1::uuid[], $2::int[]) as t(id, retry_count)
+  cross join lateral (select * from messages where id = t.id limit 1) m
+  left join lateral (select due_at from deliveries where message_id = t.id limit 1) d on true
+  where d.due_at is null or m.retry_count > t.retry_count)"#,
+        "",
+        &ids as &[MessageId],
+        &retry_counts
     )
     .fetch_all(pool)
     .await

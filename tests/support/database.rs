@@ -120,6 +120,18 @@ impl Database {
             .get(0)
     }
 
+    /// How many rows each table has, and what is in them.
+    pub async fn contents(&self) -> Vec<(i64, i64)> {
+        let mut contents = Vec::new();
+        for table in ["conversations", "messages", "webhook_events", "deliveries"] {
+            let rows = self.count(&format!("select count(*) from {table}")).await;
+            let hash =
+                format!("select coalesce(sum(hashtext(row::text)), 0)::bigint from {table} row");
+            contents.push((rows, self.count(&hash).await));
+        }
+        contents
+    }
+
     /// What must be true of every database at rest: counts, previews and the queue are what a recount says.
     pub async fn assert_consistent(&self) {
         for (promise, sql) in [

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 pub use database::{Database, Postgres};
 pub use held::{Held, HeldCall};
 pub use http::{Answer, Client};
-pub use process::{Finished, Program, Run, signal};
+pub use process::{Program, Run, signal};
 
 /// How long to wait for what must happen; on a busy machine things take long, and no test passes by waiting.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -173,6 +173,13 @@ pub async fn serve(database: &Database, mock: &Mock, environment: &[(&str, &str)
         .start();
     program.logged("ready").await;
     program
+}
+
+/// A command on this database.
+pub fn run(database: &Database, subcommand: &str, arguments: &[&str]) -> Run {
+    Program::new(subcommand)
+        .args(arguments)
+        .env("DATABASE_URL", database.url())
 }
 
 /// A webhook's body.

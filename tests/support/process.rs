@@ -86,6 +86,15 @@ pub struct Finished {
     pub stderr: String,
 }
 
+impl Finished {
+    /// The JSON on stdout of a command that must have ended well.
+    #[track_caller]
+    pub fn data(&self) -> Value {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
 impl From<Output> for Finished {
     fn from(output: Output) -> Self {
         Self {
