@@ -15,6 +15,7 @@ mod order;
 mod outages;
 mod retries;
 mod security;
+mod seed;
 mod sending;
 mod simulate;
 mod support;

@@ -230,17 +230,16 @@ async fn since_is_when_the_last_attempt_failed() {
         let seconds = |time: &Value| time.as_str().unwrap()[..19].to_owned();
         assert_eq!(seconds(&row["since"]), seconds(&updated_at));
     }
-    // Another failure makes it one of the last hour.
+    let recent = ["--list", "--since", "1h", "--json"];
+    let ended = run(&system.database, "retry", &recent).finish().await;
+    assert_eq!(listed(&ended.data()), ids[1..]);
+    // Another failure makes it one of the last hour, whenever it was accepted.
+    let aged = "update messages set created_at = created_at - interval '1 day'";
+    system.database.execute(aged).await;
     system.mock.script("user-0", [Fault::Reject]);
     let ended = sending(&system, &[&ids[0]]).finish().await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    let ended = run(
-        &system.database,
-        "retry",
-        &["--list", "--since", "1h", "--json"],
-    )
-    .finish()
-    .await;
+    let ended = run(&system.database, "retry", &recent).finish().await;
     assert_eq!(listed(&ended.data()), ids);
 }
 

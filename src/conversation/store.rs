@@ -206,6 +206,39 @@ pub async fn seed(connection: &mut PgConnection, script: &'static str) -> sqlx::
     Ok(count(connection).await? - before)
 }
 
+/// What a seeding statement has added.
+pub struct Seeded {
+    /// Conversations.
+    pub conversations: i64,
+    /// Messages.
+    pub messages: i64,
+}
+
+/// Makes these conversations of the large inbox of a seed, each with as many messages. One that is there already is left as
+/// it is.
+pub async fn seed_large(
+    pool: &PgPool,
+    seed: &str,
+    numbers: &[i64],
+    sizes: &[i64],
+) -> sqlx::Result<Seeded> {
+    sqlx::query_file_as!(Seeded, "seeds/large.sql", seed, numbers, sizes)
+        .fetch_one(pool)
+        .await
+}
+
+/// Counts again what the planner goes by, after many rows are new.
+pub async fn analyze(pool: &PgPool) -> sqlx::Result<()> {
+    // Checked at run time: it cannot be prepared.
+    sqlx::raw_sql(
+        "-- conversation::analyze
+analyze conversations, messages, webhook_events, deliveries",
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
 async fn count(connection: &mut PgConnection) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
         r#"-- conversation::count
