@@ -2,8 +2,9 @@
 
 use anyhow::bail;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
-use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
+use tokio_util::sync::CancellationToken;
 
 use super::{Opened, output, stop_signal};
 use crate::config::{DatabaseArgs, UsageError};
@@ -119,25 +120,7 @@ impl Large {
             .connect_with(options.options(PLANS))
             .await?;
         let stop = stop_signal()?;
-        let stopped = stop.clone();
-        tokio::spawn(async move {
-            stopped.cancelled().await;
-            output::say("interrupted: ends when what is being written is committed");
-        });
-        let bar = output::progress(self.messages, "seeding");
-        let write = async |(numbers, sizes): (Vec<i64>, Vec<i64>)| {
-            let seeded = store::seed_large(&pool, &self.seed, &numbers, &sizes).await;
-            bar.inc(sizes.iter().sum::<i64>().unsigned_abs());
-            seeded
-        };
-        let mut batches = Batches::of(self).take_while(|_| !stop.is_cancelled());
-        // The others count their times from the first conversation.
-        let first = stream::iter(batches.by_ref().take(1)).then(&write);
-        let begun = sum(first).await?;
-        let others = stream::iter(batches).map(&write);
-        let rest = sum(others.buffer_unordered(CONNECTIONS)).await?;
-        let (conversations, messages) = (begun.0 + rest.0, begun.1 + rest.1);
-        bar.finish_and_clear();
+        let (conversations, messages) = self.write(&pool, &stop).await?;
         output::say(&format!(
             "new: {conversations} of {} conversations, {messages} of {} messages",
             self.conversations, self.messages
@@ -153,6 +136,29 @@ impl Large {
         }
         pool.close().await;
         Ok(())
+    }
+
+    /// Writes what is not there yet, until stopped; how many conversations and messages those are.
+    async fn write(&self, pool: &PgPool, stop: &CancellationToken) -> sqlx::Result<(i64, i64)> {
+        let stopped = stop.clone();
+        tokio::spawn(async move {
+            stopped.cancelled().await;
+            output::say("interrupted: ends when what is being written is committed");
+        });
+        let bar = output::progress(self.messages, "seeding");
+        let write = async |(numbers, sizes): (Vec<i64>, Vec<i64>)| {
+            let new = store::seed_large(pool, &self.seed, &numbers, &sizes).await;
+            bar.inc(sizes.iter().sum::<i64>().unsigned_abs());
+            new
+        };
+        let mut batches = Batches::of(self).take_while(|_| !stop.is_cancelled());
+        // The others count their times from the first conversation.
+        let first = stream::iter(batches.by_ref().take(1)).then(&write);
+        let first = sum(first).await?;
+        let others = stream::iter(batches).map(&write);
+        let others = sum(others.buffer_unordered(CONNECTIONS)).await?;
+        bar.finish_and_clear();
+        Ok((first.0 + others.0, first.1 + others.1))
     }
 
     /// How many messages the conversations before this one have together: each one at least, and the lower its number the more.
