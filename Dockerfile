@@ -1,0 +1,59 @@
+# The images of `gateway` (the last target, so the default) and of `mock-meta-provider` (--target mock-meta-provider).
+
+FROM rust:1-bookworm AS build
+WORKDIR /build
+
+# The dependencies, as layers of their own: only a change of a manifest or of the lock file builds them again. Cargo wants sources
+# beside the manifests, so empty ones stand in, and what was built of them is removed.
+COPY .cargo .cargo
+COPY Cargo.toml Cargo.lock ./
+COPY mock-meta-provider/Cargo.toml mock-meta-provider/
+RUN mkdir src mock-meta-provider/src \
+    && touch src/lib.rs mock-meta-provider/src/lib.rs \
+    && echo 'fn main() {}' | tee src/main.rs > mock-meta-provider/src/main.rs \
+    && cargo build --release --locked --workspace \
+    && cargo clean --release -p gateway -p mock-meta-provider \
+    && rm -r src mock-meta-provider/src
+
+COPY .sqlx .sqlx
+COPY migrations migrations
+COPY seeds seeds
+COPY mock-meta-provider/src mock-meta-provider/src
+COPY src src
+RUN cargo build --release --locked --workspace
+
+
+FROM debian:bookworm-slim AS runtime
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin gateway
+COPY .docker/healthcheck /usr/local/bin/
+# By number, so that an orchestrator can see that it is not root.
+USER 10001:10001
+# Inside a container loopback would reach nobody; which of its ports are open to whom is decided outside.
+ENV HOST=0.0.0.0
+# Restarting does not mend a missing database, so this asks whether the process answers, not whether it is ready.
+HEALTHCHECK --interval=5s --timeout=3s --start-period=10s CMD ["healthcheck", "/health"]
+
+
+FROM runtime AS mock-meta-provider
+LABEL org.opencontainers.image.title="mock-meta-provider" \
+      org.opencontainers.image.description="A messaging provider that misbehaves like the real ones, for tests and demonstrations" \
+      org.opencontainers.image.licenses="MIT"
+COPY --from=build /build/target/release/mock-meta-provider /usr/local/bin/
+ENV PORT=4000
+EXPOSE 4000
+ENTRYPOINT ["mock-meta-provider"]
+
+
+FROM runtime AS gateway
+LABEL org.opencontainers.image.title="gateway" \
+      org.opencontainers.image.description="A messaging gateway between Meta-like channels and a customer inbox" \
+      org.opencontainers.image.licenses="MIT"
+COPY --from=build /build/target/release/gateway /usr/local/bin/
+# A `worker` has its metrics and probes where `serve` has the API, so that one health check fits both.
+ENV PORT=3000 METRICS_ADDR=0.0.0.0:3000
+EXPOSE 3000
+ENTRYPOINT ["gateway"]
+CMD ["serve"]
