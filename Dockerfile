@@ -26,7 +26,7 @@ RUN cargo build --release --locked --workspace
 FROM debian:bookworm-slim AS runtime
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates \
-    && rm -rf /var/lib/apt/lists/* \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* \
     && useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin gateway
 COPY .docker/healthcheck /usr/local/bin/
 # By number, so that an orchestrator can see that it is not root.

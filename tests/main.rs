@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod command_line;
+mod containers;
 mod embedded;
 mod embedded_gateway;
 mod errors;
