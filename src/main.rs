@@ -3,12 +3,20 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
 use gateway::cli::Cli;
 use gateway::config::UsageError;
+use git_version::git_version;
+
+/// The version, and the commit that it was built from, where there was a repository.
+const VERSION: &str = git_version!(
+    args = ["--always", "--abbrev=12", "--exclude=*"],
+    prefix = concat!(env!("CARGO_PKG_VERSION"), " ("),
+    suffix = ")",
+    fallback = env!("CARGO_PKG_VERSION")
+);
 
 fn main() -> ExitCode {
-    let error = match Cli::parse().run() {
+    let error = match Cli::of_arguments(VERSION).run() {
         Ok(()) => return ExitCode::SUCCESS,
         Err(error) => error,
     };

@@ -40,11 +40,17 @@ pub fn log(format: LogFormat, default: &str) -> anyhow::Result<()> {
     let set = match format {
         LogFormat::Text => builder
             .with_target(false)
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .with_ansi(is_coloured())
             .try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     set.map_err(|error| anyhow::anyhow!("logging could not be set up: {error}"))
+}
+
+/// As <https://no-color.org> asks for.
+fn is_coloured() -> bool {
+    let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !is_unwanted && std::io::IsTerminal::is_terminal(&std::io::stderr())
 }
 
 /// How often samples are put into their buckets; until then each is kept.

@@ -10,6 +10,7 @@ mod inbox;
 mod invariants;
 mod leases;
 mod lifecycle;
+mod manners;
 mod openapi;
 mod operator;
 mod order;

@@ -8,6 +8,7 @@ use crate::database;
 
 /// Apply the migrations, or list them
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  gateway migrate\n  gateway migrate --status --json")]
 pub struct Args {
     #[command(flatten)]
     database: DatabaseArgs,

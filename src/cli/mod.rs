@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod completions;
 mod migrate;
 mod output;
 mod retry;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,7 +45,8 @@ pub struct Cli {
         env = "LOG_FORMAT",
         value_enum,
         default_value = "text",
-        global = true
+        global = true,
+        display_order = 1000
     )]
     log_format: LogFormat,
     #[command(subcommand)]
@@ -60,9 +62,18 @@ enum Command {
     Seed(seed::Args),
     Retry(Box<retry::Args>),
     Simulate(simulate::Args),
+    #[command(hide = true)]
+    Completions(completions::Args),
 }
 
 impl Cli {
+    /// What was asked for on the command line of a program of this version; ends the process where that is help, or nonsense.
+    #[must_use]
+    pub fn of_arguments(version: &'static str) -> Self {
+        let command = Self::command().version(version);
+        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    }
+
     /// Carries the command out.
     pub fn run(self) -> anyhow::Result<()> {
         let goes_on = matches!(self.command, Command::Serve(_) | Command::Worker(_));
@@ -83,6 +94,7 @@ impl Cli {
                 Command::Seed(args) => seed::run(args).await,
                 Command::Retry(args) => retry::run(*args).await,
                 Command::Simulate(args) => simulate::run(args).await,
+                Command::Completions(args) => completions::run(&args),
             }
         });
         // What a shutdown has left to its leases must not hold the process.

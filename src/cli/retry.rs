@@ -31,7 +31,8 @@ const MAX_SINCE: Duration = Duration::from_hours(24 * 3660);
 #[derive(Debug, clap::Args)]
 #[command(
     group(clap::ArgGroup::new("which").required(true).multiple(true).args(["ids", "all", "list", "channel", "kind", "since"])),
-    after_help = "Each gets a fresh budget of attempts and is attempted once, here or by a running worker; a table on stdout says \
+    after_help = "Examples:\n  gateway retry --list\n  gateway retry --since 2h --kind timeout,connection --dry-run\n  gateway retry --all\n\n\
+        Each gets a fresh budget of attempts and is attempted once, here or by a running worker; a table on stdout says \
         how each ended. The exit code is 0 when all were sent, 1 when some were not. A message that is being sent at this \
         moment is waited for."
 )]

@@ -35,7 +35,8 @@ const PLANS: [(&str, &str); 3] = [
 #[derive(Debug, clap::Args)]
 #[command(
     group(clap::ArgGroup::new("size").multiple(true).args(["conversations", "messages"])),
-    after_help = "A large inbox has few long conversations and many short ones with participants seed-<S>-<number>: both channels, several \
+    after_help = "Examples:\n  gateway seed\n  gateway seed --conversations 10000 --messages 1000000 --random-seed 7\n\n\
+        A large inbox has few long conversations and many short ones with participants seed-<S>-<number>: both channels, several \
         languages, read and unread, open, closed and archived, and some messages that failed for good (no worker sends any). Its \
         times are spread over the 90 days before the hour in which it was first loaded. Each part is loaded whole or not at all: \
         after an interruption the same command goes on."

@@ -24,6 +24,8 @@ use crate::telemetry;
 /// In the environment only: API_KEYS (comma-separated keys that callers of the API must have; unset: open) and
 /// WEBHOOK_SECRET (comma-separated secrets, one of which must have signed each webhook; unset: unsigned).
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  gateway serve\n  \
+                  DATABASE_URL=postgres://user:password@host/database PROVIDER_URL=https://provider.example gateway serve --host 0.0.0.0")]
 pub struct Args {
     #[command(flatten)]
     listen: ListenArgs,

@@ -18,6 +18,9 @@ use crate::telemetry;
 ///
 /// In the environment only: API_KEYS (comma-separated keys that readers of /metrics must have; unset: open).
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples, with DATABASE_URL and PROVIDER_URL set:\n  gateway worker --metrics-addr 127.0.0.1:9100\n  gateway worker --drain"
+)]
 pub struct Args {
     #[command(flatten)]
     database: DatabaseArgs,

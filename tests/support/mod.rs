@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 pub use database::{Database, Postgres};
 pub use held::{Held, HeldCall};
 pub use http::{Answer, Client};
-pub use process::{Program, Run, signal};
+pub use process::{Finished, Program, Run, signal};
 
 /// How long to wait for what must happen; on a busy machine things take long, and no test passes by waiting.
 const DEADLINE: Duration = Duration::from_mins(1);
