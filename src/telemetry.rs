@@ -92,6 +92,10 @@ fn describe() {
         "Webhooks, by result: new, duplicate, refused or not_stored"
     );
     describe_counter!(
+        "gateway_webhook_bodies_emptied_total",
+        "Events whose body was emptied because it was old"
+    );
+    describe_counter!(
         "gateway_attempts_total",
         "Attempts at messages, by outcome: sent, or the kind of error"
     );
@@ -133,6 +137,7 @@ fn describe() {
 
 /// A counter that is missing until something goes wrong cannot be alerted on.
 fn begin_at_zero() {
+    counter!("gateway_webhook_bodies_emptied_total").absolute(0);
     for result in ["new", "duplicate", "refused", "not_stored"] {
         counter!("gateway_webhook_events_total", "result" => result).absolute(0);
     }

@@ -15,6 +15,7 @@ mod openapi;
 mod operator;
 mod order;
 mod outages;
+mod retention;
 mod retries;
 mod security;
 mod seed;

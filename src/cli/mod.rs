@@ -17,15 +17,18 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::config::{Database, DatabaseArgs};
+use crate::config::{Database, DatabaseArgs, RetentionArgs};
 use crate::database::{self, embedded::Embedded};
+use crate::delivery::worker::Worker;
 use crate::error::Result;
 use crate::http::server::Server;
 use crate::telemetry::{self, LogFormat};
+use crate::webhook;
 
 /// How long `serve` and `worker` wait for the database and its migrations.
 const DATABASE_WAIT: Duration = Duration::from_mins(1);
@@ -197,6 +200,21 @@ async fn prepare(options: &PgConnectOptions, migrate: bool) -> Result<usize> {
         .iter()
         .filter(|migration| !migration.applied)
         .count())
+}
+
+/// Begins the work that needs no request: retries, and the end of what is too old.
+fn begin_work(
+    app: &Arc<App>,
+    worker: Worker,
+    retention: &RetentionArgs,
+    stop: &CancellationToken,
+    engine: &mut JoinSet<()>,
+) {
+    engine.spawn(app.tasks.track_future(worker.run(stop.clone())));
+    if let Some(days) = retention.webhook_body_days() {
+        let retention = webhook::retention::run(Arc::clone(app), days, stop.clone());
+        engine.spawn(app.tasks.track_future(retention));
+    }
 }
 
 /// A writer or the worker ended although nobody stopped it: it panicked.

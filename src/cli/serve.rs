@@ -9,10 +9,11 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::{finish, stop_signal, wait_for_database, writer_ended};
+use super::{begin_work, finish, stop_signal, wait_for_database, writer_ended};
 use crate::app::App;
 use crate::config::{
-    Backends, DatabaseArgs, DeliveryArgs, ListenArgs, MockArgs, ShutdownArgs, WorkerArgs, secrets,
+    Backends, DatabaseArgs, DeliveryArgs, ListenArgs, MockArgs, RetentionArgs, ShutdownArgs,
+    WorkerArgs, secrets,
 };
 use crate::database::embedded::Embedded;
 use crate::delivery::worker::Worker;
@@ -35,6 +36,8 @@ pub struct Args {
     delivery: DeliveryArgs,
     #[command(flatten)]
     worker: WorkerArgs,
+    #[command(flatten)]
+    retention: RetentionArgs,
     #[command(flatten)]
     shutdown: ShutdownArgs,
     #[command(flatten)]
@@ -82,7 +85,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }));
     if !args.no_worker {
         let worker = Worker::new(Arc::clone(&app), args.worker.concurrency());
-        engine.spawn(app.tasks.track_future(worker.run(stop.clone())));
+        begin_work(&app, worker, &args.retention, &stop, &mut engine);
     }
     tracing::info!(docs = %format!("http://{}/api", server.address()), worker = !args.no_worker, "ready");
 

@@ -7,9 +7,11 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::{stop_signal, wait_for_database};
+use super::{begin_work, stop_signal, wait_for_database};
 use crate::app::App;
-use crate::config::{Backends, DatabaseArgs, DeliveryArgs, ShutdownArgs, WorkerArgs, secrets};
+use crate::config::{
+    Backends, DatabaseArgs, DeliveryArgs, RetentionArgs, ShutdownArgs, WorkerArgs, secrets,
+};
 use crate::delivery::worker::Worker;
 use crate::http::{self, Gateway, server::Server};
 use crate::telemetry;
@@ -28,6 +30,8 @@ pub struct Args {
     delivery: DeliveryArgs,
     #[command(flatten)]
     worker: WorkerArgs,
+    #[command(flatten)]
+    retention: RetentionArgs,
     #[command(flatten)]
     shutdown: ShutdownArgs,
     /// Where to serve /metrics, /health and /ready, such as 127.0.0.1:9100; unset: nowhere
@@ -83,7 +87,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             Some(ended) = engine.join_next() => Err(super::writer_ended(ended)),
         }
     } else {
-        engine.spawn(app.tasks.track_future(worker.run(stop.clone())));
+        begin_work(&app, worker, &args.retention, &stop, &mut engine);
         tokio::select! {
             biased;
             () = stop.cancelled() => Ok(()),

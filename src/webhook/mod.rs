@@ -1,6 +1,7 @@
 //! Inbound events: each is stored exactly once, however often and in whatever order it is delivered.
 
 pub mod http;
+pub mod retention;
 pub mod service;
 pub mod store;
 

@@ -1,7 +1,7 @@
 //! The statements of ingest: the event's key decides what is new.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 
 use super::{Event, PROVIDER};
 use crate::conversation::ConversationId;
@@ -107,4 +107,24 @@ where e.provider = $1 and e.event_id = any($2::text[])"#,
     )
     .fetch_all(connection)
     .await
+}
+
+/// Empties the bodies of at most `limit` events that were received longer ago than this, the oldest first, and returns how many
+/// those are. Their keys stay. Never waits for a lock.
+pub async fn empty_bodies(pool: &PgPool, older_than_days: i32, limit: i64) -> sqlx::Result<u64> {
+    let emptied = sqlx::query!(
+        r#"-- webhook::empty_bodies
+with old as (
+  select event_id from webhook_events
+  where received_at < now() - make_interval(days => $2) and body is not null and provider = $1
+  order by received_at limit $3 for update skip locked
+)
+update webhook_events set body = null where provider = $1 and event_id = any(array(select event_id from old))"#,
+        PROVIDER,
+        older_than_days,
+        limit,
+    )
+    .execute(pool)
+    .await?;
+    Ok(emptied.rows_affected())
 }
