@@ -330,20 +330,22 @@ async fn drain(
     let mut looked_at = Instant::now();
     let bar = output::progress(asked.len() as u64, "sending");
     // Wide enough that attempts never wait for it.
-    let window = 4 * args.worker.concurrency();
+    let window = 8 * args.worker.concurrency();
     let mut behind = asked.into_iter();
     let mut open: Vec<Since> = behind.by_ref().take(window).collect();
     let mut worker = Worker::new(Arc::clone(app), args.worker.concurrency());
     while !open.is_empty() {
         worker.narrow(open.iter().map(|one| one.id).collect());
-        if worker.claim_once().await? == 0 {
-            // Woken when one is no longer blocked.
-            timeout(POLL, app.wake.notified()).await.ok();
-        } else if looked_at.elapsed() < POLL {
+        let idle = worker.claim_once().await? == 0;
+        if !idle && looked_at.elapsed() < POLL {
             continue;
         }
         looked_at = Instant::now();
         let over = store::list_ended(&app.pool, &open).await?;
+        if idle && over.is_empty() {
+            // Woken when one is no longer blocked.
+            timeout(POLL, app.wake.notified()).await.ok();
+        }
         let over_ids: HashSet<MessageId> = over.iter().map(|message| message.id).collect();
         open.retain(|one| !over_ids.contains(&one.id));
         open.extend(behind.by_ref().take(over.len()));
