@@ -94,7 +94,7 @@ with phrase (language, direction, texts) as (values
       count(*) filter (where unread) as unread, count(*) filter (where direction = 'OUTBOUND') as outbound
     from message group by number) m on m.number = c.number
   order by c.channel, c.participant_id
-  on conflict (channel, participant_id) do nothing
+  on conflict do nothing   -- whichever key: both are the same for a second one that runs at the same time
   returning id
 ), fresh as materialized (
   select m.*, 'seed-' || $1::text || '-' || number || '-' || n as key from message m join inserted i on i.id = m.conversation_id
