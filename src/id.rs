@@ -100,4 +100,13 @@ mod tests {
             assert!(other.parse::<MessageId>().is_err(), "{other}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_an_id_is_spelled_as_it_is_shown(text in "(msg_|conv_|)([0-9a-fA-F]{31,33}|\\PC{0,40})") {
+            if let Ok(id) = text.parse::<MessageId>() {
+                proptest::prop_assert_eq!(id.to_string(), text);
+            }
+        }
+    }
 }

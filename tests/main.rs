@@ -6,6 +6,7 @@ mod containers;
 mod embedded;
 mod embedded_gateway;
 mod errors;
+mod fuzzing;
 mod inbox;
 mod invariants;
 mod leases;

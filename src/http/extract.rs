@@ -318,4 +318,24 @@ mod tests {
             assert!(parse_timestamp(text).is_none(), "{text}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn every_time_is_cut_to_milliseconds(micros in -62_167_219_200_000_000_i64..=253_402_300_799_999_999) {
+            let at = DateTime::from_timestamp_micros(micros).unwrap();
+            let cut = parse_timestamp(&at.to_rfc3339()).unwrap();
+            proptest::prop_assert_eq!(cut.timestamp_millis(), at.trunc_subsecs(3).timestamp_millis());
+            proptest::prop_assert_eq!(cut.timestamp_subsec_micros() % 1000, 0);
+        }
+
+        #[test]
+        fn what_is_read_as_a_time_has_four_digits_of_year(
+            text in "\\PC{0,40}|[+-]?[0-9]{4,5}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{1,12})?(Z|[+-][0-9]{2}:[0-9]{2})",
+        ) {
+            if let Some(time) = parse_timestamp(&text) {
+                proptest::prop_assert!((0..=9999).contains(&time.year()));
+                proptest::prop_assert_eq!(time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true).len(), 24);
+            }
+        }
+    }
 }

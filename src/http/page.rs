@@ -163,4 +163,23 @@ mod tests {
             assert_eq!(parse_cursor(text), None, "{text}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn every_cursor_leads_back_to_its_place(
+            // From the year 0, the least that an event may have, to the year 4253: nothing sorts later than 10 minutes from now.
+            micros in -62_167_219_200_000_000_i64..1 << 56,
+            id in proptest::prelude::any::<u128>(),
+        ) {
+            let (at, id) = (DateTime::from_timestamp_micros(micros).unwrap(), Uuid::from_u128(id));
+            proptest::prop_assert_eq!(parse_cursor(&cursor(at, id)), Some((at, id)));
+        }
+
+        #[test]
+        fn what_is_read_as_a_cursor_is_one(text in "(00|ff|)[0-9a-f]{0,48}|\\PC{0,48}") {
+            if let Some((at, id)) = parse_cursor(&text) {
+                proptest::prop_assert_eq!(cursor(at, id), text);
+            }
+        }
+    }
 }

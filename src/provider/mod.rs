@@ -159,6 +159,8 @@ fn clean(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn now() -> DateTime<Utc> {
@@ -267,5 +269,62 @@ mod tests {
         let detail = failure(500, None, &body.to_string()).detail;
         assert_eq!(detail.chars().count(), 500);
         assert!(detail.starts_with("abx"));
+    }
+
+    /// Answers as providers give them, and not.
+    fn any_body() -> impl Strategy<Value = Vec<u8>> {
+        let value = r#"(true|false|null|-?[0-9]{1,30}(\.[0-9]{1,5})?|"\\PC{0,300}"|\[\]|\{\})"#;
+        let object = (value, value, value, value).prop_map(|(success, id, error, retryable)| {
+            format!(r#"{{"success":{success},"providerMessageId":{id},"error":{error},"retryable":{retryable}}}"#)
+                .into_bytes()
+        });
+        let cut = (object.clone(), 0_usize..100).prop_map(|(mut body, length)| {
+            body.truncate(length);
+            body
+        });
+        prop_oneof![object, cut, proptest::collection::vec(any::<u8>(), 0..200)]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_provider_answers_means_something_bounded(
+            status in 100_u16..=999,
+            retry_after in proptest::option::of("[0-9]{0,30}|\\PC{0,40}|[A-Z][a-z]{2}, [0-9]{2} Nov [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT"),
+            body in proptest::option::of(any_body()),
+        ) {
+            match classify(status, retry_after.as_deref(), body.as_deref(), now()) {
+                Outcome::Accepted { provider_message_id } => {
+                    prop_assert!((200..300).contains(&status));
+                    let length = provider_message_id.chars().count();
+                    prop_assert!((1..=MAX_PROVIDER_ID).contains(&length));
+                    let body: serde_json::Value = serde_json::from_slice(&body.unwrap()).unwrap();
+                    prop_assert_ne!(&body["success"], false);
+                    prop_assert_eq!(&body["providerMessageId"], &provider_message_id);
+                }
+                Outcome::Failed(failure) => {
+                    prop_assert_eq!(failure.http_status, Some(status));
+                    prop_assert!(failure.detail.chars().count() <= MAX_DETAIL);
+                    prop_assert!(!failure.detail.chars().any(char::is_control));
+                    prop_assert!(failure.retry_after.is_none_or(|wait| wait <= MAX_RETRY_AFTER));
+                    prop_assert!(failure.retryable || failure.retry_after.is_none());
+                    if status == 429 || status >= 500 {
+                        prop_assert!(failure.retryable);
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn a_retry_after_in_seconds_is_waited_for(seconds in any::<u64>()) {
+            let wait = parse_retry_after(&seconds.to_string(), now());
+            prop_assert_eq!(wait, Some(Duration::from_secs(seconds.min(3600))));
+        }
+
+        #[test]
+        fn a_retry_after_that_is_a_date_is_waited_for(seconds in -100_000_i64..100_000) {
+            let date = httpdate::fmt_http_date((now() + chrono::Duration::seconds(seconds)).into());
+            let expected = Duration::from_secs(seconds.clamp(0, 3600).unsigned_abs());
+            prop_assert_eq!(parse_retry_after(&date, now()), Some(expected));
+        }
     }
 }
