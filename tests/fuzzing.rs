@@ -21,6 +21,7 @@ fn text() -> impl Strategy<Value = String> {
         4 => "\\PC{1,20}",
         2 => any::<String>(),
         1 => "[\\x00-\\x20\\x7f\u{80}\u{2028}\u{feff}\u{202e}🙂ğ%_'\"\\\\]{0,6}",
+        1 => Just("a\0b".to_owned()),
         1 => (126_usize..131).prop_map(|length| "é".repeat(length)),
         1 => (4094_usize..4099).prop_map(|length| "🙂".repeat(length)),
     ]
