@@ -128,10 +128,10 @@ impl System {
         self.own.is_none()
     }
 
-    /// Kills a part and starts it again; whether there was one to kill.
-    pub async fn crash(&self, part: Part) -> anyhow::Result<bool> {
+    /// Kills a part of a system of our own and starts it again.
+    pub async fn crash(&self, part: Part) -> anyhow::Result<()> {
         let Some(own) = &self.own else {
-            return Ok(false);
+            return Ok(());
         };
         let (process, subcommand, message) = match part {
             Part::Server => (&own.server, "serve", "listening"),
@@ -146,7 +146,7 @@ impl System {
         if matches!(part, Part::Server) {
             self.gateway.moved(address(&fields)?);
         }
-        Ok(true)
+        Ok(())
     }
 
     /// An error, if a process of ours has ended by itself.
