@@ -20,6 +20,9 @@ COPY migrations migrations
 COPY seeds seeds
 COPY mock-meta-provider/src mock-meta-provider/src
 COPY src src
+# What --version says; by itself it is the version alone, since there is no repository here to tell the commit:
+# docker compose build --build-arg GATEWAY_VERSION="0.1.0 ($(git rev-parse --short=12 HEAD))"
+ARG GATEWAY_VERSION
 RUN cargo build --release --locked --workspace
 
 

@@ -7,12 +7,15 @@ use gateway::cli::Cli;
 use gateway::config::UsageError;
 use git_version::git_version;
 
-/// The version, and the commit that it was built from, where there was a repository.
+/// The version, and the commit that it was built from; where there is no repository, `GATEWAY_VERSION` may say it.
 const VERSION: &str = git_version!(
     args = ["--always", "--abbrev=12", "--exclude=*"],
     prefix = concat!(env!("CARGO_PKG_VERSION"), " ("),
     suffix = ")",
-    fallback = env!("CARGO_PKG_VERSION")
+    fallback = match option_env!("GATEWAY_VERSION") {
+        Some(version) => version,
+        None => env!("CARGO_PKG_VERSION"),
+    }
 );
 
 fn main() -> ExitCode {

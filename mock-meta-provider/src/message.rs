@@ -137,7 +137,7 @@ fn read_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     }
 }
 
-/// Writes the call down and decides how it ends: as scripted, else by chance.
+/// Writes the call down and decides how it ends: exactly as scripted, else by chance.
 fn begin(app: &SharedApp, key: Option<String>, request: &SendRequest) -> (Call, CallPlan) {
     let mut state = app.state();
     let key = key.unwrap_or_else(|| {
@@ -147,7 +147,10 @@ fn begin(app: &SharedApp, key: Option<String>, request: &SendRequest) -> (Call, 
     let start = state.ledger.begin_call(&key, request);
     let mut plan = chance::plan_call(app.seed, &state.behaviour, &key, start.number);
     if let Some(fault) = state.scripts.next(&request.to) {
-        plan.fault = fault;
+        plan = CallPlan {
+            fault,
+            delay: Duration::ZERO,
+        };
     }
     state.stats.calls += 1;
     state.stats.key_mismatches += u64::from(start.mismatched);

@@ -50,6 +50,29 @@ async fn a_script_answers_its_participant_only_and_before_the_one_for_everyone()
 }
 
 #[tokio::test]
+async fn a_scripted_answer_is_delayed_by_its_script_alone() {
+    let behaviour = Behaviour {
+        delay_max_ms: 600_000,
+        ..Behaviour::CALM
+    };
+    let provider = Provider::start(Config {
+        behaviour,
+        ..Config::calm()
+    })
+    .await;
+    provider
+        .mock
+        .script("user-1", [Fault::Ok, Fault::delay(1), Fault::Reject]);
+    let calls = async {
+        for status in [200, 200, 422] {
+            assert_eq!(provider.send("key-1").await.status, status);
+        }
+    };
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(30), calls).await;
+    assert!(ended.is_ok(), "a scripted call was delayed at random");
+}
+
+#[tokio::test]
 async fn a_repeating_script_keeps_its_last_answer_until_it_is_replaced() {
     let provider = Provider::calm().await;
     let script = json!({ "answers": ["ok", "rateLimit"], "repeat": true });
