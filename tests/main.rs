@@ -12,6 +12,7 @@ mod invariants;
 mod leases;
 mod lifecycle;
 mod manners;
+mod observability;
 mod openapi;
 mod operator;
 mod order;

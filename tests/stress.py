@@ -386,7 +386,7 @@ def claim(reader, link, ids=None):
         take(row[0], token, before, after)
     if rows:
         count("claimed" if ids is None else "claimed_only", len(rows))
-        attempt(link, reader, [(row[0], token, row[-1]) for row in rows])
+        attempt(link, reader, [(row[0], token, row[6]) for row in rows])
     return len(rows)
 
 

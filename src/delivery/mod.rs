@@ -18,9 +18,11 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use metrics::{counter, histogram};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::conversation::ConversationId;
 use crate::error::{Error, Result};
 use crate::message::{ErrorKind, MessageId};
 use crate::provider::{Failure, Outcome, Outgoing};
@@ -37,6 +39,8 @@ const LOCKED_PAUSE: Duration = Duration::from_millis(500);
 pub struct Lease {
     /// What is to be sent.
     pub outgoing: Outgoing,
+    /// The conversation that it belongs to.
+    pub conversation_id: ConversationId,
     /// Whoever presents it holds the lease.
     pub token: Uuid,
     /// When it ends, by this process's monotonic clock, noted before the database was asked for it.
@@ -96,13 +100,23 @@ pub enum Ended {
 
 /// Makes one attempt at a leased message and writes down how it went.
 ///
-/// The first send, the worker and `gateway retry` all pass through here.
+/// The first send, the worker and `gateway retry` all pass through here. However it ends, that is one line in the log.
 ///
 /// # Errors
 /// `LeaseTooShort`, before anything was sent, when the attempt might outlast the lease.
 pub async fn attempt(app: &App, lease: Lease) -> Result<Ended> {
+    let (message_id, conversation_id) = (lease.outgoing.message_id, lease.conversation_id);
+    // At the highest level, so that no filter takes the ids from a line that it lets through.
+    let span =
+        tracing::error_span!("attempt", %message_id, %conversation_id, attempt = lease.attempt);
+    let attempt = lease.attempt;
+    make(app, lease).instrument(span).await.inspect_err(|error| {
+        tracing::warn!(%message_id, %conversation_id, attempt, %error, "an attempt was not settled, its lease will end");
+    })
+}
+
+async fn make(app: &App, lease: Lease) -> Result<Ended> {
     if lease.expires_at < Instant::now() + app.provider.timeout() {
-        tracing::warn!(message_id = %lease.outgoing.message_id, "the lease ends too soon for an attempt, it is left to the next claim");
         return Err(Error::LeaseTooShort);
     }
     let started = Instant::now();
@@ -134,6 +148,7 @@ async fn outcome(app: &App, lease: &Lease) -> Outcome {
 
 async fn settle(app: &App, lease: &Lease, outcome: Outcome) -> Result<Ended> {
     let message_id = lease.outgoing.message_id;
+    let conversation_id = lease.conversation_id;
     match outcome {
         Outcome::Accepted {
             provider_message_id,
@@ -143,7 +158,7 @@ async fn settle(app: &App, lease: &Lease, outcome: Outcome) -> Result<Ended> {
                 provider_message_id: provider_message_id.clone(),
             };
             let settled = submit(app, accepted.into()).await?;
-            tracing::info!(%message_id, attempt = lease.attempt, provider_message_id, "sent");
+            tracing::info!(%message_id, %conversation_id, attempt = lease.attempt, provider_message_id, "sent");
             Ok(settled.map_or(Ended::Superseded, |settled| Ended::Sent {
                 provider_message_id,
                 at: settled.settled_at,
@@ -158,17 +173,38 @@ async fn settle(app: &App, lease: &Lease, outcome: Outcome) -> Result<Ended> {
                 failure: failure.clone(),
             };
             let settled = submit(app, failed.into()).await?;
-            let next_attempt_at = settled.as_ref().and_then(|settled| settled.next_attempt_at);
-            tracing::warn!(
-                %message_id, attempt = lease.attempt, kind = failure.kind.as_str(), http_status = failure.http_status,
-                next_attempt_at = next_attempt_at.map(tracing::field::display), refused = settled.is_none(), "an attempt failed"
-            );
+            log_failure(lease, &failure, settled.as_ref());
             Ok(settled.map_or(Ended::Superseded, |settled| Ended::Failed {
                 failure,
                 next_attempt_at: settled.next_attempt_at,
                 retry_count: settled.retry_count,
                 at: settled.settled_at,
             }))
+        }
+    }
+}
+
+/// A retry that is to come is a warning. Nobody but an operator looks after a message that has failed for good, nobody else
+/// mends the gateway: those are errors. What the record has refused concerns nobody.
+fn log_failure(lease: &Lease, failure: &Failure, settled: Option<&store::Settled>) {
+    let message_id = lease.outgoing.message_id;
+    let conversation_id = lease.conversation_id;
+    let attempt = lease.attempt;
+    let kind = failure.kind.as_str();
+    let http_status = failure.http_status;
+    let Some(settled) = settled else {
+        tracing::info!(%message_id, %conversation_id, attempt, kind, http_status, refused = true, "an attempt failed");
+        return;
+    };
+    match settled.next_attempt_at {
+        None => {
+            tracing::error!(%message_id, %conversation_id, attempt, kind, http_status, "a message has failed for good");
+        }
+        Some(next_attempt_at) if failure.kind == ErrorKind::Internal => {
+            tracing::error!(%message_id, %conversation_id, attempt, kind, http_status, %next_attempt_at, "an attempt failed");
+        }
+        Some(next_attempt_at) => {
+            tracing::warn!(%message_id, %conversation_id, attempt, kind, http_status, %next_attempt_at, "an attempt failed");
         }
     }
 }

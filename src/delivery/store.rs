@@ -24,6 +24,8 @@ pub struct Claimed {
     pub attempt: i32,
     /// Settled failures so far.
     pub failures: i32,
+    /// Its conversation.
+    pub conversation_id: ConversationId,
 }
 
 /// Leases at most `limit` due deliveries to this token; nobody else holds a valid lease on them. Never waits for a lock.
@@ -44,7 +46,7 @@ with due as (
   returning d.message_id, d.attempt, d.failures
 )
 select m.id as "message_id: MessageId", m.channel as "channel: Channel", m.participant_id, m.text,
-  m.client_message_id, l.attempt, l.failures
+  m.client_message_id, l.attempt, l.failures, m.conversation_id as "conversation_id: ConversationId"
 from leased l join messages m on m.id = l.message_id"#,
         limit,
         token,
@@ -75,7 +77,7 @@ with due as (
   returning d.message_id, d.attempt, d.failures
 )
 select m.id as "message_id: MessageId", m.channel as "channel: Channel", m.participant_id, m.text,
-  m.client_message_id, l.attempt, l.failures
+  m.client_message_id, l.attempt, l.failures, m.conversation_id as "conversation_id: ConversationId"
 from leased l join messages m on m.id = l.message_id"#,
         message_ids as &[MessageId],
         limit,

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{Lease, attempt, store};
@@ -133,6 +132,7 @@ impl Worker {
                     text: row.text,
                     client_message_id: row.client_message_id,
                 },
+                conversation_id: row.conversation_id,
                 token,
                 expires_at: asked_at + Duration::from_secs_f64(seconds),
                 attempt: row.attempt,
@@ -145,15 +145,11 @@ impl Worker {
 
     fn begin(&self, lease: Lease, permit: OwnedSemaphorePermit) {
         let app = Arc::clone(&self.app);
-        let span = tracing::error_span!("attempt", message_id = %lease.outgoing.message_id);
-        let work = async move {
-            let message_id = lease.outgoing.message_id;
-            if let Err(error) = attempt(&app, lease).await {
-                tracing::warn!(%message_id, %error, "an attempt was not settled, its lease will end");
-            }
+        self.app.tasks.spawn(async move {
+            // However it ends, that is in the log.
+            attempt(&app, lease).await.ok();
             drop(permit);
-        };
-        self.app.tasks.spawn(work.instrument(span));
+        });
     }
 
     async fn free_permits(&self) -> Result<OwnedSemaphorePermit> {

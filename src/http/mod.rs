@@ -129,11 +129,10 @@ async fn admit(
         response.headers_mut().insert(header::CONNECTION, close);
         return response;
     }
-    match tokio::time::timeout(limit, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => Problem::unavailable(
-            "no answer in time: not stored, or not known to be; repeating is safe",
-        )
-        .into_response(),
+    if let Ok(response) = tokio::time::timeout(limit, next.run(request)).await {
+        return response;
     }
+    tracing::warn!(error = "no answer in time", "a request was not carried out");
+    Problem::unavailable("no answer in time: not stored, or not known to be; repeating is safe")
+        .into_response()
 }

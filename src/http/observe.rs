@@ -40,7 +40,10 @@ pub async fn observe(request: Request, next: Next) -> Response {
     }
     let status = response.status().as_u16();
     let elapsed = started.elapsed();
-    span.in_scope(|| tracing::debug!(status, elapsed_ms = elapsed.as_millis(), "answered"));
+    span.in_scope(|| {
+        let elapsed_ms = elapsed.as_secs_f64() * 1000.0;
+        tracing::debug!(request_id = id, %method, route, status, elapsed_ms, "answered");
+    });
     let labels = [
         ("method", label(&method).to_owned()),
         ("route", route),

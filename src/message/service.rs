@@ -108,6 +108,10 @@ async fn accept(app: Arc<App>, outbound: Outbound) -> Result<(Sent, Option<First
         })
         .await?;
     let message = acceptance.message;
+    tracing::debug!(
+        message_id = %message.id, conversation_id = %message.conversation_id,
+        new = acceptance.new, leased = acceptance.leased, "accepted"
+    );
     let first_attempt = match (permit, token) {
         (Some(permit), Some(token)) if acceptance.leased => {
             let lease = Lease {
@@ -118,6 +122,7 @@ async fn accept(app: Arc<App>, outbound: Outbound) -> Result<(Sent, Option<First
                     text: text.clone(),
                     client_message_id: message.client_message_id.clone(),
                 },
+                conversation_id: message.conversation_id,
                 token,
                 expires_at: asked_at + Duration::from_secs_f64(app.terms.lease_seconds),
                 attempt: 1,
@@ -138,12 +143,8 @@ async fn accept(app: Arc<App>, outbound: Outbound) -> Result<(Sent, Option<First
 
 fn begin(app: &Arc<App>, lease: Lease, permit: OwnedSemaphorePermit) -> FirstAttempt {
     let task = Arc::clone(app);
-    let message_id = lease.outgoing.message_id;
     app.run_detached(async move {
         let ended = attempt(&task, lease).await;
-        if let Err(error) = &ended {
-            tracing::warn!(%message_id, %error, "an attempt was not settled, its lease will end");
-        }
         drop(permit);
         ended
     })
@@ -188,6 +189,9 @@ pub async fn retry(app: &Arc<App>, id: MessageId) -> Result<Message> {
     let requeued = async move {
         let requeued = requeue(&task.pool, &task.terms, &[id]).await?;
         task.wake.notify_one();
+        for row in &requeued {
+            tracing::info!(message_id = %row.message_id, conversation_id = %row.conversation_id, "made due again");
+        }
         Ok::<_, Error>(requeued)
     };
     let requeued = app.run(requeued).await??;
@@ -230,7 +234,7 @@ pub async fn cancel(app: &Arc<App>, id: MessageId) -> Result<Message> {
         if let Some(conversation_id) = conversation_id {
             release(&task.pool, &task.terms, &[conversation_id]).await?;
             task.wake.notify_one();
-            tracing::info!(message_id = %id, "canceled");
+            tracing::info!(message_id = %id, %conversation_id, "canceled");
         }
         Ok::<_, Error>(conversation_id.is_some())
     };

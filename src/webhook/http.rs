@@ -119,7 +119,7 @@ async fn receive(
     tracing::Span::current().record("event_id", &event_id);
     let receipt = gateway.app.ingest.submit(event).await?;
     tracing::debug!(
-        message_id = %receipt.message_id, conversation_id = %receipt.conversation_id,
+        event_id, message_id = %receipt.message_id, conversation_id = %receipt.conversation_id,
         duplicate = receipt.duplicate, "received"
     );
     Ok(ReceiptView {
