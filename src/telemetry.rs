@@ -1,14 +1,17 @@
-//! Logs, to stderr; metrics, for Prometheus.
+//! Logs, to stderr; metrics, for Prometheus: base units in names, `_total` for counters, labels with few values.
 
 use std::time::Duration;
 
 use clap::ValueEnum;
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::UsageError;
-use crate::message::ErrorKind;
+use crate::database::batch::Batch;
+use crate::delivery::settle::Settle;
+use crate::message::{ErrorKind, service::Accept};
+use crate::webhook::service::Ingest;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -58,8 +61,9 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Begins to collect metrics, within a runtime.
 pub fn metrics() -> Result<PrometheusHandle, BuildError> {
-    const SECONDS: [f64; 13] = [
-        0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+    const SECONDS: [f64; 15] = [
+        0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+        30.0,
     ];
     const SIZES: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
     let handle = PrometheusBuilder::new()
@@ -67,7 +71,8 @@ pub fn metrics() -> Result<PrometheusHandle, BuildError> {
         .set_buckets_for_metric(Matcher::Full("gateway_batch_size".into()), &SIZES)?
         .install_recorder()?;
     describe();
-    begin_at_zero();
+    metrics_process::Collector::default().describe();
+    begin();
     let upkeep = handle.clone();
     tokio::spawn(async move {
         loop {
@@ -85,7 +90,7 @@ fn describe() {
     );
     describe_histogram!(
         "gateway_http_request_duration_seconds",
-        "Time from a request's headers to its answer's"
+        "Time from a request's headers to its answer's, by method and route"
     );
     describe_counter!(
         "gateway_webhook_events_total",
@@ -101,7 +106,23 @@ fn describe() {
     );
     describe_histogram!(
         "gateway_attempt_duration_seconds",
-        "Time that the provider took for an attempt"
+        "Time that the provider took for an attempt, by outcome"
+    );
+    describe_gauge!(
+        "gateway_attempts_in_flight",
+        "Attempts of this process that have begun and are not settled yet"
+    );
+    describe_counter!(
+        "gateway_attempts_refused_total",
+        "Attempts whose outcome the record refused: the lease had ended, or the message was settled already"
+    );
+    describe_counter!(
+        "gateway_claims_total",
+        "Deliveries that this process's worker has claimed"
+    );
+    describe_counter!(
+        "gateway_claims_unsettled_total",
+        "Those of them of which an earlier claim was never settled: its process died, or was slower than its lease"
     );
     describe_histogram!("gateway_batch_size", "Items of a batch, by writer");
     describe_histogram!(
@@ -112,7 +133,14 @@ fn describe() {
         "gateway_batch_failures_total",
         "Batches that were not written and are repeated, by writer"
     );
-    describe_gauge!("gateway_queue_depth", "Items that wait for a writer");
+    describe_gauge!(
+        "gateway_queue_depth",
+        "Items that wait for a writer, when it took its last batch, by writer"
+    );
+    describe_counter!(
+        "gateway_queue_full_total",
+        "Items that were refused with 503 because the queue was full, by writer"
+    );
     describe_gauge!(
         "gateway_deliveries",
         "Unsent messages, by state: due, leased, waiting, blocked or parked"
@@ -133,11 +161,31 @@ fn describe() {
         "gateway_send_permits_free",
         "First attempts that could begin at this moment"
     );
+    describe_gauge!(
+        "gateway_build_info",
+        "Always 1; the version that this process runs is a label"
+    );
 }
 
 /// A counter that is missing until something goes wrong cannot be alerted on.
-fn begin_at_zero() {
-    counter!("gateway_webhook_bodies_emptied_total").absolute(0);
+fn begin() {
+    gauge!("gateway_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    gauge!("gateway_attempts_in_flight").set(0.0);
+    for counter in [
+        "gateway_attempts_refused_total",
+        "gateway_claims_total",
+        "gateway_claims_unsettled_total",
+        "gateway_webhook_bodies_emptied_total",
+    ] {
+        counter!(counter).absolute(0);
+    }
+    for writer in [Ingest::NAME, Accept::NAME, Settle::NAME] {
+        counter!("gateway_batch_failures_total", "writer" => writer).absolute(0);
+    }
+    // Settlements wait for a place instead.
+    for writer in [Ingest::NAME, Accept::NAME] {
+        counter!("gateway_queue_full_total", "writer" => writer).absolute(0);
+    }
     for result in ["new", "duplicate", "refused", "not_stored"] {
         counter!("gateway_webhook_events_total", "result" => result).absolute(0);
     }

@@ -1,9 +1,11 @@
 //! What an operator sees of a running gateway: its log lines, and its metrics.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use mock_meta_provider::Fault;
 use serde_json::{Value, json};
 
-use crate::support::{Program, System, event};
+use crate::support::{Program, System, event, eventually};
 
 const NO_RETRY: (&str, &str) = ("RETRY_BASE_MS", "3600000");
 const ALL_LINES: (&str, &str) = ("RUST_LOG", "info,gateway=debug");
@@ -98,4 +100,128 @@ async fn a_webhook_is_one_line_with_its_ids_where_somebody_asks_for_it() {
         received["conversation_id"], receipt["conversationId"],
         "{received}"
     );
+}
+
+/// A metric: its help, its type, and the samples with their values.
+#[derive(Debug, Default)]
+struct Metric {
+    help: String,
+    kind: String,
+    samples: Vec<(String, String)>,
+}
+
+/// What a scrape says, by the name of the metric; of the text format, what is needed here.
+fn scraped(text: &str) -> BTreeMap<String, Metric> {
+    let mut metrics: BTreeMap<String, Metric> = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, help) = help.split_once(' ').unwrap_or((help, ""));
+            help.clone_into(&mut metrics.entry(name.to_owned()).or_default().help);
+        } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind.split_once(' ').unwrap();
+            kind.clone_into(&mut metrics.entry(name.to_owned()).or_default().kind);
+        } else {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let name = series.split('{').next().unwrap();
+            let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| {
+                let name = name.strip_suffix(suffix)?;
+                let metric = metrics.get(name)?;
+                (metric.kind == "histogram").then(|| name.to_owned())
+            });
+            let metric = metrics.entry(of_histogram.unwrap_or(name.to_owned()));
+            let sample = (series.to_owned(), value.to_owned());
+            metric.or_default().samples.push(sample);
+        }
+    }
+    metrics
+}
+
+/// Names in the README that look like those of metrics.
+fn named_in_readme() -> BTreeSet<String> {
+    let readme = include_str!("../README.md");
+    let words = readme.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    words
+        .filter(|word| word.starts_with("gateway_") || word.starts_with("process_"))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[tokio::test]
+async fn every_metric_is_described_and_named_by_the_rules_and_those_of_the_readme_exist() {
+    let system = System::without_worker(&[NO_RETRY]).await;
+    system.mock.script("user-1", [Fault::server_error(503)]);
+    let body = event("evt_1", "user-1", "Hello", "2025-01-01T10:00:00Z");
+    system.client.webhook(&body).await.expect(200);
+    system.send("user-1", "Merhaba!").await;
+    let metrics = scraped(&system.client.get("/metrics").await.text);
+    for (name, metric) in &metrics {
+        assert!(!metric.help.is_empty(), "{name} has no description");
+        let kinds = ["counter", "gauge", "histogram"];
+        assert!(kinds.contains(&&*metric.kind), "{name}: {metric:?}");
+        assert_eq!(
+            metric.kind == "counter",
+            name.ends_with("_total"),
+            "{name}: {metric:?}"
+        );
+        assert!(!metric.samples.is_empty(), "{name}");
+        for unit in ["milli", "_ms", "_minutes", "_kilobytes", "_percent"] {
+            assert!(!name.contains(unit), "{name} is not in a base unit");
+        }
+    }
+    let unknown: Vec<String> = named_in_readme()
+        .into_iter()
+        .filter(|name| !metrics.contains_key(name))
+        .collect();
+    assert_eq!(unknown, [] as [String; 0], "only in the README");
+    let untold: Vec<&String> = metrics
+        .keys()
+        .filter(|name| name.starts_with("gateway_") && !named_in_readme().contains(*name))
+        .collect();
+    assert_eq!(untold, [] as [&String; 0], "not in the README");
+}
+
+#[tokio::test]
+async fn the_metrics_count_what_happened() {
+    let system = System::without_worker(&[NO_RETRY]).await;
+    let (other, client) = system.another(&[("SEND_CONCURRENCY", "0"), NO_RETRY]).await;
+    system.mock.script("user-1", [Fault::server_error(503)]);
+    system.send("user-1", "Merhaba!").await;
+    let value = |text: &str, series: &str| {
+        let metrics = scraped(text);
+        let mut samples = metrics.values().flat_map(|metric| &metric.samples);
+        let found = samples.find(|(name, _)| name == series);
+        let (_, value) = found.unwrap_or_else(|| panic!("{series}: {text}"));
+        value.clone()
+    };
+    let text = system.client.get("/metrics").await.text;
+    for (series, expected) in [
+        ("gateway_attempts_total{outcome=\"server_error\"}", "1"),
+        ("gateway_attempts_total{outcome=\"sent\"}", "0"),
+        (
+            "gateway_attempt_duration_seconds_count{outcome=\"server_error\"}",
+            "1",
+        ),
+        ("gateway_attempts_in_flight", "0"),
+        (
+            "gateway_http_request_duration_seconds_count{method=\"POST\",route=\"/messages/send\"}",
+            "1",
+        ),
+        ("gateway_queue_full_total{writer=\"ingest\"}", "0"),
+        ("gateway_deliveries{state=\"waiting\"}", "1"),
+        ("gateway_claims_total", "0"),
+    ] {
+        assert_eq!(value(&text, series), expected, "{series}");
+    }
+    // As if a process had died in the middle of an attempt.
+    let takeover =
+        "update deliveries set attempt = attempt + 1, due_at = now(), lease_token = message_id";
+    system.database.execute(takeover).await;
+    eventually("the other process has taken over", async || {
+        let text = client.get("/metrics").await.text;
+        (value(&text, "gateway_claims_unsettled_total") == "1").then_some(())
+    })
+    .await;
+    let text = client.get("/metrics").await.text;
+    assert_eq!(value(&text, "gateway_claims_total"), "1");
+    drop(other);
 }

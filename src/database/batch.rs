@@ -121,7 +121,10 @@ impl<B: Batch> Writer<B> {
             return answered.await.map_err(|_| Error::Interrupted)?;
         };
         self.queue.try_send(entry).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Error::Overloaded(B::NAME),
+            mpsc::error::TrySendError::Full(_) => {
+                counter!("gateway_queue_full_total", "writer" => B::NAME).increment(1);
+                Error::Overloaded(B::NAME)
+            }
             mpsc::error::TrySendError::Closed(_) => Error::Interrupted,
         })?;
         // The batch in front may use up its patience too.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
-use metrics::{counter, histogram};
+use metrics::{counter, gauge, histogram};
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -110,7 +110,13 @@ pub async fn attempt(app: &App, lease: Lease) -> Result<Ended> {
     let span =
         tracing::error_span!("attempt", %message_id, %conversation_id, attempt = lease.attempt);
     let attempt = lease.attempt;
-    make(app, lease).instrument(span).await.inspect_err(|error| {
+    gauge!("gateway_attempts_in_flight").increment(1.0);
+    let ended = make(app, lease).instrument(span).await;
+    gauge!("gateway_attempts_in_flight").decrement(1.0);
+    if matches!(ended, Ok(Ended::Superseded)) {
+        counter!("gateway_attempts_refused_total").increment(1);
+    }
+    ended.inspect_err(|error| {
         tracing::warn!(%message_id, %conversation_id, attempt, %error, "an attempt was not settled, its lease will end");
     })
 }
@@ -126,7 +132,7 @@ async fn make(app: &App, lease: Lease) -> Result<Ended> {
         Outcome::Failed(failure) => failure.kind.as_str(),
     };
     counter!("gateway_attempts_total", "outcome" => label).increment(1);
-    histogram!("gateway_attempt_duration_seconds").record(started.elapsed());
+    histogram!("gateway_attempt_duration_seconds", "outcome" => label).record(started.elapsed());
     settle(app, &lease, outcome).await
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use metrics::counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -120,6 +121,9 @@ impl Worker {
             Some(ids) => bounded(store::claim_only(pool, ids, limit, token, seconds)).await?,
         };
         let count = claimed.len();
+        counter!("gateway_claims_total").increment(count as u64);
+        let unsettled = claimed.iter().filter(|row| row.attempt - 1 > row.failures);
+        counter!("gateway_claims_unsettled_total").increment(unsettled.count() as u64);
         for row in claimed {
             let Some(permit) = permits.split(1) else {
                 break;

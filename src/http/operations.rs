@@ -70,6 +70,7 @@ pub async fn get_metrics(State(gateway): State<Gateway>) -> impl IntoResponse {
 /// Sets the gauges that are read when somebody asks; those of the queue only while the database answers.
 #[allow(clippy::cast_precision_loss)] // counts far below 2^52
 async fn measure(gateway: &Gateway) {
+    metrics_process::Collector::default().collect();
     let pool = &gateway.app.pool;
     let idle = pool.num_idle();
     let used = (pool.size() as usize).saturating_sub(idle);
