@@ -210,6 +210,36 @@ impl RetentionArgs {
     }
 }
 
+/// Where traces go.
+#[derive(Debug, Clone, Args)]
+pub struct TraceArgs {
+    /// Where to send traces, by OTLP over HTTP: a collector such as `http://localhost:4318`; unset: nowhere
+    #[arg(
+        long,
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        hide_env_values = true,
+        value_name = "URL",
+        global = true,
+        display_order = 1001
+    )]
+    otlp_endpoint: Option<String>,
+}
+
+impl TraceArgs {
+    /// The collector's base URL, where one was given.
+    pub fn collector(&self) -> Result<Option<&str>, UsageError> {
+        let Some(url) = set(self.otlp_endpoint.as_deref()) else {
+            return Ok(None);
+        };
+        match reqwest::Url::parse(url) {
+            Ok(parsed) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() => {
+                Ok(Some(url))
+            }
+            _ => usage("OTEL_EXPORTER_OTLP_ENDPOINT is not a URL such as http://localhost:4318"),
+        }
+    }
+}
+
 /// Where to listen.
 #[derive(Debug, Clone, Args)]
 pub struct ListenArgs {

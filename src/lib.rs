@@ -17,6 +17,7 @@
 //! - [`http`]: the router, and what every request passes through. [`cli`]: one file a subcommand, but a folder for `simulate`,
 //!   which tries all of this out from the outside.
 //! - [`app`]: what a running gateway is made of. [`config`]: its settings. [`error`]: what can go wrong. [`telemetry`]: logs, metrics.
+//!   [`trace`]: traces.
 //!
 //! # Invariants
 //!
@@ -43,4 +44,5 @@ mod id;
 pub mod message;
 pub mod provider;
 pub mod telemetry;
+pub mod trace;
 pub mod webhook;

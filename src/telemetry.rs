@@ -5,12 +5,17 @@ use std::time::Duration;
 use clap::ValueEnum;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::EnvFilter;
+use tracing::Subscriber;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, registry};
 
 use crate::config::UsageError;
 use crate::database::batch::Batch;
 use crate::delivery::settle::Settle;
 use crate::message::{ErrorKind, service::Accept};
+use crate::trace;
 use crate::webhook::service::Ingest;
 
 /// How log lines look.
@@ -28,26 +33,36 @@ pub const INFO: &str = "info,mock_meta_provider=warn,sqlx::postgres::notice=warn
 /// What a command that ends by itself logs: the rest it says on its own.
 pub const WARN: &str = "warn";
 
-/// Begins to log to stderr, filtered by `RUST_LOG`, else by these directives.
-pub fn log(format: LogFormat, default: &str) -> anyhow::Result<()> {
+/// Begins to log to stderr, filtered by `RUST_LOG`, else by these directives; and to trace, where a collector is given.
+pub fn log(format: LogFormat, default: &str, collector: Option<&str>) -> anyhow::Result<()> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(directives) if !directives.is_empty() => EnvFilter::try_new(directives)
             .map_err(|error| UsageError(format!("RUST_LOG: {error}")))?,
         _ => EnvFilter::new(default),
     };
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let set = match collector {
+        None => registry().with(filter).with(lines(format)).try_init(),
+        // Whatever the log leaves out is traced all the same.
+        Some(endpoint) => registry()
+            .with(trace::start(endpoint)?)
+            .with(lines(format).with_filter(filter))
+            .try_init(),
+    };
+    set.map_err(|error| anyhow::anyhow!("logging could not be set up: {error}"))
+}
+
+fn lines<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let lines = tracing_subscriber::fmt::layer()
         // It would tell stderr that stderr is gone, and panic.
         .log_internal_errors(false)
         .with_writer(std::io::stderr);
-    let set = match format {
-        LogFormat::Text => builder
-            .with_target(false)
-            .with_ansi(is_coloured())
-            .try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    };
-    set.map_err(|error| anyhow::anyhow!("logging could not be set up: {error}"))
+    match format {
+        LogFormat::Text => lines.with_target(false).with_ansi(is_coloured()).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    }
 }
 
 /// As <https://no-color.org> asks for.

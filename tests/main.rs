@@ -24,4 +24,5 @@ mod seed;
 mod sending;
 mod simulate;
 mod support;
+mod traces;
 mod webhooks;

@@ -211,6 +211,11 @@ def columns(rows):
     return [list(column) for column in zip(*rows)]
 
 
+def traceparent(mid):
+    """That of a message: every other one has been accepted in a trace."""
+    return f"00-{mid.hex}-{mid.hex[:16]}-01" if mid.int % 2 else None
+
+
 def new_id():
     """A UUIDv7."""
     return uuid.UUID(int=(int(time.time() * 1000) << 80) | (7 << 76) | (random.getrandbits(12) << 64) | (2 << 62) | random.getrandbits(62))
@@ -384,6 +389,8 @@ def claim(reader, link, ids=None):
     after = time.time()
     for row in rows:
         take(row[0], token, before, after)
+        if row[8] != traceparent(row[0]):
+            bad("trace_lost", row)
     if rows:
         count("claimed" if ids is None else "claimed_only", len(rows))
         attempt(link, reader, [(row[0], token, row[6]) for row in rows])
@@ -503,7 +510,7 @@ def requests(recent_keys):
 
 def accept(link, batch, asked_at, answered=True):
     """Accepts a batch as the program does; the leases that it got. Not answered: nobody learns of the answer."""
-    rows = link.run("message::accept", *columns(batch), A.lease, A.max_wait, ORDERED)
+    rows = link.run("message::accept", *columns(batch), A.lease, A.max_wait, ORDERED, [traceparent(r[0]) for r in batch])
     waiting, leased, asked, answers = [], [], [], []    # the first two: (request, conversation)
     for request, (conversation_id, _, is_leased) in zip(batch, rows):
         if conversation_id is None:

@@ -22,16 +22,19 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::config::{Database, DatabaseArgs, RetentionArgs};
+use crate::config::{Database, DatabaseArgs, RetentionArgs, TraceArgs};
 use crate::database::{self, embedded::Embedded};
 use crate::delivery::worker::Worker;
 use crate::error::Result;
 use crate::http::server::Server;
 use crate::telemetry::{self, LogFormat};
+use crate::trace;
 use crate::webhook;
 
 /// How long `serve` and `worker` wait for the database and its migrations.
 const DATABASE_WAIT: Duration = Duration::from_mins(1);
+/// How long a command waits for its last spans; `serve` and `worker` have done so within their shutdown.
+const TRACE_WAIT: Duration = Duration::from_secs(5);
 const DATABASE_POLL: Duration = Duration::from_millis(200);
 
 /// A messaging gateway between Meta-like channels and a customer inbox
@@ -52,6 +55,8 @@ pub struct Cli {
         display_order = 1000
     )]
     log_format: LogFormat,
+    #[command(flatten)]
+    trace: TraceArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -85,12 +90,18 @@ impl Cli {
         } else {
             telemetry::WARN
         };
-        telemetry::log(self.log_format, default)?;
+        let collector = self.trace.collector()?;
+        let makes_attempts = goes_on || matches!(self.command, Command::Retry(_));
+        telemetry::log(
+            self.log_format,
+            default,
+            collector.filter(|_| makes_attempts),
+        )?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?;
         let done = runtime.block_on(async {
-            match self.command {
+            let done = match self.command {
                 Command::Serve(args) => serve::run(*args).await,
                 Command::Worker(args) => worker::run(*args).await,
                 Command::Migrate(args) => migrate::run(args).await,
@@ -98,7 +109,9 @@ impl Cli {
                 Command::Retry(args) => retry::run(*args).await,
                 Command::Simulate(args) => simulate::run(args).await,
                 Command::Completions(args) => completions::run(&args),
-            }
+            };
+            trace::stop(TRACE_WAIT).await;
+            done
         });
         // What a shutdown has left to its leases must not hold the process.
         runtime.shutdown_background();
@@ -227,6 +240,7 @@ fn writer_ended(ended: std::result::Result<(), tokio::task::JoinError>) -> anyho
 
 /// Finishes what runs; what takes longer is left to its leases.
 async fn finish(app: Arc<App>, server: Option<Server>, limit: Duration) {
+    let deadline = Instant::now() + limit;
     app.tasks.close();
     let finished = async {
         if let Some(server) = &server {
@@ -240,6 +254,7 @@ async fn finish(app: Arc<App>, server: Option<Server>, limit: Duration) {
             "not everything was finished in time, the rest is left to its leases"
         );
     }
+    trace::stop(deadline.saturating_duration_since(Instant::now())).await;
     if let Some(server) = server {
         server.close();
     }

@@ -19,6 +19,7 @@ use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use metrics::{counter, gauge, histogram};
 use tracing::Instrument;
+use tracing::field::Empty;
 use uuid::Uuid;
 
 use crate::app::App;
@@ -26,6 +27,7 @@ use crate::conversation::ConversationId;
 use crate::error::{Error, Result};
 use crate::message::{ErrorKind, MessageId};
 use crate::provider::{Failure, Outcome, Outgoing};
+use crate::trace;
 
 use self::settle::Settlement;
 
@@ -49,6 +51,8 @@ pub struct Lease {
     pub attempt: i32,
     /// Settled failures so far.
     pub failures: i32,
+    /// The trace that it was accepted in; none: that of the current span, if there is one.
+    pub traceparent: Option<String>,
 }
 
 /// An accepted message, to be settled.
@@ -107,8 +111,8 @@ pub enum Ended {
 pub async fn attempt(app: &App, lease: Lease) -> Result<Ended> {
     let (message_id, conversation_id) = (lease.outgoing.message_id, lease.conversation_id);
     // At the highest level, so that no filter takes the ids from a line that it lets through.
-    let span =
-        tracing::error_span!("attempt", %message_id, %conversation_id, attempt = lease.attempt);
+    let span = tracing::error_span!("attempt", %message_id, %conversation_id, attempt = lease.attempt, otel.kind = Empty);
+    trace::begin_attempt(&span, lease.traceparent.as_deref());
     let attempt = lease.attempt;
     gauge!("gateway_attempts_in_flight").increment(1.0);
     let ended = make(app, lease).instrument(span).await;
@@ -132,6 +136,7 @@ async fn make(app: &App, lease: Lease) -> Result<Ended> {
         Outcome::Failed(failure) => failure.kind.as_str(),
     };
     counter!("gateway_attempts_total", "outcome" => label).increment(1);
+    trace::end_attempt(label, matches!(outcome, Outcome::Accepted { .. }));
     histogram!("gateway_attempt_duration_seconds", "outcome" => label).record(started.elapsed());
     settle(app, &lease, outcome).await
 }

@@ -26,6 +26,8 @@ pub struct Claimed {
     pub failures: i32,
     /// Its conversation.
     pub conversation_id: ConversationId,
+    /// The trace that it was accepted in.
+    pub traceparent: Option<String>,
 }
 
 /// Leases at most `limit` due deliveries to this token; nobody else holds a valid lease on them. Never waits for a lock.
@@ -43,10 +45,10 @@ with due as (
 ), leased as (
   update deliveries d set lease_token = $2::uuid, attempt = d.attempt + 1, due_at = now() + make_interval(secs => $3)
   where d.message_id = any(array(select message_id from due))   -- not a join: a generic plan would hash the whole backlog
-  returning d.message_id, d.attempt, d.failures
+  returning d.message_id, d.attempt, d.failures, d.traceparent
 )
 select m.id as "message_id: MessageId", m.channel as "channel: Channel", m.participant_id, m.text,
-  m.client_message_id, l.attempt, l.failures, m.conversation_id as "conversation_id: ConversationId"
+  m.client_message_id, l.attempt, l.failures, m.conversation_id as "conversation_id: ConversationId", l.traceparent
 from leased l join messages m on m.id = l.message_id"#,
         limit,
         token,
@@ -74,10 +76,10 @@ with due as (
 ), leased as (
   update deliveries d set lease_token = $3::uuid, attempt = d.attempt + 1, due_at = now() + make_interval(secs => $4)
   where d.message_id = any(array(select message_id from due))
-  returning d.message_id, d.attempt, d.failures
+  returning d.message_id, d.attempt, d.failures, d.traceparent
 )
 select m.id as "message_id: MessageId", m.channel as "channel: Channel", m.participant_id, m.text,
-  m.client_message_id, l.attempt, l.failures, m.conversation_id as "conversation_id: ConversationId"
+  m.client_message_id, l.attempt, l.failures, m.conversation_id as "conversation_id: ConversationId", l.traceparent
 from leased l join messages m on m.id = l.message_id"#,
         message_ids as &[MessageId],
         limit,

@@ -141,6 +141,7 @@ impl Worker {
                 expires_at: asked_at + Duration::from_secs_f64(seconds),
                 attempt: row.attempt,
                 failures: row.failures,
+                traceparent: row.traceparent,
             };
             self.begin(lease, permit);
         }

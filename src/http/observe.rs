@@ -11,6 +11,7 @@ use tracing::Instrument;
 use tracing::field::Empty;
 
 use super::problem::Problem;
+use crate::trace;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID: usize = 128;
@@ -26,7 +27,8 @@ pub async fn observe(request: Request, next: Next) -> Response {
         .map_or_else(|| "unknown".to_owned(), |path| path.as_str().to_owned());
     let id = request_id.to_str().unwrap_or_default();
     // At the highest level, so that no filter takes the id from a line that it lets through.
-    let span = tracing::error_span!("request", request_id = id, %method, route, event_id = Empty);
+    let span = tracing::error_span!("request", request_id = id, %method, route, event_id = Empty, otel.name = Empty, otel.kind = Empty);
+    trace::begin_request(&span, request.headers(), label(&method), &route);
     let mut response = next.run(request).instrument(span.clone()).await;
     if let Some(problem) = problem(&response) {
         let mut rendered = problem.render(id);
@@ -44,6 +46,7 @@ pub async fn observe(request: Request, next: Next) -> Response {
         let elapsed_ms = elapsed.as_secs_f64() * 1000.0;
         tracing::debug!(request_id = id, %method, route, status, elapsed_ms, "answered");
     });
+    trace::end_request(&span, status);
     let method = label(&method);
     histogram!("gateway_http_request_duration_seconds", "method" => method, "route" => route.clone())
         .record(elapsed);

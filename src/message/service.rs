@@ -18,6 +18,7 @@ use crate::database::batch::Batch;
 use crate::delivery::{self, Ended, Lease, attempt};
 use crate::error::{Error, Result};
 use crate::provider::Outgoing;
+use crate::trace;
 
 /// A validated request to send.
 #[derive(Debug, Clone)]
@@ -49,6 +50,8 @@ pub struct NewMessage {
     pub client_message_id: Option<String>,
     /// Who makes the first attempt at once; none: it is due for a worker.
     pub lease_token: Option<Uuid>,
+    /// The trace that it is accepted in, for attempts that others make.
+    pub traceparent: Option<String>,
 }
 
 /// A request's record.
@@ -105,6 +108,7 @@ async fn accept(app: Arc<App>, outbound: Outbound) -> Result<(Sent, Option<First
             text: text.clone(),
             client_message_id,
             lease_token: token,
+            traceparent: trace::traceparent(),
         })
         .await?;
     let message = acceptance.message;
@@ -127,6 +131,7 @@ async fn accept(app: Arc<App>, outbound: Outbound) -> Result<(Sent, Option<First
                 expires_at: asked_at + Duration::from_secs_f64(app.terms.lease_seconds),
                 attempt: 1,
                 failures: 0,
+                traceparent: None,
             };
             Some(begin(&app, lease, permit))
         }

@@ -68,15 +68,17 @@ pub async fn accept(
         .map(|m| m.client_message_id.as_deref())
         .collect();
     let tokens: Vec<Option<uuid::Uuid>> = messages.iter().map(|m| m.lease_token).collect();
+    let traceparents: Vec<Option<&str>> =
+        messages.iter().map(|m| m.traceparent.as_deref()).collect();
     sqlx::query_as!(
         Accepted,
         r#"-- message::accept
 -- Locks messages by (channel, key, id), then conversations by (channel, participant_id).
 with inp as (
-  select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::uuid[])
-    with ordinality as t(id, conversation_id, channel, participant_id, text, client_message_id, lease_token, ord)
+  select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::uuid[], $11::text[])
+    with ordinality as t(id, conversation_id, channel, participant_id, text, client_message_id, lease_token, traceparent, ord)
 ), place as (   -- the conversation: the one that exists, else the batch's first id for it
-  select i.id, i.channel, i.participant_id, i.text, i.client_message_id, i.lease_token, i.ord, coalesce(c.outbound_seq, 0) as seen,
+  select i.id, i.channel, i.participant_id, i.text, i.client_message_id, i.lease_token, i.traceparent, i.ord, coalesce(c.outbound_seq, 0) as seen,
          coalesce(c.id, first_value(i.conversation_id) over w) as conversation_id,
          now() + row_number() over w * interval '1 microsecond' as sort_at
   from inp i left join conversations c on c.channel = i.channel and c.participant_id = i.participant_id
@@ -102,7 +104,7 @@ with inp as (
     last_message_at = greatest(excluded.last_message_at, c.last_message_at)
   returning id, outbound_seq
 ), planned as (
-  select f.id, f.conversation_id, f.lease_token, f.sort_at, c.outbound_seq - a.n + f.rank as seq,
+  select f.id, f.conversation_id, f.lease_token, f.traceparent, f.sort_at, c.outbound_seq - a.n + f.rank as seq,
          $10::bool and (
            f.rank > 1                                   -- behind one of this batch,
            or c.outbound_seq - a.n <> f.seen            -- or one put in order since this statement's snapshot,
@@ -110,10 +112,10 @@ with inp as (
                where d.conversation_id = f.conversation_id and d.due_at is not null limit 1) is not null) as blocked
   from fresh f join agg a on a.conversation_id = f.conversation_id join conv c on c.id = f.conversation_id
 ), delivery as (
-  insert into deliveries (message_id, conversation_id, seq, due_at, lease_token, attempt)
+  insert into deliveries (message_id, conversation_id, seq, due_at, lease_token, attempt, traceparent)
   select id, conversation_id, seq,
          now() + case when blocked then make_interval(secs => $9) when lease_token is null then interval '0' else make_interval(secs => $8) end,
-         case when blocked then null else lease_token end, case when blocked or lease_token is null then 0 else 1 end
+         case when blocked then null else lease_token end, case when blocked or lease_token is null then 0 else 1 end, traceparent
   from planned returning message_id
 )
 select p.conversation_id as "conversation_id?: ConversationId", p.sort_at as "created_at?",
@@ -129,6 +131,7 @@ from inp left join delivery d on d.message_id = inp.id left join planned p on p.
         terms.lease_seconds,
         terms.max_wait_seconds,
         terms.ordered,
+        &traceparents as &[Option<&str>],
     )
     .fetch_all(connection)
     .await

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{Failure, Outcome, Outgoing, classify};
 use crate::conversation::Channel;
 use crate::message::ErrorKind;
+use crate::trace;
 
 /// The most that is read of an answer, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -65,13 +66,15 @@ impl Client {
             text: &outgoing.text,
             client_message_id: outgoing.client_message_id.as_deref().unwrap_or(&key),
         };
-        let sent = self
+        let mut post = self
             .http
             .post(&self.messages_url)
             .header("Idempotency-Key", &key)
-            .json(&request)
-            .send()
-            .await;
+            .json(&request);
+        if let Some(traceparent) = trace::traceparent() {
+            post = post.header(trace::TRACEPARENT, traceparent);
+        }
+        let sent = post.send().await;
         let response = match sent {
             Ok(response) => response,
             Err(error) => return Outcome::Failed(no_answer(error)),

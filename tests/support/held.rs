@@ -17,6 +17,8 @@ pub struct Held {
 pub struct HeldCall {
     /// Its `Idempotency-Key`.
     pub key: String,
+    /// Its `traceparent`.
+    pub traceparent: Option<String>,
     /// What it asks to send.
     pub body: Value,
     stream: TcpStream,
@@ -103,7 +105,13 @@ async fn read(mut stream: TcpStream) -> Option<HeldCall> {
         if body.len() >= length {
             let body = serde_json::from_str(body).ok()?;
             let key = header("idempotency-key")?;
-            return Some(HeldCall { key, body, stream });
+            let traceparent = header("traceparent");
+            return Some(HeldCall {
+                key,
+                traceparent,
+                body,
+                stream,
+            });
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What every test stands on: a database of its own, a mock provider of its own, and the real program.
 
+mod collector;
 mod database;
 mod held;
 mod http;
@@ -11,6 +12,7 @@ use mock_meta_provider::{Config, Mock};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+pub use collector::{Collector, Span};
 pub use database::{Database, Postgres};
 pub use held::{Held, HeldCall};
 pub use http::{Answer, Client};

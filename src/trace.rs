@@ -1,0 +1,210 @@
+//! Traces, for OpenTelemetry, where an endpoint is set; else everything here does nothing. A trace begins with a request, or before
+//! it where the caller says so, goes on to the provider, and through the queue to every later attempt, whichever process makes it.
+//! A collector that is away loses spans, and nothing else.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use axum::http::HeaderMap;
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry::trace::{Status, TraceContextExt, TracerProvider};
+use opentelemetry::{Key, KeyValue};
+use opentelemetry_otlp::{Protocol, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
+use tracing::{Span, Subscriber};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{FilterFn, LevelFilter};
+use tracing_subscriber::registry::LookupSpan;
+
+/// The name of the header, and of the column that carries it through the queue.
+pub const TRACEPARENT: &str = "traceparent";
+const SERVICE_NAME: Key = Key::from_static_str("service.name");
+/// How often somebody is told that spans are lost.
+const WARN_EVERY: Duration = Duration::from_mins(1);
+
+static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
+
+/// Begins to send the spans of requests and attempts to the collector at this base URL, by OTLP over HTTP: the layer that gathers them.
+pub fn start<S>(endpoint: &str) -> anyhow::Result<impl Layer<S> + use<S>>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_http()
+        .with_protocol(Protocol::HttpBinary)
+        .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
+        .build()
+        .context("traces could not be set up")?;
+    let exporter = Exporter {
+        inner: exporter,
+        lost: Mutex::default(),
+    };
+    // A queue with a limit, and a thread of its own: nothing waits for it.
+    let provider = SdkTracerProvider::builder()
+        .with_resource(resource())
+        .with_batch_exporter(exporter)
+        .build();
+    let tracer = PROVIDER.get_or_init(|| provider).tracer("gateway");
+    let is_ours = |metadata: &tracing::Metadata<'_>| {
+        metadata.is_span() && metadata.target().starts_with("gateway")
+    };
+    Ok(tracing_opentelemetry::layer()
+        .with_tracer(tracer)
+        .with_context_activation(false)
+        .with_location(false)
+        .with_threads(false)
+        .with_target(false)
+        .with_tracked_inactivity(false)
+        .with_filter(FilterFn::new(is_ours).with_max_level_hint(LevelFilter::ERROR)))
+}
+
+/// What the standard variables say, and the name that nobody has to set.
+fn resource() -> Resource {
+    let resource = Resource::builder().build();
+    let is_named = resource
+        .get(&SERVICE_NAME)
+        .is_some_and(|name| !name.as_str().starts_with("unknown_service"));
+    let resource = Resource::builder()
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
+    if is_named {
+        resource.build()
+    } else {
+        resource.with_service_name("gateway").build()
+    }
+}
+
+/// Sends what is left, for at most this long.
+pub async fn stop(limit: Duration) {
+    let Some(provider) = PROVIDER.get() else {
+        return;
+    };
+    let stopped = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(limit));
+    if tokio::time::timeout(limit, stopped).await.is_err() {
+        tracing::warn!("the last spans were not exported in time");
+    }
+}
+
+fn is_on() -> bool {
+    PROVIDER.get().is_some()
+}
+
+/// Makes a new span that of a request, of this name, in the trace that its headers ask for.
+pub fn begin_request(span: &Span, headers: &HeaderMap, method: &str, route: &str) {
+    if is_on() {
+        span.record("otel.name", format!("{method} {route}"));
+        span.record("otel.kind", "server");
+        let traceparent = headers.get(TRACEPARENT);
+        join(span, traceparent.and_then(|value| value.to_str().ok()));
+    }
+}
+
+/// Ends a request's span: an attempt that it began may go on.
+pub fn end_request(span: &Span, status: u16) {
+    if is_on() {
+        span.set_attribute("http.response.status_code", i64::from(status));
+        if status >= 500 {
+            span.set_status(Status::error(""));
+        }
+        span.context().span().end();
+    }
+}
+
+/// Makes a new span that of an attempt, in the trace that its message was accepted in.
+pub fn begin_attempt(span: &Span, traceparent: Option<&str>) {
+    if is_on() {
+        span.record("otel.kind", "client");
+        join(span, traceparent);
+    }
+}
+
+/// How the attempt ended whose span is the current one.
+pub fn end_attempt(outcome: &'static str, is_sent: bool) {
+    if is_on() {
+        let span = Span::current();
+        span.set_attribute("outcome", outcome);
+        if !is_sent {
+            span.set_status(Status::error(Cow::Borrowed(outcome)));
+        }
+    }
+}
+
+/// The current span, as the next one down the line is told of it.
+#[must_use]
+pub fn traceparent() -> Option<String> {
+    if !is_on() {
+        return None;
+    }
+    let mut headers = HashMap::new();
+    TraceContextPropagator::new().inject_context(&Span::current().context(), &mut headers);
+    headers.remove(TRACEPARENT)
+}
+
+/// What is not a `traceparent` is as good as none.
+fn join(span: &Span, traceparent: Option<&str>) {
+    let Some(traceparent) = traceparent else {
+        return;
+    };
+    let headers = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
+    let context = TraceContextPropagator::new().extract(&headers);
+    if context.span().span_context().is_valid()
+        && let Err(error) = span.set_parent(context)
+    {
+        tracing::debug!(%error, "a span has no parent");
+    }
+}
+
+/// An exporter that loses what it cannot send, and says so now and then.
+#[derive(Debug)]
+struct Exporter {
+    inner: opentelemetry_otlp::SpanExporter,
+    lost: Mutex<Lost>,
+}
+
+#[derive(Debug, Default)]
+struct Lost {
+    spans: usize,
+    warned_at: Option<Instant>,
+}
+
+impl Exporter {
+    fn lose(&self, spans: usize, error: &OTelSdkError) {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.spans += spans;
+        if lost.warned_at.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+            tracing::warn!(spans = lost.spans, %error, "spans were not exported, they are lost");
+            *lost = Lost {
+                spans: 0,
+                warned_at: Some(Instant::now()),
+            };
+        }
+    }
+}
+
+impl SpanExporter for Exporter {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let spans = batch.len();
+        if let Err(error) = self.inner.export(batch).await {
+            self.lose(spans, &error);
+        }
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.inner.set_resource(resource);
+    }
+}
