@@ -73,6 +73,43 @@ async fn a_stuck_database_is_503_in_bounded_time_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_full_queue_is_refused_at_once_and_counted() {
+    let postgres = Postgres::start().await;
+    let system = System::on(postgres.database().await, &[]).await;
+    let stopped = Stopped::all_of(&postgres);
+    let hello = |n: usize| {
+        event(
+            &format!("evt_{n}"),
+            "user-1",
+            "Hello",
+            "2025-01-01T10:00:00Z",
+        )
+    };
+    let refused = eventually("the queue is full", async || {
+        // A caller that hangs up leaves its place taken.
+        let calls = (0..100).map(async |n| {
+            let request = system
+                .client
+                .http
+                .post(system.client.url("/webhooks/mock-meta"));
+            let request = request.json(&hello(n)).timeout(Duration::from_millis(200));
+            system.client.call(request).await.ok()
+        });
+        let mut answers = join_all(calls).await.into_iter().flatten();
+        answers.find(|answer| answer.json()["code"] == "overloaded")
+    })
+    .await;
+    refused.expect_problem(503, "overloaded");
+    let metrics = system.client.get("/metrics").await.text;
+    let counted = "gateway_queue_full_total{writer=\"ingest\"} ";
+    let counted = metrics.lines().find_map(|line| line.strip_prefix(counted));
+    assert_ne!(counted.unwrap(), "0");
+    drop(stopped);
+    becomes_ready(&system.client).await;
+    system.client.webhook(&hello(0)).await.expect(200);
+}
+
+#[tokio::test]
 async fn a_start_before_a_stuck_database_waits_and_says_so() {
     let postgres = Postgres::start().await;
     let database = postgres.database().await;

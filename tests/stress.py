@@ -47,6 +47,7 @@ BREAKS = {
     "no_sort_events": ("webhook::ingest", "from first order by event_id", "from first order by random()", CALM),
     "no_sort_messages": ("message::accept", "from place order by channel, client_message_id, id", "from place order by random()", CALM),
     "no_fence": ("delivery::reschedule", " and i.lease_token = d.lease_token", "", {"zombie": 0.2, "lease": 0.3}),
+    "no_trace": ("message::accept", "then 0 else 1 end, traceparent", "then 0 else 1 end, null", CALM),
     # A rule of the program around the statement: whoever finds its own id among the known ones made it.
     "no_known_own": (None, "", "", {}),
 }
