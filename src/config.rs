@@ -12,6 +12,7 @@ use sqlx::postgres::PgConnectOptions;
 use crate::app::Settings;
 use crate::delivery::backoff::Backoff;
 use crate::http::auth::Secrets;
+use crate::http::key::{GivenKey, Keys, Scope};
 use crate::message::store::Terms;
 use crate::provider::client::Client;
 
@@ -352,17 +353,39 @@ impl Backends {
 
 /// The secrets of the environment.
 pub fn secrets() -> Result<Secrets, UsageError> {
-    let api_keys = list("API_KEYS")?;
-    if api_keys.iter().any(|key| key.contains(':')) {
-        return usage("API_KEYS: a key must not have a colon");
+    let mut keys = Keys::default();
+    for (item, key) in (1..).zip(api_keys()?) {
+        keys.add(key.into())
+            .or_else(|error| key_error(item, error))?;
     }
-    Ok(Secrets::new(&api_keys, &list("WEBHOOK_SECRET")?))
+    Ok(Secrets::new(keys, &list("WEBHOOK_SECRET")?))
 }
 
-/// What a caller of a gateway with this environment proves to be allowed with: an API key and a webhook secret, where there are.
+/// What a caller of a gateway with this environment proves to be allowed with: the secret of the first API key that may both send
+/// and read the inbox, and a webhook secret, where there are.
 pub fn credentials() -> Result<(Option<String>, Option<String>), UsageError> {
-    let first = |variable| Ok(list(variable)?.into_iter().next());
-    Ok((first("API_KEYS")?, first("WEBHOOK_SECRET")?))
+    let keys = api_keys()?;
+    let has_keys = !keys.is_empty();
+    let mut able = keys
+        .into_iter()
+        .filter(|key| key.allows(&[Scope::Inbox, Scope::Send]));
+    let key = able.next().map(GivenKey::into_secret);
+    if has_keys && key.is_none() {
+        return usage("API_KEYS: no key has both of the scopes inbox and send");
+    }
+    Ok((key, list("WEBHOOK_SECRET")?.into_iter().next()))
+}
+
+fn api_keys() -> Result<Vec<GivenKey>, UsageError> {
+    let items = (1..).zip(list("API_KEYS")?);
+    items
+        .map(|(item, key)| GivenKey::parse(&key).or_else(|error| key_error(item, error)))
+        .collect()
+}
+
+/// Says which item it is by its place: whatever of it was repeated could be the secret.
+fn key_error<T>(item: usize, error: &str) -> Result<T, UsageError> {
+    usage(format!("API_KEYS: item {item} {error}"))
 }
 
 /// A comma-separated list of the environment; empty where it is not set. One that has nothing in it is an error: whoever set

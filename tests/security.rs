@@ -375,21 +375,171 @@ async fn a_password_is_not_repeated_when_its_url_is_no_good() {
 }
 
 #[tokio::test]
-async fn a_key_with_a_colon_is_a_usage_error_that_does_not_show_it() {
-    for command in ["serve", "worker"] {
-        let ended = Program::new(command)
-            .env("API_KEYS", "good,agent:hunter2")
-            .env("DATABASE_URL", "postgres://me@127.0.0.1:1/gateway")
-            .env("PROVIDER_URL", "http://127.0.0.1:1")
-            .finish()
-            .await;
-        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
-        assert!(
-            ended.stderr.contains("API_KEYS") && !ended.stderr.contains("hunter2"),
-            "{}",
-            ended.stderr
-        );
+async fn a_key_that_cannot_be_one_is_a_usage_error_that_does_not_show_it() {
+    for (keys, place) in [
+        ("good, :hunter2", "item 2"),
+        ("hunter2:", "item 1"),
+        ("good,agent: :inbox", "item 2"),
+        ("agent:hunter2:", "item 1"),
+        ("agent:hunter2:inbox+root", "item 1"),
+        ("agent:hunter2:inbox,other:third:Inbox", "item 2"),
+        ("agent:hunter2:inbox:send", "item 1"),
+        ("an agent:hunter2", "item 1"),
+        ("agent:first,agent:hunter2", "item 2"),
+        ("hunter2,agent:hunter2", "item 2"),
+        (&format!("{}:hunter2", "a".repeat(65)), "item 1"),
+    ] {
+        for command in ["serve", "worker"] {
+            let ended = Program::new(command)
+                .env("API_KEYS", keys)
+                .env("DATABASE_URL", "postgres://me@127.0.0.1:1/gateway")
+                .env("PROVIDER_URL", "http://127.0.0.1:1")
+                .finish()
+                .await;
+            let stderr = &ended.stderr;
+            assert_eq!(ended.code, Some(2), "{keys}: {stderr}");
+            assert!(
+                stderr.contains("API_KEYS") && stderr.contains(place),
+                "{keys}: {stderr}"
+            );
+            assert!(!stderr.contains("hunter2"), "{keys}: {stderr}");
+        }
     }
+}
+
+/// A key for each scope, one for two of them, and one for all.
+const NAMED: &str = "desk:inbox-key:inbox,app:send-key:send,ops:admin-key:admin,both:both-key:inbox+send,root:root-key,plain-key";
+
+/// The keys that a route admits, of those with a part of the scopes.
+fn admitted(path: &str) -> &'static [&'static str] {
+    match path {
+        "/messages" | "/messages/{id}" => &["inbox-key", "send-key", "admin-key", "both-key"],
+        "/messages/send" => &["send-key", "both-key"],
+        "/messages/{id}/retry" | "/messages/{id}/cancel" | "/metrics" => &["admin-key"],
+        path if path.starts_with("/conversations") => &["inbox-key", "both-key"],
+        _ => panic!("{path}: nobody has said which scope this needs"),
+    }
+}
+
+#[tokio::test]
+async fn a_key_opens_what_its_scopes_are_for_and_nothing_else() {
+    let system = System::with(&[("API_KEYS", NAMED)]).await;
+    let open = ["/health", "/ready", "/webhooks/mock-meta"];
+    for (method, path) in ROUTES.into_iter().filter(|(_, path)| !open.contains(path)) {
+        let url = path.replace("{id}", "msg_01941f297c0070008000000000000001");
+        for key in [
+            "inbox-key",
+            "send-key",
+            "admin-key",
+            "both-key",
+            "root-key",
+            "plain-key",
+        ] {
+            let answer =
+                request(&system.client, method, &url, Some(&format!("Bearer {key}"))).await;
+            let is_whole = matches!(key, "root-key" | "plain-key");
+            if is_whole || admitted(path).contains(&key) {
+                assert!(
+                    !matches!(answer.status, 401 | 403),
+                    "{method} {path} with {key}: {}",
+                    answer.text
+                );
+            } else {
+                let problem = answer.expect_problem(403, "forbidden");
+                assert!(
+                    problem["detail"].as_str().unwrap().contains("scope"),
+                    "{problem}"
+                );
+            }
+        }
+        for wrong in ["desk", "desk:inbox-key", "desk:inbox-key:inbox"] {
+            let answer = request(
+                &system.client,
+                method,
+                &url,
+                Some(&format!("Bearer {wrong}")),
+            )
+            .await;
+            answer.expect_problem(401, "unauthorized");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_scope_forbids_has_not_happened() {
+    let system = System::with(&[("API_KEYS", NAMED)]).await;
+    let body = json!({ "channel": "whatsapp", "to": "user-1", "text": "Hi" });
+    for (key, status) in [("inbox-key", 403), ("admin-key", 403), ("send-key", 201)] {
+        let before = system.database.count("select count(*) from messages").await;
+        let request = system.client.http.post(system.client.url("/messages/send"));
+        let answer = system
+            .client
+            .call(request.bearer_auth(key).json(&body))
+            .await
+            .unwrap();
+        answer.expect(status);
+        let after = system.database.count("select count(*) from messages").await;
+        assert_eq!(after - before, i64::from(status == 201), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn the_log_says_whose_key_it_was() {
+    let system = System::with(&[("API_KEYS", NAMED), ("RUST_LOG", "info,gateway=debug")]).await;
+    for (key, id) in [
+        ("inbox-key", "by-desk"),
+        ("root-key", "by-root"),
+        ("plain-key", "by-plain"),
+    ] {
+        let request = system.client.http.get(system.client.url("/conversations"));
+        let request = request.bearer_auth(key).header("x-request-id", id);
+        system.client.call(request).await.unwrap().expect(200);
+    }
+    let request = system.client.http.get(system.client.url("/metrics"));
+    let request = request
+        .bearer_auth("send-key")
+        .header("x-request-id", "by-app");
+    system.client.call(request).await.unwrap().expect(403);
+    let body = json!({ "channel": "whatsapp", "to": "user-1", "text": "Hi" });
+    let request = system
+        .client
+        .http
+        .post(system.client.url("/messages/send"))
+        .json(&body);
+    let request = request
+        .bearer_auth("both-key")
+        .header("x-request-id", "by-both");
+    system.client.call(request).await.unwrap().expect(201);
+
+    let said = async |message: &str, id: &str| {
+        eventually(&format!("{message} {id}"), async || {
+            system.gateway.log().iter().find_map(|line| {
+                let line: Value = serde_json::from_str(line).ok()?;
+                let is_it = line["message"] == message && line["span"]["request_id"] == id;
+                is_it.then(|| line["span"]["key"].clone())
+            })
+        })
+        .await
+    };
+    assert_eq!(said("answered", "by-desk").await, "desk");
+    assert_eq!(said("answered", "by-root").await, "root");
+    assert_eq!(said("answered", "by-plain").await, Value::Null);
+    assert_eq!(said("a key lacks a scope", "by-app").await, "app");
+    assert_eq!(said("sent", "by-both").await, "both");
+}
+
+#[tokio::test]
+async fn the_metrics_of_a_worker_are_for_admins() {
+    let system = System::start().await;
+    let worker = system
+        .worker(&[("API_KEYS", NAMED), ("METRICS_ADDR", "127.0.0.1:0")])
+        .await;
+    let line = worker.logged("serving metrics").await;
+    let client = Client::new(line["address"].as_str().unwrap());
+    let metrics =
+        async |key: &str| request(&client, "GET", "/metrics", Some(&format!("Bearer {key}"))).await;
+    metrics("both-key").await.expect_problem(403, "forbidden");
+    metrics("admin-key").await.expect(200);
 }
 
 #[tokio::test]

@@ -108,7 +108,10 @@ async fn a_seed_repeats_a_run() {
 #[tokio::test]
 async fn a_running_system_is_driven_with_its_keys_and_the_same_seed_again() {
     let secrets = [
-        ("API_KEYS", "first-key,second-key"),
+        (
+            "API_KEYS",
+            "ops:ops-key:admin,app:first-key:inbox+send,second-key",
+        ),
         ("WEBHOOK_SECRET", "first-secret,second-secret"),
     ];
     let mut environment = secrets.to_vec();

@@ -22,7 +22,8 @@ use crate::telemetry;
 
 /// Serve the API and retry what failed; without a configuration, on a private database and a mock provider
 ///
-/// In the environment only: API_KEYS (comma-separated keys that callers of the API must have; unset: open) and
+/// In the environment only: API_KEYS (comma-separated keys, each `secret`, `name:secret` or `name:secret:scope+scope` with the
+/// scopes inbox, send and admin, that callers of the API must have; unset: open) and
 /// WEBHOOK_SECRET (comma-separated secrets, one of which must have signed each webhook; unset: unsigned).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  gateway serve\n  \

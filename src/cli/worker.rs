@@ -18,7 +18,7 @@ use crate::telemetry;
 
 /// Retry what failed until stopped; any number beside any number of serve
 ///
-/// In the environment only: API_KEYS (comma-separated keys that readers of /metrics must have; unset: open).
+/// In the environment only: API_KEYS (comma-separated keys, of which readers of /metrics must have one with the scope admin; unset: open).
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples, with DATABASE_URL and PROVIDER_URL set:\n  gateway worker --metrics-addr 127.0.0.1:9100\n  gateway worker --drain"

@@ -1,14 +1,14 @@
 //! Who may call: bearer keys for the API, signatures for webhooks. Secrets are compared in constant time.
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::{Digest, Sha256};
-use subtle::{Choice, ConstantTimeEq};
+use sha2::Sha256;
 
 use super::Gateway;
+use super::key::{Key, Keys, listed, scopes_for};
 use super::problem::Problem;
 
 /// The header that a signed webhook carries, as Meta's do.
@@ -17,7 +17,7 @@ pub const SIGNATURE_HEADER: &str = "x-hub-signature-256";
 /// What callers must prove to know: keys as hashes, webhook secrets as they are. Never printed.
 #[derive(Clone, Default)]
 pub struct Secrets {
-    api_keys: Vec<[u8; 32]>,
+    keys: Keys,
     webhook: Vec<Vec<u8>>,
 }
 
@@ -25,22 +25,19 @@ impl std::fmt::Debug for Secrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "Secrets({} keys, {} webhook secrets)",
-            self.api_keys.len(),
-            self.webhook.len()
+            "Secrets({} webhook secrets, {:?})",
+            self.webhook.len(),
+            self.keys
         )
     }
 }
 
 impl Secrets {
-    /// The secrets of these lists. Without keys the API is open; without webhook secrets webhooks are not signed.
+    /// Without keys the API is open; without webhook secrets webhooks are not signed.
     #[must_use]
-    pub fn new(api_keys: &[String], webhook: &[String]) -> Self {
+    pub fn new(keys: Keys, webhook: &[String]) -> Self {
         Self {
-            api_keys: api_keys
-                .iter()
-                .map(|key| Sha256::digest(key).into())
-                .collect(),
+            keys,
             webhook: webhook
                 .iter()
                 .map(|secret| secret.clone().into_bytes())
@@ -51,7 +48,7 @@ impl Secrets {
     /// Whether callers of the API need a key.
     #[must_use]
     pub fn has_api_keys(&self) -> bool {
-        !self.api_keys.is_empty()
+        !self.keys.is_empty()
     }
 
     /// Whether webhooks must be signed.
@@ -60,26 +57,14 @@ impl Secrets {
         !self.webhook.is_empty()
     }
 
-    fn admits(&self, headers: &HeaderMap) -> bool {
-        if !self.has_api_keys() {
-            return true;
-        }
-        let Some(token) = headers
+    /// The key that a request carries.
+    fn key(&self, headers: &HeaderMap) -> Option<&Key> {
+        let (scheme, token) = headers
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim())
-        else {
-            return false;
-        };
-        let hash: [u8; 32] = Sha256::digest(token).into();
-        // All keys are compared, so that the time does not tell which one matched.
-        let known = self
-            .api_keys
-            .iter()
-            .fold(Choice::from(0), |known, key| known | key.ct_eq(&hash));
-        known.into()
+            .and_then(|value| value.split_once(' '))?;
+        let is_bearer = scheme.eq_ignore_ascii_case("bearer");
+        is_bearer.then(|| self.keys.find(token.trim())).flatten()
     }
 
     /// Checks `X-Hub-Signature-256: sha256=<hex HMAC of the raw body>`.
@@ -129,17 +114,34 @@ fn decode_hex(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-/// Lets through who has a key.
-pub async fn require_key(State(gateway): State<Gateway>, request: Request, next: Next) -> Response {
-    if gateway.secrets.admits(request.headers()) {
+/// Lets through who has a key with a scope that the route asks for, and tells the log who that is.
+pub async fn require_key(
+    State(gateway): State<Gateway>,
+    route: MatchedPath,
+    request: Request,
+    next: Next,
+) -> Response {
+    if !gateway.secrets.has_api_keys() {
         return next.run(request).await;
     }
-    Problem::new(
-        StatusCode::UNAUTHORIZED,
-        "unauthorized",
-        "an API key is required: Authorization: Bearer <key>",
-    )
-    .into_response()
+    let Some(key) = gateway.secrets.key(request.headers()) else {
+        return Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "an API key is required: Authorization: Bearer <key>",
+        )
+        .into_response();
+    };
+    if let Some(name) = &key.name {
+        tracing::Span::current().record("key", name);
+    }
+    let scopes = scopes_for(route.as_str());
+    if key.has_one_of(scopes) {
+        return next.run(request).await;
+    }
+    let needed = listed(scopes);
+    tracing::warn!(needed, "a key lacks a scope");
+    Problem::forbidden(format!("this key lacks the scope {needed}")).into_response()
 }
 
 #[cfg(test)]
@@ -157,7 +159,7 @@ mod tests {
 
     #[test]
     fn only_the_right_signature_passes() {
-        let secrets = Secrets::new(&[], &["old".into(), "new".into()]);
+        let secrets = Secrets::new(Keys::default(), &["old".into(), "new".into()]);
         let hex = |secret: &str| -> String {
             let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
             let tag = mac.chain_update(b"body").finalize().into_bytes();

@@ -13,6 +13,7 @@ use utoipa::openapi::{
 };
 
 use super::auth::Secrets;
+use super::key::{listed, scopes_for};
 use super::problem::ProblemBody;
 
 const KEY: &str = "apiKey";
@@ -67,7 +68,7 @@ pub fn complete(
 fn complete_components(components: &mut Components) {
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
-        .description(Some("One of `API_KEYS`; needed only when those are set."))
+        .description(Some("The secret of one of `API_KEYS`; needed only when those are set. A key has scopes, of which none implies another: `inbox` for conversations, `send` for sending, `admin` for retrying, canceling and the metrics; each of them reads messages."))
         .build();
     let signature = ApiKeyValue::with_description(
         "X-Hub-Signature-256",
@@ -152,6 +153,13 @@ fn add_problems(path: &str, operation: &mut Operation) {
         add(
             StatusCode::UNAUTHORIZED,
             "`unauthorized`: keys are set, and none of them was given.",
+        );
+        add(
+            StatusCode::FORBIDDEN,
+            &format!(
+                "`forbidden`: keys are set, and the given one lacks the scope {}.",
+                listed(scopes_for(path))
+            ),
         );
     }
     if path != "/health" {

@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod docs;
 pub mod extract;
+pub mod key;
 pub mod observe;
 pub mod operations;
 pub mod page;

@@ -27,7 +27,7 @@ pub async fn observe(request: Request, next: Next) -> Response {
         .map_or_else(|| "unknown".to_owned(), |path| path.as_str().to_owned());
     let id = request_id.to_str().unwrap_or_default();
     // At the highest level, so that no filter takes the id from a line that it lets through.
-    let span = tracing::error_span!("request", request_id = id, %method, route, event_id = Empty, otel.name = Empty, otel.kind = Empty);
+    let span = tracing::error_span!("request", request_id = id, %method, route, key = Empty, event_id = Empty, otel.name = Empty, otel.kind = Empty);
     trace::begin_request(&span, request.headers(), label(&method), &route);
     let mut response = next.run(request).instrument(span.clone()).await;
     if let Some(problem) = problem(&response) {
