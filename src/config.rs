@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use axum::http::uri::Authority;
 use clap::{Args, ValueEnum};
 use mock_meta_provider::Config as MockConfig;
 use sqlx::postgres::PgConnectOptions;
@@ -12,6 +13,7 @@ use sqlx::postgres::PgConnectOptions;
 use crate::app::Settings;
 use crate::delivery::backoff::Backoff;
 use crate::http::auth::Secrets;
+use crate::http::browser::Hosts;
 use crate::http::key::{GivenKey, Keys, Scope};
 use crate::message::store::Terms;
 use crate::provider::client::Client;
@@ -260,6 +262,31 @@ impl ListenArgs {
     }
 }
 
+/// Which names callers may use.
+#[derive(Debug, Clone, Args)]
+pub struct HostArgs {
+    /// Host names, comma-separated and without ports, that requests may be addressed to beside localhost, where neither keys nor
+    /// signatures are asked for; unset: on a loopback address none, else any
+    #[arg(long, env = "ALLOWED_HOSTS", value_name = "NAMES")]
+    allowed_hosts: Option<String>,
+}
+
+impl HostArgs {
+    /// Them, for a listener on this address.
+    pub fn hosts(&self, address: IpAddr) -> Result<Hosts, UsageError> {
+        let names = items(self.allowed_hosts.as_deref().unwrap_or_default());
+        for name in &names {
+            let authority = name.parse::<Authority>();
+            if authority.is_err() || authority.is_ok_and(|authority| authority.host() != name) {
+                return usage(format!(
+                    "ALLOWED_HOSTS: {name} is not a host name without a port"
+                ));
+            }
+        }
+        Ok(Hosts::new(address, &names))
+    }
+}
+
 fn host(text: &str) -> Result<IpAddr, String> {
     match text {
         "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
@@ -396,16 +423,19 @@ fn list(variable: &str) -> Result<Vec<String>, UsageError> {
         Err(VarError::NotPresent) => String::new(),
         Err(VarError::NotUnicode(_)) => return usage(format!("{variable} is not Unicode")),
     };
-    let items: Vec<String> = value
-        .split(',')
-        .map(str::trim)
-        .filter(|item| !item.is_empty())
-        .map(str::to_owned)
-        .collect();
+    let items = items(&value);
     if items.is_empty() && !value.trim().is_empty() {
         return usage(format!("{variable} is set, but has nothing in it"));
     }
     Ok(items)
+}
+
+fn items(list: &str) -> Vec<String> {
+    let items = list.split(',').map(str::trim);
+    items
+        .filter(|item| !item.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// An empty variable is an unset one.

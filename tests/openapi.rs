@@ -168,7 +168,7 @@ async fn each_kind_of_operation_documents_the_errors_that_it_can_have() {
             expected.push("503");
         }
         if path != "/health" && path != "/ready" {
-            expected.push("401");
+            expected.extend(["401", "403"]);
         }
         if path.contains("{id}") {
             expected.push("404");

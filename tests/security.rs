@@ -5,6 +5,7 @@ use mock_meta_provider::{Config, Mock, Secret};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::Sha256;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use crate::openapi::ROUTES;
@@ -594,5 +595,251 @@ async fn an_open_door_is_said_loudly() {
         (&[public, keys, secret], &[]),
     ] {
         assert_eq!(warned_about(environment).await, expected, "{environment:?}");
+    }
+}
+
+/// A request as a browser makes it for a page.
+async fn browsed(client: &Client, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let method = Method::from_bytes(method.as_bytes()).unwrap();
+    let mut request = client.http.request(method, client.url(path));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    if path.starts_with("/webhooks") || path == "/messages/send" {
+        let body = json!({
+            "channel": "whatsapp", "to": "user-1", "text": "Hi",
+            "eventId": "evt_1", "from": "user-1", "timestamp": "2025-01-01T10:00:00Z",
+        });
+        request = request.json(&body);
+    }
+    client.call(request).await.unwrap()
+}
+
+/// The routes that act or tell something.
+fn guarded() -> Vec<(&'static str, String)> {
+    let id = "conv_01941f297c0070008000000000000001";
+    let routes = ROUTES
+        .into_iter()
+        .filter(|(_, path)| !matches!(*path, "/health" | "/ready"));
+    routes
+        .map(|(method, path)| (method, path.replace("{id}", id)))
+        .collect()
+}
+
+#[tokio::test]
+async fn without_keys_a_web_page_of_another_origin_or_by_another_name_cannot_do_anything() {
+    let system = System::start().await;
+    let own = system.client.url("");
+    let own_host = own.strip_prefix("http://").unwrap();
+    for (method, path) in guarded() {
+        for foreign in [
+            &[("origin", "https://evil.example")][..],
+            &[("origin", "null")],
+            &[("origin", "http://127.0.0.1:1")],
+            &[("host", "evil.example:3000")],
+            &[
+                ("host", "evil.example:3000"),
+                ("origin", "http://evil.example:3000"),
+            ],
+        ] {
+            let answer = browsed(&system.client, method, &path, foreign).await;
+            answer.expect_problem(403, "forbidden");
+            assert!(answer.header("access-control-allow-origin").is_none());
+        }
+        for own in [
+            &[("origin", &*own)][..],
+            &[("host", "localhost:3000")],
+            &[("host", own_host)],
+        ] {
+            let answer = browsed(&system.client, method, &path, own).await;
+            assert_ne!(answer.status, 403, "{method} {path} {own:?}");
+        }
+    }
+    for path in ["/health", "/ready", "/api/"] {
+        browsed(&system.client, "GET", path, &[("host", "10.1.2.3:3000")])
+            .await
+            .expect(200);
+    }
+    // Of the requests that send and of those that deliver the one event, only the three own ones each were heard.
+    let outbound = "select count(*) from messages where direction = 'OUTBOUND'";
+    assert_eq!(system.database.count(outbound).await, 3);
+}
+
+#[tokio::test]
+async fn a_host_that_is_allowed_by_name_is_like_this_machine() {
+    let system = System::with(&[("ALLOWED_HOSTS", "gateway.example, other.example")]).await;
+    for (host, status) in [
+        ("gateway.example", 200),
+        ("Other.Example:8443", 200),
+        ("localhost:1", 200),
+        ("evil.example", 403),
+        ("gateway.example.evil.example", 403),
+    ] {
+        browsed(&system.client, "GET", "/conversations", &[("host", host)])
+            .await
+            .expect(status);
+    }
+    let public = [("HOST", "0.0.0.0")];
+    let (_gateway, client) = system.another(&public).await;
+    browsed(&client, "GET", "/conversations", &[("host", "gateway.lan")])
+        .await
+        .expect(200);
+    let (_gateway, client) = system
+        .another(&[public[0], ("ALLOWED_HOSTS", "gateway.lan")])
+        .await;
+    browsed(&client, "GET", "/conversations", &[("host", "gateway.lan")])
+        .await
+        .expect(200);
+    browsed(
+        &client,
+        "GET",
+        "/conversations",
+        &[("host", "evil.example")],
+    )
+    .await
+    .expect(403);
+
+    for command in ["serve", "worker"] {
+        let ended = Program::new(command)
+            .env("ALLOWED_HOSTS", "gateway.example:3000")
+            .env("DATABASE_URL", "postgres://me@127.0.0.1:1/gateway")
+            .env("PROVIDER_URL", "http://127.0.0.1:1")
+            .finish()
+            .await;
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+        assert!(ended.stderr.contains("ALLOWED_HOSTS"), "{}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn who_proves_who_calls_may_call_from_anywhere() {
+    let system = System::with(&KEYS).await;
+    let foreign = [
+        ("origin", "https://app.example"),
+        ("host", "gateway.example"),
+    ];
+    let with_key = [&foreign[..], &[("authorization", "Bearer alpha-key")]].concat();
+    browsed(&system.client, "GET", "/conversations", &with_key)
+        .await
+        .expect(200);
+    browsed(&system.client, "POST", "/messages/send", &with_key)
+        .await
+        .expect(201);
+    let answer = browsed(&system.client, "POST", "/webhooks/mock-meta", &foreign).await;
+    answer.expect_problem(401, "invalid_signature");
+
+    // A key proves nothing of a webhook, and a signature nothing of who reads.
+    let (_gateway, client) = system.another(&[("API_KEYS", "alpha-key")]).await;
+    browsed(&client, "POST", "/webhooks/mock-meta", &foreign)
+        .await
+        .expect(403);
+    let (_gateway, client) = system.another(&[("WEBHOOK_SECRET", "a-secret")]).await;
+    browsed(&client, "GET", "/conversations", &foreign)
+        .await
+        .expect(403);
+}
+
+#[tokio::test]
+async fn a_request_without_a_host_is_no_browsers() {
+    let system = System::start().await;
+    let address = system.client.url("").replace("http://", "");
+    for path in ["/health", "/conversations"] {
+        let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn the_metrics_of_a_worker_are_not_for_web_pages_either() {
+    let system = System::start().await;
+    let worker = system.worker(&[("METRICS_ADDR", "127.0.0.1:0")]).await;
+    let line = worker.logged("serving metrics").await;
+    let client = Client::new(line["address"].as_str().unwrap());
+    browsed(&client, "GET", "/metrics", &[("host", "evil.example")])
+        .await
+        .expect(403);
+    browsed(
+        &client,
+        "GET",
+        "/metrics",
+        &[("origin", "http://evil.example")],
+    )
+    .await
+    .expect(403);
+    browsed(&client, "GET", "/metrics", &[]).await.expect(200);
+}
+
+#[tokio::test]
+async fn the_documentation_may_load_only_its_own_and_be_in_no_frame() {
+    let system = System::start().await;
+    let page = system.client.get("/api/").await;
+    let policy = page.header("content-security-policy").unwrap();
+    for part in [
+        "default-src 'none'",
+        "script-src 'self'",
+        "frame-ancestors 'none'",
+        "connect-src 'self'",
+    ] {
+        assert!(policy.contains(part), "{policy}");
+    }
+    assert!(!policy.contains("unsafe"), "{policy}");
+    assert_eq!(page.header("x-frame-options"), Some("DENY"));
+    assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
+    // All that it needs comes from here, and nothing of it is inline.
+    let quoted: Vec<&str> = page.text.split('"').collect();
+    let loaded = quoted
+        .windows(2)
+        .filter(|pair| pair[0].ends_with("src=") || pair[0].ends_with("href="));
+    let loaded: Vec<&str> = loaded.map(|pair| pair[1]).collect();
+    assert!(loaded.len() >= 5, "{loaded:?}");
+    for path in loaded {
+        assert!(!path.contains("//"), "{path}");
+        let answer = system
+            .client
+            .get(&format!("/api/{}", path.trim_start_matches("./")))
+            .await;
+        assert_eq!(answer.status, 200, "{path}");
+        assert_eq!(
+            answer.header("x-content-type-options"),
+            Some("nosniff"),
+            "{path}"
+        );
+        let kind = answer.header("content-type").unwrap();
+        let expected = match path.rsplit('.').next() {
+            Some("js") => "text/javascript",
+            Some("css") => "text/css",
+            _ => "image/png",
+        };
+        assert!(kind.starts_with(expected), "{path}: {kind}");
+    }
+    for inline in ["<style", "style=", "onload=", "javascript:"] {
+        assert!(!page.text.contains(inline), "{inline}");
+    }
+    let scripts = page.text.matches("<script").count();
+    assert_eq!(page.text.matches("<script src=").count(), scripts);
+    // It would ask a stranger to look at the document.
+    let start = system.client.get("/api/swagger-initializer.js").await;
+    assert!(
+        start.text.contains("\"validatorUrl\": \"none\""),
+        "{}",
+        start.text
+    );
+}
+
+#[tokio::test]
+async fn no_answer_of_the_api_is_kept_by_a_cache_or_taken_for_something_else() {
+    let system = System::start().await;
+    for (method, path) in ROUTES.into_iter().chain([("GET", "/nothing")]) {
+        let answer = request(&system.client, method, path, None).await;
+        assert_eq!(
+            answer.header("x-content-type-options"),
+            Some("nosniff"),
+            "{path}"
+        );
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{path}");
     }
 }

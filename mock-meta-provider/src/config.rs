@@ -28,6 +28,11 @@ pub struct Config {
     #[arg(skip)]
     pub webhook_secret: Option<Secret>,
 
+    /// Host names without ports that requests may be addressed to beside localhost [default: on a loopback
+    /// address none, else any]
+    #[arg(long, env, value_delimiter = ',', value_name = "NAMES")]
+    pub allowed_hosts: Vec<String>,
+
     /// Lets the `webhookUrl` of an inbound simulation name a host that is not loopback
     #[arg(long, env, action = ArgAction::Set, value_parser = BoolishValueParser::new(), default_value_t = false,
           num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -65,6 +70,7 @@ impl Config {
         Self {
             webhook_url: DEFAULT_WEBHOOK_URL.to_owned(),
             webhook_secret: None,
+            allowed_hosts: Vec::new(),
             allow_remote_webhooks: false,
             webhook_max_tries: 30,
             webhook_retry_base_ms: 100,

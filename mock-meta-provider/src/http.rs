@@ -1,5 +1,6 @@
 //! Routes, bodies and refusals: every error is a `{"success":false,"error","retryable"}`, and only JSON gets in.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -7,6 +8,7 @@ use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
@@ -16,6 +18,7 @@ use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 use serde_json::json;
 
+use crate::browser::{Hosts, refuse_pages};
 use crate::mock::SharedApp;
 use crate::{admin, inbound, message};
 
@@ -25,7 +28,8 @@ const DISCARD_LIMIT_BYTES: usize = 1024 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Builds all routes.
-pub(crate) fn router(app: SharedApp) -> Router {
+pub(crate) fn router(app: SharedApp, hosts: Hosts) -> Router {
+    let refuse_pages = from_fn_with_state(Arc::new(hosts), refuse_pages);
     Router::new()
         .route("/messages", post(message::send_message))
         .route("/messages/{id}", get(message::get_message))
@@ -35,6 +39,7 @@ pub(crate) fn router(app: SharedApp) -> Router {
         .route("/ledger", get(admin::get_ledger))
         .route("/stats", get(admin::get_stats))
         .route("/reset", post(admin::reset))
+        .route_layer(refuse_pages)
         .route("/health", get(admin::health))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)

@@ -9,7 +9,7 @@
 //! - `config`: what can be chosen; `chance`: every random choice, made from the seed
 //! - `fault`: what can go wrong with a call; `script`: the faults that are set in advance
 //! - `mock`: the running provider, started and stopped; `serve`: its connections, cut where a fault says so
-//! - `http`: routes, bodies and refusals; `admin`: the routes that configure and observe
+//! - `http`: routes, bodies and refusals; `browser`: what web pages may not do; `admin`: the routes that configure and observe
 //! - `message`: one call of `POST /messages`; `ledger` and `stats`: what is remembered of it
 //! - `inbound`: `POST /simulate/inbound`; `webhook`: signed posts, repeated until they are taken
 //!
@@ -17,6 +17,7 @@
 //! tracked and ends with the [`Mock`]; the secret and the texts are never logged; everything has a limit.
 
 mod admin;
+mod browser;
 mod chance;
 mod config;
 mod fault;

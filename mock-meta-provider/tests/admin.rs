@@ -274,3 +274,96 @@ async fn health_is_ok() {
         json!({ "status": "ok" })
     );
 }
+
+/// Every route but the probe's.
+const ROUTES: [(&str, &str); 9] = [
+    ("POST", "/messages"),
+    ("GET", "/messages/msg_1"),
+    ("POST", "/simulate/inbound"),
+    ("GET", "/config"),
+    ("POST", "/config"),
+    ("POST", "/script"),
+    ("GET", "/ledger"),
+    ("GET", "/stats"),
+    ("POST", "/reset"),
+];
+
+#[tokio::test]
+async fn a_web_page_of_another_origin_or_by_another_name_cannot_do_anything() {
+    let provider = Provider::calm().await;
+    let own = provider.mock.url();
+    for (method, path) in ROUTES {
+        let call = async |headers: &[(&str, &str)]| {
+            let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+            let mut request = provider
+                .client
+                .request(method, format!("{own}{path}"))
+                .json(&json!({}));
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let answer = request.send().await.unwrap();
+            (answer.status().as_u16(), answer.text().await.unwrap())
+        };
+        for foreign in [
+            &[("origin", "https://evil.example")][..],
+            &[("origin", "null")],
+            &[
+                ("host", "evil.example:4000"),
+                ("origin", "http://evil.example:4000"),
+            ],
+        ] {
+            let (status, body) = call(foreign).await;
+            assert!(
+                status == 403 && body.contains("\"success\":false"),
+                "{path}: {status} {body}"
+            );
+        }
+        for known in [&[][..], &[("origin", &*own)], &[("host", "localhost:4000")]] {
+            assert_ne!(call(known).await.0, 403, "{path}");
+        }
+    }
+    let health = provider
+        .client
+        .get(format!("{own}/health"))
+        .header("host", "10.1.2.3");
+    assert_eq!(health.send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_web_page_cannot_post_what_it_may_post_without_asking() {
+    let provider = Provider::calm().await;
+    for (_, path) in ROUTES.into_iter().filter(|(method, _)| *method == "POST") {
+        for kind in [
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=x",
+            "",
+        ] {
+            let request = provider
+                .client
+                .post(format!("{}{path}", provider.mock.url()));
+            let request = request.header("content-type", kind);
+            let body = r#"{"channel":"whatsapp","to":"a","from":"a","text":"a","clientMessageId":"a","answers":[]}"#;
+            let status = request.body(body).send().await.unwrap().status();
+            assert_eq!(status, 415, "{path} {kind}");
+        }
+    }
+    assert_eq!(provider.mock.stats().calls, 0);
+}
+
+#[tokio::test]
+async fn a_host_that_is_allowed_by_name_is_like_this_machine() {
+    let config = Config {
+        allowed_hosts: vec!["mock.example".to_owned()],
+        ..Config::calm()
+    };
+    let provider = Provider::start(config).await;
+    for (host, status) in [("mock.example:4000", 200), ("evil.example", 403)] {
+        let request = provider
+            .client
+            .get(format!("{}/stats", provider.mock.url()));
+        let answer = request.header("host", host).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{host}");
+    }
+}

@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 use super::{begin_work, finish, stop_signal, wait_for_database, writer_ended};
 use crate::app::App;
 use crate::config::{
-    Backends, DatabaseArgs, DeliveryArgs, ListenArgs, MockArgs, RetentionArgs, ShutdownArgs,
-    WorkerArgs, secrets,
+    Backends, DatabaseArgs, DeliveryArgs, HostArgs, ListenArgs, MockArgs, RetentionArgs,
+    ShutdownArgs, WorkerArgs, secrets,
 };
 use crate::database::embedded::Embedded;
 use crate::delivery::worker::Worker;
@@ -31,6 +31,8 @@ use crate::telemetry;
 pub struct Args {
     #[command(flatten)]
     listen: ListenArgs,
+    #[command(flatten)]
+    host: HostArgs,
     #[command(flatten)]
     database: DatabaseArgs,
     #[command(flatten)]
@@ -55,6 +57,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let address = args.listen.address();
     let backends = Backends::of(&args.database, args.delivery.provider_url()?, address.ip())?;
     let secrets = Arc::new(secrets()?);
+    let hosts = Arc::new(args.host.hosts(address.ip())?);
     let metrics = telemetry::metrics()?;
     let stop = stop_signal()?;
     let listener = TcpListener::bind(address).await.with_context(|| {
@@ -82,6 +85,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         app: Arc::clone(&app),
         stopping: stop.clone(),
         secrets,
+        hosts,
         metrics,
     }));
     if !args.no_worker {

@@ -1,6 +1,6 @@
 //! `gateway worker`.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -10,7 +10,8 @@ use tokio::task::JoinSet;
 use super::{begin_work, stop_signal, wait_for_database};
 use crate::app::App;
 use crate::config::{
-    Backends, DatabaseArgs, DeliveryArgs, RetentionArgs, ShutdownArgs, WorkerArgs, secrets,
+    Backends, DatabaseArgs, DeliveryArgs, HostArgs, RetentionArgs, ShutdownArgs, WorkerArgs,
+    secrets,
 };
 use crate::delivery::worker::Worker;
 use crate::http::{self, Gateway, server::Server};
@@ -37,6 +38,8 @@ pub struct Args {
     /// Where to serve /metrics, /health and /ready, such as 127.0.0.1:9100; unset: nowhere
     #[arg(long, env = "METRICS_ADDR", value_name = "ADDRESS")]
     metrics_addr: Option<SocketAddr>,
+    #[command(flatten)]
+    host: HostArgs,
     /// End once nothing is due
     #[arg(long)]
     drain: bool,
@@ -46,6 +49,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (database, provider_url) =
         Backends::required(&args.database, args.delivery.provider_url()?)?;
     let secrets = Arc::new(secrets()?);
+    let address = args
+        .metrics_addr
+        .map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip());
+    let hosts = Arc::new(args.host.hosts(address)?);
     let metrics = telemetry::metrics()?;
     let stop = stop_signal()?;
     let server = match args.metrics_addr {
@@ -74,6 +81,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             app: Arc::clone(&app),
             stopping: stop.clone(),
             secrets,
+            hosts,
             metrics,
         }));
     }

@@ -154,13 +154,22 @@ fn add_problems(path: &str, operation: &mut Operation) {
             StatusCode::UNAUTHORIZED,
             "`unauthorized`: keys are set, and none of them was given.",
         );
-        add(
-            StatusCode::FORBIDDEN,
-            &format!(
-                "`forbidden`: keys are set, and the given one lacks the scope {}.",
-                listed(scopes_for(path))
-            ),
+    }
+    if !is_probe {
+        let lacks = if is_webhook {
+            String::new()
+        } else {
+            format!("the key lacks the scope {}; or ", listed(scopes_for(path)))
+        };
+        let secret = if is_webhook {
+            "webhook secrets"
+        } else {
+            "keys"
+        };
+        let description = format!(
+            "`forbidden`: {lacks}no {secret} are set, and a web page of another origin asks, or one that calls this machine by another name."
         );
+        add(StatusCode::FORBIDDEN, &description);
     }
     if path != "/health" {
         add(

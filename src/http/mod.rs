@@ -1,8 +1,10 @@
 //! The HTTP API: every route, in front of it what every request passes through.
 
 pub mod auth;
+pub mod browser;
 pub mod docs;
 pub mod extract;
+pub mod headers;
 pub mod key;
 pub mod observe;
 pub mod operations;
@@ -23,9 +25,10 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use utoipa_swagger_ui::SwaggerUi;
+use utoipa_swagger_ui::{self as swagger_ui, SwaggerUi};
 
 use self::auth::{Secrets, require_key};
+use self::browser::{Hosts, refuse_pages};
 use self::problem::Problem;
 use crate::app::App;
 use crate::{conversation, message, webhook};
@@ -42,6 +45,8 @@ pub struct Gateway {
     pub stopping: CancellationToken,
     /// Who may call.
     pub secrets: Arc<Secrets>,
+    /// The names that callers may address it by, where they need no secret.
+    pub hosts: Arc<Hosts>,
     /// The metrics of this process.
     pub metrics: PrometheusHandle,
 }
@@ -72,30 +77,42 @@ pub fn router(gateway: Gateway) -> Router {
     let admit_send = admit_for(REQUEST_TIMEOUT + gateway.app.send_wait);
     let require_key = from_fn_with_state(gateway.clone(), require_key);
     let secrets = Arc::clone(&gateway.secrets);
+    let no_pages = from_fn_with_state(hosts_unless(&gateway, secrets.has_api_keys()), refuse_pages);
+    let no_webhook_pages = from_fn_with_state(
+        hosts_unless(&gateway, secrets.has_webhook_secrets()),
+        refuse_pages,
+    );
     let (router, document) = OpenApiRouter::with_openapi(docs::document())
         .merge(
             send.route_layer(admit_send)
-                .route_layer(require_key.clone()),
+                .route_layer(require_key.clone())
+                .route_layer(no_pages.clone()),
         )
         .merge(
             api.route_layer(admit.clone())
-                .route_layer(require_key.clone()),
+                .route_layer(require_key.clone())
+                .route_layer(no_pages.clone()),
         )
-        .merge(webhooks.route_layer(admit))
-        .merge(metrics.route_layer(require_key))
+        .merge(webhooks.route_layer(admit).route_layer(no_webhook_pages))
+        .merge(metrics.route_layer(require_key).route_layer(no_pages))
         .merge(health)
         .with_state(gateway)
         .split_for_parts();
     let document = docs::complete(document, &secrets);
-    finish(router.merge(SwaggerUi::new("/api").url("/api/openapi.json", document)))
+    // Without a validator: the page would tell a stranger where this gateway is.
+    let page = SwaggerUi::new("/api").config(swagger_ui::Config::default().validator_url("none"));
+    finish(router.merge(page.url("/api/openapi.json", document)))
 }
 
 /// What a process without the API serves: its health and its metrics.
 pub fn operations_router(gateway: Gateway) -> Router {
+    let has_keys = gateway.secrets.has_api_keys();
+    let no_pages = from_fn_with_state(hosts_unless(&gateway, has_keys), refuse_pages);
     let require_key = from_fn_with_state(gateway.clone(), require_key);
     let metrics = Router::new()
         .route("/metrics", get(operations::get_metrics))
-        .route_layer(require_key);
+        .route_layer(require_key)
+        .route_layer(no_pages);
     let router = Router::new()
         .route("/health", get(operations::get_health))
         .route("/ready", get(operations::get_ready))
@@ -104,10 +121,16 @@ pub fn operations_router(gateway: Gateway) -> Router {
     finish(router)
 }
 
+/// The hosts to check, unless callers prove who they are.
+fn hosts_unless(gateway: &Gateway, is_proven: bool) -> Option<Arc<Hosts>> {
+    (!is_proven).then(|| Arc::clone(&gateway.hosts))
+}
+
 fn finish(router: Router) -> Router {
     router
         .fallback(|| async { Problem::not_found("no such route") })
         .layer(from_fn(observe::observe))
+        .layer(from_fn(headers::protect))
 }
 
 /// What a process answers until its database is ready.
@@ -115,7 +138,9 @@ pub fn starting_router() -> Router {
     let router = Router::new()
         .route("/health", get(operations::get_health))
         .fallback(|| async { Problem::unavailable("starting: waiting for the database") });
-    router.layer(from_fn(observe::observe))
+    router
+        .layer(from_fn(observe::observe))
+        .layer(from_fn(headers::protect))
 }
 
 /// Lets nothing new through while the process stops, and ends the waiting for a request that takes too long.

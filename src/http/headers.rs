@@ -1,0 +1,36 @@
+//! What every answer tells browsers: not to guess its type, not to keep it; and what the documentation's page may do.
+
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::Response;
+
+/// The page loads its own scripts, styles and pictures, asks this gateway alone, and is in no frame. Nothing in it is inline but
+/// pictures in its style sheet.
+const PAGE: [(HeaderName, &str); 3] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+];
+
+/// Adds them.
+pub async fn protect(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let is_page = path == "/api" || path.starts_with("/api/");
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
+    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    if is_page {
+        for (name, value) in PAGE {
+            set(name, value);
+        }
+    } else {
+        // People's messages are not for a cache.
+        set(header::CACHE_CONTROL, "no-store");
+    }
+    response
+}
