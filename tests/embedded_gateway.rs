@@ -35,6 +35,31 @@ async fn without_a_configuration_there_is_a_database_and_a_provider() {
 }
 
 #[tokio::test]
+async fn the_built_in_provider_signs_its_webhooks() {
+    let place = Place::new();
+    let serve = place
+        .run("serve")
+        .env("WEBHOOK_SECRET", "first-secret, second-secret");
+    let gateway = serve.start();
+    gateway.logged("ready").await;
+    let client = Client::new(gateway.url());
+    let [event_id, from, text, timestamp] = HELLO;
+    let unsigned = client
+        .webhook(&event(event_id, from, text, timestamp))
+        .await;
+    unsigned.expect_problem(401, "invalid_signature");
+    let inbound = json!({ "channel": "whatsapp", "from": "user-2", "text": "Signed" });
+    let simulate = format!("{}/simulate/inbound", provider(&gateway).await);
+    let answer = client.call(client.http.post(simulate).json(&inbound)).await;
+    answer.unwrap().expect(200);
+    eventually("the event arrives", async || {
+        let inbox = client.get("/conversations").await.expect(200);
+        (inbox["data"][0]["lastMessagePreview"] == "Signed").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_restart_keeps_everything() {
     let place = Place::new();
     let mut gateway = place.serve().await;

@@ -19,6 +19,7 @@ mod order;
 mod outages;
 mod retention;
 mod retries;
+mod secrecy;
 mod security;
 mod seed;
 mod sending;
