@@ -42,9 +42,22 @@ impl Hosts {
             let authority = Authority::try_from(value.as_bytes());
             authority.is_ok_and(|authority| {
                 let host = authority.host();
-                is_local(host) || named.iter().any(|name| name.eq_ignore_ascii_case(host))
+                let is_known =
+                    is_local(host) || named.iter().any(|name| name.eq_ignore_ascii_case(host));
+                is_known && has_only_a_port(&authority)
             })
         })
+    }
+}
+
+/// Whether there is nothing beside the host but a port.
+fn has_only_a_port(authority: &Authority) -> bool {
+    match authority.as_str().strip_prefix(authority.host()) {
+        Some("") => true,
+        Some(rest) => rest
+            .strip_prefix(':')
+            .is_some_and(|port| port.parse::<u16>().is_ok()),
+        None => false,
     }
 }
 
