@@ -355,7 +355,7 @@ async fn a_value_out_of_bounds_ends_with_2_and_names_its_setting() {
         ("HOST", "example.com", "--host"),
         ("DELIVERY_ORDER", "random", "--delivery-order"),
         ("LOG_FORMAT", "xml", "--log-format"),
-        ("API_KEYS", "user:hunter2", "API_KEYS"),
+        ("API_KEYS", "user:hunter2:everything", "API_KEYS"),
     ] {
         let setting = (variable, value);
         let environment = [

@@ -516,8 +516,10 @@ async fn the_log_says_whose_key_it_was() {
         eventually(&format!("{message} {id}"), async || {
             system.gateway.log().iter().find_map(|line| {
                 let line: Value = serde_json::from_str(line).ok()?;
-                let is_it = line["message"] == message && line["span"]["request_id"] == id;
-                is_it.then(|| line["span"]["key"].clone())
+                // An attempt has a span of its own, within that of the request.
+                let request = line["spans"].as_array()?.first()?;
+                let is_it = line["message"] == message && request["request_id"] == id;
+                is_it.then(|| request["key"].clone())
             })
         })
         .await

@@ -128,7 +128,7 @@ async fn a_cut_connection_carries_not_one_byte() {
 async fn raw_call(provider: &Provider) -> std::io::Result<Vec<u8>> {
     let body = message("user-1", "text").to_string();
     let mut stream = TcpStream::connect(provider.mock.address()).await?;
-    let head = "POST /messages HTTP/1.1\r\nHost: mock\r\nContent-Type: application/json\r\n";
+    let head = "POST /messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
     stream
         .write_all(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes())
         .await?;

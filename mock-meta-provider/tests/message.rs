@@ -305,7 +305,7 @@ async fn one_connection_serves_many_calls() {
         .unwrap();
     for _ in 0..3 {
         stream
-            .write_all(b"GET /health HTTP/1.1\r\nHost: mock\r\n\r\n")
+            .write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
             .await
             .unwrap();
         let mut answer = [0; 4096];
