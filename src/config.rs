@@ -131,6 +131,18 @@ pub struct DeliveryArgs {
     /// The longest wait between attempts, in milliseconds
     #[arg(long, env = "RETRY_CAP_MS", default_value_t = 3_600_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000), value_name = "MS")]
     retry_cap_ms: u64,
+    /// What becomes of a message that the provider may have accepted although the attempt failed
+    #[arg(long, env = "AMBIGUOUS_POLICY", value_enum, default_value_t = AmbiguousPolicy::Retry, value_name = "POLICY")]
+    ambiguous_policy: AmbiguousPolicy,
+}
+
+/// What becomes of a message whose attempt failed in such a way that the provider may have accepted it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AmbiguousPolicy {
+    /// It is retried, with the same idempotency key: a provider that honours keys delivers once
+    Retry,
+    /// It stays FAILED until an operator decides: for providers that do not
+    Hold,
 }
 
 /// Which messages wait for each other.
@@ -173,6 +185,7 @@ impl DeliveryArgs {
                 max_attempts: self.retry_max_attempts,
                 base: Duration::from_millis(self.retry_base_ms),
                 cap: Duration::from_millis(self.retry_cap_ms),
+                holds_ambiguous: self.ambiguous_policy == AmbiguousPolicy::Hold,
             },
             send_wait: Duration::from_millis(self.send_wait_ms),
             send_concurrency: usize::try_from(self.send_concurrency).unwrap_or(usize::MAX),

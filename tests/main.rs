@@ -1,6 +1,7 @@
 //! The gateway from outside: the real program, a real PostgreSQL, the mock provider over HTTP.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod ambiguity;
 mod command_line;
 mod containers;
 mod embedded;

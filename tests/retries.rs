@@ -38,7 +38,7 @@ async fn assert_recorded(
     fault: Fault,
     kind: &str,
     http_status: Value,
-    retryable: bool,
+    (retryable, ambiguous): (bool, bool),
 ) {
     system.mock.script("user-1", [fault]);
     let message = system.send("user-1", "Merhaba!").await;
@@ -48,6 +48,7 @@ async fn assert_recorded(
     assert_eq!(error["kind"], kind, "{message}");
     assert_eq!(error["httpStatus"], http_status, "{message}");
     assert_eq!(error["retryable"], retryable, "{message}");
+    assert_eq!(error["ambiguous"], ambiguous, "{message}");
     assert_eq!(message["nextAttemptAt"].is_string(), retryable, "{message}");
     assert_eq!(system.message(id(&message)).await, message);
     assert_eq!(system.mock.message(id(&message)).unwrap().calls, 1);
@@ -58,17 +59,27 @@ async fn each_refusal_is_recorded_as_what_it_was() {
     let system = System::with(&[NO_RETRY]).await;
     let refused =
         |retryable: bool| json!({ "success": false, "error": "no", "retryable": retryable });
-    for (fault, kind, http_status, retryable) in [
-        (Fault::rate_limit(), "rate_limited", 429, true),
-        (Fault::server_error(503), "server_error", 503, true),
-        (Fault::server_error(500), "server_error", 500, true),
-        (Fault::Reject, "rejected", 422, false),
-        (Fault::status(400), "rejected", 400, false),
-        (Fault::status(302), "rejected", 302, false),
-        (Fault::answer(200, refused(true)), "rejected", 200, true),
-        (Fault::answer(200, refused(false)), "rejected", 200, false),
+    let final_refusal = |fault| (fault, "rejected", (false, false));
+    for (fault, kind, told) in [
+        (Fault::server_error(503), "server_error", (true, true)),
+        (Fault::server_error(500), "server_error", (true, true)),
+        final_refusal(Fault::Reject),
+        final_refusal(Fault::status(400)),
+        final_refusal(Fault::status(302)),
+        (Fault::answer(200, refused(true)), "rejected", (true, false)),
+        final_refusal(Fault::answer(200, refused(false))),
+        // The last, since it pauses the channel.
+        (Fault::rate_limit(), "rate_limited", (true, false)),
     ] {
-        assert_recorded(&system, fault, kind, json!(http_status), retryable).await;
+        let http_status = match &fault {
+            Fault::RateLimit { .. } => 429,
+            Fault::Reject => 422,
+            Fault::ServerError { http_status, .. } | Fault::Status { http_status, .. } => {
+                *http_status
+            }
+            _ => unreachable!(),
+        };
+        assert_recorded(&system, fault, kind, json!(http_status), told).await;
     }
     system.database.assert_consistent().await;
 }
@@ -86,7 +97,8 @@ async fn a_success_without_a_readable_id_is_not_taken_for_one() {
         (Fault::answer(200, long_id), 200),
         (Fault::answer(200, long_answer), 200),
     ] {
-        assert_recorded(&system, fault, "unreadable", json!(http_status), true).await;
+        let told = (true, true);
+        assert_recorded(&system, fault, "unreadable", json!(http_status), told).await;
     }
 }
 
@@ -94,7 +106,7 @@ async fn a_success_without_a_readable_id_is_not_taken_for_one() {
 async fn a_connection_that_breaks_before_or_after_the_acceptance_is_worth_another_attempt() {
     let system = System::with(&[NO_RETRY]).await;
     for fault in [Fault::Reset, Fault::LostAnswer] {
-        assert_recorded(&system, fault, "connection", json!(null), true).await;
+        assert_recorded(&system, fault, "connection", json!(null), (true, true)).await;
     }
 }
 
@@ -121,6 +133,7 @@ async fn no_answer_in_time_is_a_timeout() {
     assert_eq!(message["lastError"]["kind"], "timeout");
     assert_eq!(message["lastError"]["httpStatus"], json!(null));
     assert_eq!(message["lastError"]["retryable"], true);
+    assert_eq!(message["lastError"]["ambiguous"], true);
     assert!(message["nextAttemptAt"].is_string());
 }
 
@@ -135,6 +148,7 @@ async fn a_provider_that_does_not_listen_is_a_failed_connection() {
     assert_eq!(message["status"], "FAILED");
     assert_eq!(message["lastError"]["kind"], "connection");
     assert_eq!(message["lastError"]["retryable"], true);
+    assert_eq!(message["lastError"]["ambiguous"], false);
     assert!(!message.to_string().contains("secret"), "{message}");
 }
 

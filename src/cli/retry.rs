@@ -159,6 +159,7 @@ fn print_failed(args: &Args, rows: Vec<Row>) -> anyhow::Result<()> {
         "TO",
         "ATTEMPTS",
         "ERROR",
+        "AMBIGUOUS",
         "SINCE",
         "NEXT ATTEMPT",
     ];
@@ -170,6 +171,7 @@ fn print_failed(args: &Args, rows: Vec<Row>) -> anyhow::Result<()> {
             row.to,
             row.attempts.to_string(),
             row.error,
+            (if row.ambiguous { "yes" } else { "no" }).to_owned(),
             row.since,
             next,
         ]
@@ -418,6 +420,7 @@ struct Row {
     status: Status,
     attempts: i32,
     error: String,
+    ambiguous: bool,
     since: String,
     next_attempt_at: Option<String>,
 }
@@ -437,6 +440,7 @@ impl Row {
                 .error_kind
                 .map(|kind| kind.as_str().to_owned())
                 .unwrap_or_default(),
+            ambiguous: message.is_ambiguous(),
             since: time(message.updated_at),
             next_attempt_at: message.next_attempt_at.map(time),
         }

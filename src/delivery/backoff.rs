@@ -16,6 +16,9 @@ pub struct Backoff {
     pub base: Duration,
     /// The longest wait, before jitter.
     pub cap: Duration,
+    /// Whether a message that the provider may have accepted waits for an operator: for providers that deliver again whatever
+    /// idempotency key they know.
+    pub holds_ambiguous: bool,
 }
 
 impl Backoff {
@@ -26,7 +29,8 @@ impl Backoff {
     }
 
     fn jittered(&self, failure: &Failure, failures: u32, random: f64) -> Option<Duration> {
-        if !failure.retryable || failures.saturating_add(1) >= self.max_attempts {
+        let is_held = self.holds_ambiguous && failure.ambiguous;
+        if !failure.retryable || is_held || failures.saturating_add(1) >= self.max_attempts {
             return None;
         }
         let exponential = 2_u32
@@ -47,6 +51,7 @@ mod tests {
         max_attempts: 30,
         base: Duration::from_secs(1),
         cap: Duration::from_hours(1),
+        holds_ambiguous: false,
     };
 
     fn failure() -> Failure {
@@ -79,6 +84,18 @@ mod tests {
     fn a_final_failure_is_not_tried_again() {
         let rejected = Failure::new(ErrorKind::Rejected, "no");
         assert_eq!(BACKOFF.after(&rejected, 0), None);
+    }
+
+    #[test]
+    fn an_ambiguous_failure_is_held_where_that_is_asked_for() {
+        let hold = Backoff {
+            holds_ambiguous: true,
+            ..BACKOFF
+        };
+        assert!(failure().ambiguous && BACKOFF.after(&failure(), 0).is_some());
+        assert_eq!(hold.after(&failure(), 0), None);
+        let limited = Failure::new(ErrorKind::RateLimited, "429");
+        assert!(hold.after(&limited, 0).is_some());
     }
 
     #[test]

@@ -33,6 +33,8 @@ use self::settle::Settlement;
 
 /// Claims that may go unsettled before the message itself is taken to be what kills the process.
 const MAX_UNSETTLED_CLAIMS: i32 = 20;
+/// The same where whatever is ambiguous is held: nobody knows how far the last holder came.
+const MAX_UNSETTLED_CLAIMS_HELD: i32 = 1;
 /// How long to wait before an outcome whose row somebody else has locked is handed in again.
 const LOCKED_PAUSE: Duration = Duration::from_millis(500);
 
@@ -142,8 +144,14 @@ async fn make(app: &App, lease: Lease) -> Result<Ended> {
 }
 
 async fn outcome(app: &App, lease: &Lease) -> Outcome {
-    if lease.attempt - lease.failures > MAX_UNSETTLED_CLAIMS {
+    let (most, detail) = if app.backoff.holds_ambiguous {
+        let detail = "the process ended, or was too slow, during an attempt at this message";
+        (MAX_UNSETTLED_CLAIMS_HELD, detail)
+    } else {
         let detail = "the process ended again and again during an attempt at this message";
+        (MAX_UNSETTLED_CLAIMS, detail)
+    };
+    if lease.attempt - lease.failures > most {
         return Outcome::Failed(Failure::new(ErrorKind::Interrupted, detail));
     }
     AssertUnwindSafe(app.provider.send(&lease.outgoing))
@@ -203,19 +211,20 @@ fn log_failure(lease: &Lease, failure: &Failure, settled: Option<&store::Settled
     let attempt = lease.attempt;
     let kind = failure.kind.as_str();
     let http_status = failure.http_status;
+    let ambiguous = failure.ambiguous;
     let Some(settled) = settled else {
-        tracing::info!(%message_id, %conversation_id, attempt, kind, http_status, refused = true, "an attempt failed");
+        tracing::info!(%message_id, %conversation_id, attempt, kind, http_status, ambiguous, refused = true, "an attempt failed");
         return;
     };
     match settled.next_attempt_at {
         None => {
-            tracing::error!(%message_id, %conversation_id, attempt, kind, http_status, "a message has failed for good");
+            tracing::error!(%message_id, %conversation_id, attempt, kind, http_status, ambiguous, "a message has failed for good");
         }
         Some(next_attempt_at) if failure.kind == ErrorKind::Internal => {
-            tracing::error!(%message_id, %conversation_id, attempt, kind, http_status, %next_attempt_at, "an attempt failed");
+            tracing::error!(%message_id, %conversation_id, attempt, kind, http_status, ambiguous, %next_attempt_at, "an attempt failed");
         }
         Some(next_attempt_at) => {
-            tracing::warn!(%message_id, %conversation_id, attempt, kind, http_status, %next_attempt_at, "an attempt failed");
+            tracing::warn!(%message_id, %conversation_id, attempt, kind, http_status, ambiguous, %next_attempt_at, "an attempt failed");
         }
     }
 }

@@ -157,13 +157,14 @@ pub async fn reschedule(
         .collect();
     let details: Vec<&str> = failed.iter().map(|f| &*f.failure.detail).collect();
     let retryables: Vec<bool> = failed.iter().map(|f| f.failure.retryable).collect();
+    let ambiguous: Vec<bool> = failed.iter().map(|f| f.failure.ambiguous).collect();
     sqlx::query_as!(
         Settled,
         r#"-- delivery::reschedule
 -- Locks deliveries by message_id, then their messages.
 with inp as (
-  select * from unnest($1::uuid[], $2::uuid[], $3::float8[], $4::text[], $5::int[], $6::text[], $7::bool[])
-    as t(message_id, lease_token, wait, error_kind, error_http_status, error_detail, error_retryable)
+  select * from unnest($1::uuid[], $2::uuid[], $3::float8[], $4::text[], $5::int[], $6::text[], $7::bool[], $8::bool[])
+    as t(message_id, lease_token, wait, error_kind, error_http_status, error_detail, error_retryable, error_ambiguous)
 ), held as (
   select i.* from deliveries d join inp i on i.message_id = d.message_id and i.lease_token = d.lease_token
   order by d.message_id for update of d
@@ -173,7 +174,8 @@ with inp as (
   returning h.*, d.due_at
 ), msg as (
   update messages m set status = 'FAILED', retry_count = m.retry_count + 1, next_attempt_at = l.due_at, updated_at = now(),
-    error_kind = l.error_kind, error_http_status = l.error_http_status, error_detail = l.error_detail, error_retryable = l.error_retryable
+    error_kind = l.error_kind, error_http_status = l.error_http_status, error_detail = l.error_detail, error_retryable = l.error_retryable,
+    error_ambiguous = l.error_ambiguous
   from later l where m.id = l.message_id
   returning m.id, m.conversation_id, m.updated_at, m.next_attempt_at, m.retry_count
 )
@@ -187,6 +189,7 @@ from msg"#,
         &http_statuses as &[Option<i32>],
         &details as &[&str],
         &retryables,
+        &ambiguous,
     )
     .fetch_all(connection)
     .await
@@ -311,7 +314,8 @@ where message_id = any($1::uuid[]) and (due_at is null or attempt > 0 and (lease
     .await
 }
 
-/// Parks a delivery that waits for an attempt and that nobody holds, as `FAILED` and canceled, and returns its conversation, to be released.
+/// Parks a delivery that waits for an attempt and that nobody holds, as `FAILED` and canceled, and returns its conversation, to be
+/// released. It stays ambiguous if it was, and is so too when somebody who held it never settled it.
 pub async fn cancel(pool: &PgPool, message_id: MessageId) -> sqlx::Result<Option<ConversationId>> {
     sqlx::query_scalar!(
         r#"-- delivery::cancel
@@ -320,10 +324,12 @@ with held as (
   select message_id from deliveries
   where message_id = $1 and due_at is not null and (lease_token is null or due_at <= now()) for update
 ), parked as (
-  update deliveries set due_at = null, lease_token = null where message_id = any(array(select message_id from held)) returning message_id
+  update deliveries set due_at = null, lease_token = null where message_id = any(array(select message_id from held))
+  returning message_id, attempt > failures as unsettled
 )
 update messages m set status = 'FAILED', next_attempt_at = null, updated_at = now(),
-  error_kind = $2, error_http_status = null, error_detail = 'canceled by an operator', error_retryable = false
+  error_kind = $2, error_http_status = null, error_detail = 'canceled by an operator', error_retryable = false,
+  error_ambiguous = coalesce(m.error_ambiguous, false) or p.unsettled
 from parked p where m.id = p.message_id
 returning m.conversation_id as "conversation_id: ConversationId""#,
         message_id as MessageId,

@@ -93,10 +93,14 @@ pub struct LastError {
     detail: String,
     /// Whether such an error is worth another attempt.
     retryable: bool,
+    /// Whether the provider may have accepted the message all the same: there was no answer, or none that settles it. False: it
+    /// surely has not, in that attempt; of a canceled message, in none.
+    ambiguous: bool,
 }
 
 impl From<Message> for MessageView {
     fn from(message: Message) -> Self {
+        let ambiguous = message.is_ambiguous();
         Self {
             id: message.id,
             conversation_id: message.conversation_id,
@@ -115,6 +119,7 @@ impl From<Message> for MessageView {
                 http_status: message.error_http_status,
                 detail: message.error_detail.unwrap_or_default(),
                 retryable: message.error_retryable.unwrap_or(false),
+                ambiguous,
             }),
             timestamp: message.timestamp,
             created_at: message.created_at,

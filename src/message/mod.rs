@@ -92,6 +92,20 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Whether the provider may have accepted the message in spite of such an error, as far as the kind alone tells.
+    #[must_use]
+    pub fn is_ambiguous(self) -> bool {
+        match self {
+            Self::RateLimited | Self::Rejected | Self::Canceled => false,
+            Self::ServerError
+            | Self::Timeout
+            | Self::Connection
+            | Self::Unreadable
+            | Self::Interrupted
+            | Self::Internal => true,
+        }
+    }
+
     /// Its name, as in the API and in the database.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -142,6 +156,8 @@ pub struct Message {
     pub error_detail: Option<String>,
     /// Whether such an error is worth another attempt.
     pub error_retryable: Option<bool>,
+    /// Whether the provider may have accepted the message in it.
+    pub error_ambiguous: Option<bool>,
     /// The provider's time for inbound, the creation time for outbound.
     pub timestamp: DateTime<Utc>,
     /// The time that it is listed by.
@@ -152,4 +168,15 @@ pub struct Message {
     pub updated_at: DateTime<Utc>,
     /// When the provider accepted it.
     pub sent_at: Option<DateTime<Utc>>,
+}
+
+impl Message {
+    /// Whether the provider may have accepted it in the attempt that failed last.
+    #[must_use]
+    pub fn is_ambiguous(&self) -> bool {
+        self.error_ambiguous.unwrap_or_else(|| {
+            // It failed before that was written down.
+            self.error_kind.is_some_and(ErrorKind::is_ambiguous)
+        })
+    }
 }

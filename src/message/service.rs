@@ -179,6 +179,7 @@ fn apply(message: &mut Message, ended: Ended) {
             message.error_http_status = failure.http_status.map(i32::from);
             message.error_detail = Some(failure.detail);
             message.error_retryable = Some(failure.retryable);
+            message.error_ambiguous = Some(failure.ambiguous);
             message.updated_at = at;
         }
         Ended::Superseded => {}
@@ -388,6 +389,7 @@ fn created(message: &NewMessage, row: &store::Accepted) -> Option<Acceptance> {
             error_http_status: None,
             error_detail: None,
             error_retryable: None,
+            error_ambiguous: None,
             timestamp: created_at,
             sort_at: created_at,
             created_at,

@@ -19,7 +19,7 @@ macro_rules! query_messages {
 select m.id as "id: MessageId", m.conversation_id as "conversation_id: ConversationId", m.channel as "channel: Channel",
   m.participant_id, m.direction as "direction: Direction", m.text, m.status as "status: Status", m.client_message_id,
   m.provider_message_id, m.retry_count, m.next_attempt_at, m.error_kind as "error_kind: ErrorKind", m.error_http_status,
-  m.error_detail, m.error_retryable, m.timestamp, m.sort_at, m.created_at, m.updated_at, m.sent_at
+  m.error_detail, m.error_retryable, m.error_ambiguous, m.timestamp, m.sort_at, m.created_at, m.updated_at, m.sent_at
 from m
 "#
                 + $tail

@@ -13,6 +13,8 @@ use crate::trace;
 
 /// The most that is read of an answer, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
+/// The share of an attempt's time that its connection may take.
+const CONNECT_SHARE: f64 = 0.8;
 
 /// A client of one provider.
 #[derive(Debug, Clone)]
@@ -41,6 +43,8 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("gateway/", env!("CARGO_PKG_VERSION")))
             .timeout(timeout)
+            // Shorter, so that it is known when the provider was never reached.
+            .connect_timeout(timeout.mul_f64(CONNECT_SHARE))
             // Shorter than the idle timeouts of common servers, so that a connection is rarely closed under a request.
             .pool_idle_timeout(Duration::from_secs(4))
             .build()?;
@@ -108,9 +112,11 @@ async fn read(mut response: reqwest::Response) -> reqwest::Result<Vec<u8>> {
     Ok(body)
 }
 
-/// The failure of a request that had no answer. Its text names no URL: that may hold a secret.
+/// The failure of a request that had no answer; where there was no connection, the provider has surely not accepted it. Its text
+/// names no URL: that may hold a secret.
 fn no_answer(error: reqwest::Error) -> Failure {
-    let kind = if error.is_timeout() {
+    let was_connected = !error.is_connect();
+    let kind = if error.is_timeout() && was_connected {
         ErrorKind::Timeout
     } else {
         ErrorKind::Connection
@@ -123,5 +129,8 @@ fn no_answer(error: reqwest::Error) -> Failure {
         detail.push_str(&cause.to_string());
         source = cause.source();
     }
-    Failure::new(kind, &detail)
+    Failure {
+        ambiguous: was_connected,
+        ..Failure::new(kind, &detail)
+    }
 }

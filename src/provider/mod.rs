@@ -55,6 +55,8 @@ pub struct Failure {
     pub detail: String,
     /// Whether another attempt is worth it.
     pub retryable: bool,
+    /// Whether the provider may have accepted the message all the same; else it surely has not.
+    pub ambiguous: bool,
     /// The wait that the provider asks for.
     pub retry_after: Option<Duration>,
 }
@@ -68,6 +70,7 @@ impl Failure {
             http_status: None,
             detail: clean(detail),
             retryable: !matches!(kind, ErrorKind::Rejected | ErrorKind::Interrupted),
+            ambiguous: kind.is_ambiguous(),
             retry_after: None,
         }
     }
@@ -126,6 +129,7 @@ pub fn classify(
         http_status: Some(status),
         detail,
         retryable,
+        ambiguous: kind.is_ambiguous(),
         retry_after: retryable
             .then(|| retry_after.and_then(|value| parse_retry_after(value, now)))
             .flatten(),
