@@ -43,8 +43,8 @@ with line (channel, participant_id, minutes_ago, direction, text, state) as (val
   insert into webhook_events (provider, event_id, message_id, received_at)
   select 'mock-meta', 'seed_' || id, id, at from fresh where direction = 'INBOUND'
 ), delivery as (
-  insert into deliveries (message_id, conversation_id, seq, due_at, attempt, failures)
-  select id, conversation_id, seq, null, 1, 1 from fresh where state = 'rejected'
+  insert into deliveries (message_id, conversation_id, channel, seq, due_at, attempt, failures)
+  select id, conversation_id, channel, seq, null, 1, 1 from fresh where state = 'rejected'
 )
 insert into messages (id, conversation_id, channel, participant_id, direction, text, status, provider_message_id, retry_count,
   error_kind, error_http_status, error_detail, error_retryable, timestamp, sort_at, created_at, updated_at, sent_at)

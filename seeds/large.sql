@@ -104,8 +104,8 @@ with phrase (language, direction, texts) as (values
     'timestamp', to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))::text, 'UTF8'), at
   from fresh where direction = 'INBOUND' order by key
 ), delivery as (    -- parked: no worker sends any of it
-  insert into deliveries (message_id, conversation_id, seq, due_at, attempt, failures)
-  select id, conversation_id, seq, null, retry_count, retry_count
+  insert into deliveries (message_id, conversation_id, channel, seq, due_at, attempt, failures)
+  select id, conversation_id, channel, seq, null, retry_count, retry_count
   from (select *, row_number() over (partition by conversation_id order by n) as seq from fresh where direction = 'OUTBOUND') o
   where status = 'FAILED'
 ), stored as (

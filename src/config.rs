@@ -110,6 +110,9 @@ impl ProviderArgs {
 pub struct DeliveryArgs {
     #[command(flatten)]
     provider: ProviderArgs,
+    /// Calls of the provider in a second, at most: for each channel, by all processes together; unset: no limit
+    #[arg(long, env = "PROVIDER_MAX_PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=100_000), value_name = "N")]
+    provider_max_per_second: Option<u32>,
     /// How long a send waits for its first attempt before it is answered PENDING, in milliseconds
     #[arg(long, env = "SEND_WAIT_MS", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(0..=600_000), value_name = "MS")]
     send_wait_ms: u64,
@@ -168,6 +171,7 @@ impl DeliveryArgs {
             lease_seconds: (attempt * 2 + LEASE_MARGIN).as_secs_f64(),
             ordered: self.delivery_order == DeliveryOrder::Conversation,
             max_wait_seconds: Duration::from_millis(self.order_max_wait_ms).as_secs_f64(),
+            max_per_second: self.provider_max_per_second.map(f64::from),
         }
     }
 

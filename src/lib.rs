@@ -11,7 +11,7 @@
 //!
 //! - [`webhook`]: events come in. [`message`]: messages go out. [`conversation`]: the inbox.
 //! - [`delivery`]: a lease, an attempt, a settlement: the only road to `SENT` or `FAILED`; and the worker.
-//! - [`provider`]: what the provider's answers mean, and its only caller.
+//! - [`provider`]: what the provider's answers mean, and its only caller. [`pace`]: how fast it may be called.
 //! - [`database`]: connections, faults, migrations; [`database::batch`] is the group commit that webhooks, sends and
 //!   settlements share; [`database::embedded`] is the private PostgreSQL.
 //! - [`http`]: the router, and what every request passes through. [`cli`]: one file a subcommand, but a folder for `simulate`,
@@ -42,6 +42,7 @@ pub mod error;
 pub mod http;
 mod id;
 pub mod message;
+pub mod pace;
 pub mod provider;
 pub mod telemetry;
 pub mod trace;

@@ -158,11 +158,11 @@ fn describe() {
     );
     describe_gauge!(
         "gateway_deliveries",
-        "Unsent messages, by state: due, leased, waiting, blocked or parked"
+        "Unsent messages, by state: due, paused (due, but their channel is paused after a 429), leased, waiting, blocked or parked"
     );
     describe_gauge!(
         "gateway_deliveries_due_age_seconds",
-        "How long the oldest due delivery has been due"
+        "How long the oldest due delivery could have been sent already"
     );
     describe_gauge!(
         "gateway_database_pool_connections",

@@ -186,13 +186,14 @@ fn every_file_begins_with_what_it_promises() {
 }
 
 /// What begins a statement; a `fn` begins the function that the next ones stand in.
-const BEGINNINGS: [&str; 9] = [
+const BEGINNINGS: [&str; 10] = [
     "fn ",
     "query!(",
     "query_as!(",
     "query_scalar!(",
     "query_conversations!(",
     "query_messages!(",
+    "query_claimed!(",
     "query(",
     "query_scalar(",
     "raw_sql(",

@@ -18,6 +18,7 @@ mod openapi;
 mod operator;
 mod order;
 mod outages;
+mod pacing;
 mod retention;
 mod retries;
 mod secrecy;

@@ -215,6 +215,7 @@ async fn retry_after_in_seconds_is_honoured_beyond_the_cap_and_up_to_an_hour() {
             system.mock.script("user-1", [fault]);
             let message = system.send("user-1", "Merhaba!").await;
             assert_eq!(wait(&message), TimeDelta::seconds(waited), "{message}");
+            system.end_pauses().await;
         }
     }
 }
@@ -235,6 +236,7 @@ async fn retry_after_as_a_date_is_honoured_up_to_an_hour() {
         "{message}"
     );
 
+    system.end_pauses().await;
     system
         .mock
         .script("user-1", [limited(date + TimeDelta::days(365))]);

@@ -47,6 +47,10 @@ BREAKS = {
     "no_sort_events": ("webhook::ingest", "from first order by event_id", "from first order by random()", CALM),
     "no_sort_messages": ("message::accept", "from place order by channel, client_message_id, id", "from place order by random()", CALM),
     "no_fence": ("delivery::reschedule", " and i.lease_token = d.lease_token", "", {"zombie": 0.2, "lease": 0.3}),
+    "no_pause": ("delivery::claim", " and c.paused_until <= now()", "", CALM),
+    "no_pause_of_accept": ("message::accept", "$12::bool or p.ramp_until > now() as spread", "$12::bool as spread", CALM),
+    "no_pace_lock": ("delivery::claim", " for update of c\n", "\n", {**CALM, "per_second": 150}),
+    "no_sort_channels": ("delivery::claim_only", "order by c.channel for update of c", "order by random() for update of c", {**CALM, "per_second": 150}),
     "no_trace": ("message::accept", "then 0 else 1 end, traceparent", "then 0 else 1 end, null", CALM),
     # A rule of the program around the statement: whoever finds its own id among the known ones made it.
     "no_known_own": (None, "", "", {}),
@@ -70,6 +74,8 @@ def options():
     a("--kill", type=float, default=0.05, help="seconds between killed backends; 0: none")
     a("--zombie", type=float, default=0.02, help="share of attempts slower than their lease")
     a("--no-permit", type=float, default=0.2, help="share of messages accepted without a lease")
+    a("--pause", type=float, default=0.7, help="seconds between pauses of a channel; 0: none")
+    a("--per-second", type=float, default=0, help="calls of a channel in a second at most; 0: no limit")
     a("--new", type=float, default=0.05, help="share of messages with a participant nobody knows yet")
     a("--conversations", type=int, default=120)
     a("--accepters", type=int, default=5)
@@ -95,9 +101,10 @@ def shipped_statements():
         text = path.read_text()
         for name, sql in re.findall(r'r#"-- (\w+::\w+)\n(.*?)"#', text, re.S):
             found[name] = sql
-        for macro, body in re.findall(r'macro_rules! (\w+) \{.*?r#"(.*?)"#', text, re.S):
-            for name, head, tail in re.findall(macro + r'!\(\s*r#"-- (\w+::\w+)\n(.*?)"#,\s*"(.*?)"', text, re.S):
-                found[name] = head + body + tail
+        for macro, definition in re.findall(r'macro_rules! (\w+) \{(.*?)\n\}\n', text, re.S):
+            first, *second = re.findall(r'r#"(.*?)"#', definition, re.S)
+            for name, head, completion in re.findall(macro + r'!\(\s*r#"-- (\w+::\w+)\n?(.*?)"#,\s*"(.*?)"', text, re.S):
+                found[name] = head + first + completion + "".join(second)
     found["migrations"] = "\n".join(p.read_text() for p in sorted(ROOT.glob("migrations/*.sql")))
     return found
 
@@ -111,6 +118,7 @@ def writer_settings():
 A = options()
 random.seed(A.seed)
 ORDERED = A.order == "conversation"
+PER_SECOND = A.per_second or None
 SQL = shipped_statements()
 WRITER_SETTINGS = writer_settings()
 if A.broken and BREAKS[A.broken][0]:
@@ -128,6 +136,13 @@ create function note_read() returns trigger language plpgsql as $$ begin
   insert into {SCHEMA}.reads values (old.id, old.unread_count); return null; end $$;
 create trigger note_read after update on conversations for each row
   when (new.last_read_at is distinct from old.last_read_at) execute function note_read();
+
+create table leases (message_id uuid, channel text, at timestamptz);
+create function note_lease() returns trigger language plpgsql as $$ begin
+  insert into {SCHEMA}.leases values (new.message_id, new.channel, now()); return null; end $$;
+create trigger note_first_lease after insert on deliveries for each row when (new.lease_token is not null) execute function note_lease();
+create trigger note_lease after update on deliveries for each row
+  when (new.lease_token is not null and new.lease_token is distinct from old.lease_token) execute function note_lease();
 
 create table places (message_id uuid, seq bigint, deadline timestamptz, primary key (message_id, seq));
 create table broken (rule text, message_id uuid);
@@ -184,6 +199,7 @@ leases = {}             # message: [token, end, settling]
 parked = []             # messages that were parked once
 recent = collections.deque(maxlen=150)  # messages accepted of late: leased, blocked, due or waiting
 recent_conversations = collections.deque(maxlen=150)
+pauses = []             # (channel, when that was known, until)
 accepted_by_provider = set()
 settled_as_sent = collections.Counter()
 new_messages = collections.Counter()    # message: how many were told that they made it
@@ -349,7 +365,7 @@ def attempt(link, reader, held):
             accepted.append((mid, f"provider-{mid}"))
         else:
             final = chance(0.15) or failures >= 4
-            failed.append((mid, token, None if final else random.randint(0, 80) / 1000, "rate_limited", 429, "detail", not final))
+            failed.append((mid, token, None if final else random.randint(0, 80) / 1000, "rate_limited", 429, "detail", not final, False))
     random.shuffle(accepted)
     random.shuffle(failed)
     with mutex:
@@ -384,9 +400,9 @@ def claim(reader, link, ids=None):
     token, before = new_id(), time.time()
     limit = random.choice([1, 3, 10, 30])
     if ids is None:
-        rows = reader.run("delivery::claim", limit, token, A.lease, repeat=False)
+        rows = reader.run("delivery::claim", limit, token, A.lease, PER_SECOND, repeat=False)
     else:
-        rows = reader.run("delivery::claim_only", ids, limit, token, A.lease, repeat=False)
+        rows = reader.run("delivery::claim_only", limit, token, A.lease, PER_SECOND, ids, repeat=False)
     after = time.time()
     for row in rows:
         take(row[0], token, before, after)
@@ -468,6 +484,18 @@ def repeater():
             count("released_again", len(link.run("delivery::release", conversation_ids)))
 
 
+def pacer():
+    """Channels are paused now and then. Whoever begins a statement afterwards must not lease anything."""
+    link = writer()
+    while not stop.is_set():
+        time.sleep(random.uniform(0.5, 1.5) * A.pause)
+        rows = link.run("pace::pause", [random.choice(["whatsapp", "instagram"])], [random.uniform(0.05, 0.3)])
+        known = datetime.now(timezone.utc)
+        with mutex:
+            pauses.extend((channel, known, until) for channel, until in rows)
+        count("pauses", len(rows))
+
+
 def sweeper():
     global last_sweep
     link = pool()
@@ -490,6 +518,11 @@ def participant():
     return f"user-{int(random.paretovariate(0.4)) % A.conversations}"
 
 
+def channel_of(key):
+    """A key is one on its channel only."""
+    return random.Random(key).choice(["whatsapp", "instagram"]) if key else "whatsapp"
+
+
 def requests(recent_keys):
     """(id, conversation if new, channel, participant, text, key, token)"""
     made = []
@@ -505,21 +538,27 @@ def requests(recent_keys):
             key = f"key-{random.getrandbits(60)}"
             recent_keys.append(key)
         token = None if chance(A.no_permit) else new_id()
-        made.append((new_id(), new_id(), "whatsapp", participant(), f"text {random.getrandbits(40)}", key, token))
+        made.append((new_id(), new_id(), channel_of(key), participant(), f"text {random.getrandbits(40)}", key, token))
     return made
 
 
 def accept(link, batch, asked_at, answered=True):
     """Accepts a batch as the program does; the leases that it got. Not answered: nobody learns of the answer."""
-    rows = link.run("message::accept", *columns(batch), A.lease, A.max_wait, ORDERED, [traceparent(r[0]) for r in batch])
+    rows = link.run("message::accept", *columns(batch), A.lease, A.max_wait, ORDERED, [traceparent(r[0]) for r in batch], PER_SECOND is not None)
+    token = new_id()
+    claimable = [r[0] for r, row in zip(batch, rows) if row[3]]
+    claimed = {row[0] for row in link.run("delivery::claim_only", len(claimable), token, A.lease, PER_SECOND, claimable)} if claimable else set()
+    count("claimed_when_accepted", len(claimed))
     waiting, leased, asked, answers = [], [], [], []    # the first two: (request, conversation)
-    for request, (conversation_id, _, is_leased) in zip(batch, rows):
+    for request, (conversation_id, _, is_leased, _) in zip(batch, rows):
+        if request[0] in claimed:
+            request, is_leased = (*request[:6], token), True
         if conversation_id is None:
             asked.append(request)
             continue
         answers.append((request, request[0]))
         (leased if is_leased else waiting).append((request, conversation_id))
-        if is_leased and request[6] is None or not ORDERED and is_leased != (request[6] is not None):
+        if is_leased and request[6] is None or not (ORDERED or A.pause or PER_SECOND) and is_leased != (request[6] is not None):
             bad("leased_wrongly", request[0])
     if asked:
         ids, _, channels, _, _, keys, tokens = columns(asked)
@@ -566,6 +605,8 @@ def racer():
         batch = [(mid, new_id(), "whatsapp", f"{stamp}-{name}", "text", None, new_id()) for mid, name in zip(ids, "aabbb")]
         asked_at = time.time()
         held = accept(link, batch, asked_at)
+        if not held:    # the channel is paused
+            continue
         conversation_ids = [row[1] for row in finish(link, [(mid, f"provider-{mid}") for mid, _, _ in held], crash=1.0)]
         with outside.transaction():
             outside.execute("select from deliveries where message_id = $1 for update", [ids[1]])
@@ -718,6 +759,13 @@ def check_end(connection):
         bad("acknowledged_event_lost", row)
     for row in query("select id from messages where id = any($1::uuid[]) and status <> 'SENT'", list(accepted_by_provider)):
         bad("acceptance_lost", row)
+    for channel, known, until in pauses:
+        for row in query("select channel, at, $2::timestamptz from leases where channel = $1 and at > $2 and at < $3", channel, known, until):
+            bad("leased_while_paused", row)
+    if PER_SECOND:
+        for row in query("""select * from (select channel, at, (select count(*) from leases b
+              where b.channel = a.channel and b.at >= a.at and b.at < a.at + interval '1 second') as n from leases a) counted where n > $1""", PER_SECOND):
+            bad("pace", row)
     for mid, n in settled_as_sent.items():
         if n > 1:
             bad("sent_twice", mid)
@@ -745,12 +793,12 @@ def main():
         return threads
 
     lasting = start(sweeper) + start(watcher) + start(claimer, A.claimers)
-    passing = start(accepter, A.accepters) + start(ingester, A.ingesters) + start(operator, A.operators) + start(outsider) + (start(repeater) + start(racer) if ORDERED else []) + start(killer, int(A.kill > 0))
+    passing = start(accepter, A.accepters) + start(ingester, A.ingesters) + start(operator, A.operators) + start(outsider) + (start(repeater) + start(racer) if ORDERED else []) + start(killer, int(A.kill > 0)) + start(pacer, int(A.pause > 0))
     time.sleep(A.seconds)
     stop.set()
     for thread in passing:
         thread.join()
-    end = time.time() + A.lease * 2 + A.max_wait + 20
+    end = time.time() + A.lease * 2 + A.max_wait + (80 if PER_SECOND else 20)
     while time.time() < end and admin.execute("select from deliveries where due_at is not null limit 1").fetchall():
         time.sleep(0.1)
     drained.set()

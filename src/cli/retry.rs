@@ -19,7 +19,7 @@ use crate::conversation::Channel;
 use crate::delivery::worker::Worker;
 use crate::message::store::{Failures, Since};
 use crate::message::{ErrorKind, Message, MessageId, Status, service, store};
-use crate::{database, delivery};
+use crate::{database, delivery, pace};
 
 /// Messages of one statement.
 const PAGE: usize = 500;
@@ -203,6 +203,13 @@ async fn send(args: &Args, opened: &Opened, provider_url: Option<String>) -> any
     let count = asked.len();
     requeue(args, &app.pool, &mut asked).await?;
     let mut ended = Vec::new();
+    for paused in pace::store::list_paused(&app.pool).await? {
+        output::say(&format!(
+            "{} is paused until {}, since the provider has answered 429: nothing is sent there before",
+            paused.channel.as_str(),
+            seconds(paused.until)
+        ));
+    }
     let drained = drain(args, &app, asked, &mut ended).await;
     // Whatever stopped it: what has ended is known.
     let sent = report(args, ended, count)?;
@@ -358,7 +365,7 @@ async fn drain(
         bar.set_position(ended.len() as u64);
         if progress_at.elapsed() > longest {
             bail!(
-                "{} messages are still waiting: are they held by another process?",
+                "{} messages are still waiting: is their channel paused, or are they held by another process?",
                 open.len() + behind.len()
             );
         }
@@ -410,6 +417,11 @@ fn report(args: &Args, ended: Vec<Row>, asked: usize) -> anyhow::Result<usize> {
     Ok(sent)
 }
 
+/// A time as it is printed.
+fn seconds(at: chrono::DateTime<chrono::Utc>) -> String {
+    at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+}
+
 /// A message as it is printed.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -427,9 +439,6 @@ struct Row {
 
 impl Row {
     fn of(message: &Message) -> Self {
-        let time = |at: chrono::DateTime<chrono::Utc>| {
-            at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
-        };
         Self {
             id: message.id.to_string(),
             channel: message.channel.as_str().to_owned(),
@@ -441,8 +450,8 @@ impl Row {
                 .map(|kind| kind.as_str().to_owned())
                 .unwrap_or_default(),
             ambiguous: message.is_ambiguous(),
-            since: time(message.updated_at),
-            next_attempt_at: message.next_attempt_at.map(time),
+            since: seconds(message.updated_at),
+            next_attempt_at: message.next_attempt_at.map(seconds),
         }
     }
 }

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::message::ErrorKind;
+use crate::pace;
 use crate::provider::Failure;
 
 /// How often and how long a failed message is tried again.
@@ -28,24 +30,41 @@ impl Backoff {
         self.jittered(failure, failures, rand::random())
     }
 
+    /// How long the whole channel is left alone after such a failure: as long as the provider asks for, else as long as this message
+    /// would wait, but for a minute at most.
+    #[must_use]
+    pub fn pause_after(&self, failure: &Failure, failures: u32) -> Option<Duration> {
+        if failure.kind != ErrorKind::RateLimited {
+            return None;
+        }
+        let asked_for = failure.retry_after.filter(|wait| !wait.is_zero());
+        Some(asked_for.unwrap_or_else(|| {
+            self.exponential(failures, rand::random())
+                .min(pace::MAX_BACKOFF)
+        }))
+    }
+
     fn jittered(&self, failure: &Failure, failures: u32, random: f64) -> Option<Duration> {
         let is_held = self.holds_ambiguous && failure.ambiguous;
         if !failure.retryable || is_held || failures.saturating_add(1) >= self.max_attempts {
             return None;
         }
-        let exponential = 2_u32
+        let wait = self.exponential(failures, random);
+        Some(wait.max(failure.retry_after.unwrap_or_default()))
+    }
+
+    fn exponential(&self, failures: u32, random: f64) -> Duration {
+        let full = 2_u32
             .checked_pow(failures)
             .and_then(|factor| self.base.checked_mul(factor))
             .map_or(self.cap, |wait| wait.min(self.cap));
-        let wait = exponential.mul_f64(0.5 + random / 2.0);
-        Some(wait.max(failure.retry_after.unwrap_or_default()))
+        full.mul_f64(0.5 + random / 2.0)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::ErrorKind;
 
     const BACKOFF: Backoff = Backoff {
         max_attempts: 30,
@@ -110,6 +129,23 @@ mod tests {
         };
         assert_eq!(short.after(&asked(3600), 9), Some(Duration::from_hours(1)));
         assert!(BACKOFF.after(&asked(0), 0).unwrap() >= Duration::from_millis(500));
+    }
+
+    #[test]
+    fn a_429_pauses_its_channel_as_long_as_it_asks_for_else_for_the_backoff_up_to_a_minute() {
+        let limited = |retry_after| Failure {
+            retry_after,
+            ..Failure::new(ErrorKind::RateLimited, "429")
+        };
+        let hour = Duration::from_hours(1);
+        assert_eq!(BACKOFF.pause_after(&limited(Some(hour)), 0), Some(hour));
+        for asked_for in [None, Some(Duration::ZERO)] {
+            let pause = |failures| BACKOFF.pause_after(&limited(asked_for), failures).unwrap();
+            let first = Duration::from_millis(500)..=Duration::from_secs(1);
+            assert!(first.contains(&pause(0)));
+            assert_eq!(pause(29), Duration::from_mins(1));
+        }
+        assert_eq!(BACKOFF.pause_after(&failure(), 0), None);
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::app::App;
 use crate::conversation::ConversationId;
 use crate::error::{Error, Result};
 use crate::message::{ErrorKind, MessageId};
+use crate::pace::Pause;
 use crate::provider::{Failure, Outcome, Outgoing};
 use crate::trace;
 
@@ -77,6 +78,8 @@ pub struct Failed {
     pub wait: Option<Duration>,
     /// What went wrong.
     pub failure: Failure,
+    /// How its channel is to be left alone.
+    pub pause: Option<Pause>,
 }
 
 /// What an attempt did to the record.
@@ -189,6 +192,13 @@ async fn settle(app: &App, lease: &Lease, outcome: Outcome) -> Result<Ended> {
                 message_id,
                 lease_token: lease.token,
                 wait: app.backoff.after(&failure, failures),
+                pause: app
+                    .backoff
+                    .pause_after(&failure, failures)
+                    .map(|wait| Pause {
+                        channel: lease.outgoing.channel,
+                        wait,
+                    }),
                 failure: failure.clone(),
             };
             let settled = submit(app, failed.into()).await?;

@@ -8,9 +8,10 @@ use sqlx::PgConnection;
 use tokio::sync::Notify;
 
 use super::{Accepted, Failed, store};
-use crate::conversation::ConversationId;
+use crate::conversation::{Channel, ConversationId};
 use crate::database::batch::Batch;
 use crate::message::MessageId;
+use crate::pace::{self, Pause};
 
 /// How one attempt ended.
 #[derive(Debug, Clone)]
@@ -62,6 +63,7 @@ impl Batch for Settle {
                 Settlement::Failed(item) => failed.push(item),
             }
         }
+        pause(connection, &failed).await?;
         let mut sent = self.finish(connection, &accepted).await?;
         let mut rescheduled = self.reschedule(connection, &failed).await?;
         let answer = |settlement: &&Settlement| match settlement {
@@ -119,6 +121,23 @@ impl Settle {
         }
         Ok(())
     }
+}
+
+/// Pauses channels before anything else is written: what is accepted or claimed from now on waits.
+async fn pause(connection: &mut PgConnection, failed: &[&Failed]) -> sqlx::Result<()> {
+    let mut longest: HashMap<Channel, Pause> = HashMap::new();
+    for pause in failed.iter().filter_map(|failed| failed.pause) {
+        let known = longest.entry(pause.channel).or_insert(pause);
+        known.wait = known.wait.max(pause.wait);
+    }
+    if longest.is_empty() {
+        return Ok(());
+    }
+    let pauses: Vec<Pause> = longest.into_values().collect();
+    for paused in pace::store::pause(connection, &pauses).await? {
+        tracing::warn!(channel = paused.channel.as_str(), until = %paused.until, "a channel is paused: the provider has answered 429");
+    }
+    Ok(())
 }
 
 fn by_message(settled: Vec<store::Settled>) -> HashMap<MessageId, store::Settled> {

@@ -1,11 +1,12 @@
 //! The statements of the queue. Only the settling ones here write `SENT` or `FAILED`.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use super::{Accepted, Failed};
 use crate::conversation::{Channel, ConversationId};
+use crate::message::store::Terms;
 use crate::message::{ErrorKind, MessageId};
 
 /// A claimed delivery, with what the provider needs of its message.
@@ -30,18 +31,37 @@ pub struct Claimed {
     pub traceparent: Option<String>,
 }
 
-/// Leases at most `limit` due deliveries to this token; nobody else holds a valid lease on them. Never waits for a lock.
-pub async fn claim(
-    pool: &PgPool,
-    limit: i64,
-    token: Uuid,
-    lease_seconds: f64,
-) -> sqlx::Result<Vec<Claimed>> {
-    sqlx::query_as!(
-        Claimed,
-        r#"-- delivery::claim
-with due as (
-  select message_id from deliveries where due_at <= now() order by due_at limit $1::bigint for update skip locked
+/// A statement that leases what `$due` selects of the due deliveries of a channel, `room` of which may be called at this moment.
+macro_rules! query_claimed {
+    ($head:literal, $due:literal $(, $argument:expr)*) => {
+        sqlx::query_as!(
+            Claimed,
+            $head
+                + r#"-- Locks channels whose calls are spread, by their name, then deliveries, for which it does not wait.
+with pace as (      -- null: as fast as it goes; a pause ends before its ramp does
+  select channel, least($4::float8, case when ramp_until > now() then 20 * power(2, least(extract(epoch from now() - paused_until), 10)) end) as per_second
+  from channels
+), spread as (      -- in bursts of up to a twentieth of a second, and never more than that many in any second
+  select c.channel, c.next_call_at, greatest(floor(p.per_second / 20), 1) as burst, p.per_second
+  from channels c join pace p on p.channel = c.channel
+  where p.per_second is not null and c.paused_until <= now()
+    and exists (select from deliveries where channel = c.channel and due_at <= now())
+  order by c.channel for update of c
+), slot as (
+  select channel, every, greatest(next_call_at, now() - (burst - 1) * every) as first_at
+  from spread cross join lateral (select interval '1 second' / (per_second - burst + 1) + interval '1 microsecond' as every) e
+), room as (
+  select channel, $1::bigint as n from pace where per_second is null
+  union all
+  select channel, least($1::bigint, 1 + floor(extract(epoch from now() - first_at) / extract(epoch from every)))::bigint from slot where first_at <= now()
+), due as (
+  select d.message_id, d.channel from room cross join lateral ("#
+                + $due
+                + r#") d
+  order by d.due_at limit $1::bigint
+), taken as (
+  update channels c set next_call_at = s.first_at + s.every * t.n
+  from slot s join (select channel, count(*) as n from due group by channel) t on t.channel = s.channel where c.channel = s.channel
 ), leased as (
   update deliveries d set lease_token = $2::uuid, attempt = d.attempt + 1, due_at = now() + make_interval(secs => $3)
   where d.message_id = any(array(select message_id from due))   -- not a join: a generic plan would hash the whole backlog
@@ -49,44 +69,56 @@ with due as (
 )
 select m.id as "message_id: MessageId", m.channel as "channel: Channel", m.participant_id, m.text,
   m.client_message_id, l.attempt, l.failures, m.conversation_id as "conversation_id: ConversationId", l.traceparent
-from leased l join messages m on m.id = l.message_id"#,
+from leased l join messages m on m.id = l.message_id"#
+            $(, $argument)*
+        )
+    };
+}
+
+/// Leases at most `limit` due deliveries to this token, and of each channel no more than may be called now; nobody else holds a
+/// valid lease on them.
+pub async fn claim(
+    pool: &PgPool,
+    limit: i64,
+    token: Uuid,
+    terms: &Terms,
+) -> sqlx::Result<Vec<Claimed>> {
+    query_claimed!(
+        r#"-- delivery::claim
+"#,
+        "
+    select message_id, channel, due_at from deliveries
+    where channel = room.channel and due_at <= now() order by due_at limit room.n for update skip locked",
         limit,
         token,
-        lease_seconds,
+        terms.lease_seconds,
+        terms.max_per_second
     )
     .fetch_all(pool)
     .await
 }
 
-/// Leases those of these deliveries that are due to this token.
+/// The same of these deliveries only.
 pub async fn claim_only(
-    pool: &PgPool,
+    connection: impl PgExecutor<'_>,
     message_ids: &[MessageId],
     limit: i64,
     token: Uuid,
-    lease_seconds: f64,
+    terms: &Terms,
 ) -> sqlx::Result<Vec<Claimed>> {
-    sqlx::query_as!(
-        Claimed,
+    query_claimed!(
         r#"-- delivery::claim_only
-with due as (
-  select message_id from deliveries
-  where message_id = any($1::uuid[]) and coalesce(due_at <= now(), false)   -- not as an index could serve it: that one has the whole backlog
-  order by due_at limit $2::bigint for update skip locked
-), leased as (
-  update deliveries d set lease_token = $3::uuid, attempt = d.attempt + 1, due_at = now() + make_interval(secs => $4)
-  where d.message_id = any(array(select message_id from due))
-  returning d.message_id, d.attempt, d.failures, d.traceparent
-)
-select m.id as "message_id: MessageId", m.channel as "channel: Channel", m.participant_id, m.text,
-  m.client_message_id, l.attempt, l.failures, m.conversation_id as "conversation_id: ConversationId", l.traceparent
-from leased l join messages m on m.id = l.message_id"#,
-        message_ids as &[MessageId],
+"#,
+        "
+    select message_id, channel, due_at from deliveries   -- not as an index could serve it: that one has the whole backlog
+    where message_id = any($5::uuid[]) and channel = room.channel and coalesce(due_at <= now(), false) order by due_at limit room.n for update skip locked",
         limit,
         token,
-        lease_seconds,
+        terms.lease_seconds,
+        terms.max_per_second,
+        message_ids as &[MessageId]
     )
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await
 }
 
@@ -364,6 +396,8 @@ from deliveries where message_id = $1"#,
 pub struct Backlog {
     /// Due, and not claimed yet.
     pub due: i64,
+    /// The same, but its channel is paused.
+    pub paused: i64,
     /// An attempt is in flight.
     pub leased: i64,
     /// Waits for its next attempt.
@@ -372,7 +406,7 @@ pub struct Backlog {
     pub blocked: i64,
     /// Failed for good, waits for an operator.
     pub parked: i64,
-    /// How long the oldest due one has been due, in seconds.
+    /// How long the oldest due one could have been sent, in seconds.
     pub due_age_seconds: f64,
 }
 
@@ -381,23 +415,27 @@ pub async fn backlog(pool: &PgPool) -> sqlx::Result<Backlog> {
     sqlx::query_as!(
         Backlog,
         r#"-- delivery::backlog
-select count(*) filter (where due_at <= now()) as "due!",
+select count(*) filter (where due_at <= now() and paused_until <= now()) as "due!",
+  count(*) filter (where due_at <= now() and paused_until > now()) as "paused!",
   count(*) filter (where due_at > now() and lease_token is not null) as "leased!",
   count(*) filter (where due_at > now() and lease_token is null and attempt > 0) as "waiting!",
   count(*) filter (where due_at > now() and lease_token is null and attempt = 0) as "blocked!",
   count(*) filter (where due_at is null) as "parked!",
-  coalesce(extract(epoch from now() - min(due_at) filter (where due_at <= now())), 0)::float8 as "due_age_seconds!"
-from deliveries"#
+  coalesce(extract(epoch from now() - min(greatest(due_at, paused_until)) filter (where greatest(due_at, paused_until) <= now())), 0)::float8 as "due_age_seconds!"
+from deliveries join channels using (channel)"#
     )
     .fetch_one(pool)
     .await
 }
 
-/// Whether nothing is due at this moment.
-pub async fn is_idle(pool: &PgPool) -> sqlx::Result<bool> {
+/// Whether nothing is due at this moment, apart from what a channel holds back that is paused for longer than this.
+pub async fn is_idle(pool: &PgPool, longest_pause_seconds: f64) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"-- delivery::is_idle
-select not exists (select from deliveries where due_at <= now()) as "idle!""#
+select not exists (
+  select from channels c where c.paused_until <= now() + make_interval(secs => $1)
+    and exists (select from deliveries d where d.channel = c.channel and d.due_at <= now())) as "idle!""#,
+        longest_pause_seconds,
     )
     .fetch_one(pool)
     .await

@@ -13,10 +13,15 @@ use crate::app::App;
 use crate::database::bounded;
 use crate::error::{Error, Result};
 use crate::message::MessageId;
+use crate::pace;
 use crate::provider::Outgoing;
 
 /// How often an idle worker looks for due work that nobody woke it for.
 const POLL: Duration = Duration::from_millis(500);
+/// How often a worker at most looks for what may be sent next, while calls are spread.
+const MIN_PAUSE: Duration = Duration::from_millis(10);
+/// How long a drain waits for a channel that is paused.
+const LONGEST_PAUSE_OF_A_DRAIN: Duration = Duration::from_mins(1);
 /// How long to wait after the database failed.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How often releases that were lost in a crash are repeated.
@@ -60,7 +65,7 @@ impl Worker {
                 permits = self.free_permits() => permits,
             };
             let pause = match self.step(permits).await {
-                Ok(0) => POLL,
+                Ok(0) => self.pause().await,
                 Ok(_) => continue,
                 Err(error) => {
                     tracing::warn!(%error, "the worker could not claim, it goes on in a moment");
@@ -92,11 +97,32 @@ impl Worker {
             }
             let idle = self.permits.acquire_many(all).await;
             drop(idle.map_err(|_| Error::Interrupted)?);
-            if matches!(bounded(store::is_idle(&self.app.pool)).await, Ok(true)) {
+            let longest_pause = LONGEST_PAUSE_OF_A_DRAIN.as_secs_f64();
+            if matches!(
+                bounded(store::is_idle(&self.app.pool, longest_pause)).await,
+                Ok(true)
+            ) {
+                for paused in bounded(pace::store::list_paused(&self.app.pool)).await? {
+                    tracing::warn!(channel = paused.channel.as_str(), until = %paused.until, "not everything was sent: a channel is paused");
+                }
                 return Ok(());
             }
-            // Somebody else holds a row that is due.
-            tokio::time::sleep(POLL / 10).await;
+            // Its channel waits, or somebody else holds its row.
+            tokio::time::sleep(self.pause().await.min(POLL / 10)).await;
+        }
+    }
+
+    /// How long to wait when nothing could be claimed.
+    async fn pause(&self) -> Duration {
+        match bounded(pace::store::next_call_in(&self.app.pool)).await {
+            Ok(Some(seconds)) => Duration::try_from_secs_f64(seconds)
+                .unwrap_or_default()
+                .clamp(MIN_PAUSE, POLL),
+            Ok(None) => POLL,
+            Err(error) => {
+                tracing::warn!(%error, "the worker could not ask for the pace, it goes on in a moment");
+                PAUSE
+            }
         }
     }
 
@@ -114,11 +140,11 @@ impl Worker {
         let asked_at = Instant::now();
         let token = Uuid::now_v7();
         let limit = i64::try_from(permits.num_permits()).unwrap_or(1);
-        let seconds = self.app.terms.lease_seconds;
+        let terms = &self.app.terms;
         let pool = &self.app.pool;
         let claimed = match &self.only {
-            None => bounded(store::claim(pool, limit, token, seconds)).await?,
-            Some(ids) => bounded(store::claim_only(pool, ids, limit, token, seconds)).await?,
+            None => bounded(store::claim(pool, limit, token, terms)).await?,
+            Some(ids) => bounded(store::claim_only(pool, ids, limit, token, terms)).await?,
         };
         let count = claimed.len();
         counter!("gateway_claims_total").increment(count as u64);
@@ -138,7 +164,7 @@ impl Worker {
                 },
                 conversation_id: row.conversation_id,
                 token,
-                expires_at: asked_at + Duration::from_secs_f64(seconds),
+                expires_at: asked_at + Duration::from_secs_f64(terms.lease_seconds),
                 attempt: row.attempt,
                 failures: row.failures,
                 traceparent: row.traceparent,

@@ -84,6 +84,7 @@ async fn measure(gateway: &Gateway) {
             gauge!("gateway_deliveries_due_age_seconds").set(backlog.due_age_seconds);
             for (state, count) in [
                 ("due", backlog.due),
+                ("paused", backlog.paused),
                 ("leased", backlog.leased),
                 ("waiting", backlog.waiting),
                 ("blocked", backlog.blocked),

@@ -1,6 +1,6 @@
 //! What can be done with outbound messages: send, retry, cancel. Each verb runs to its end, also when the caller hangs up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -114,10 +114,10 @@ async fn accept(app: Arc<App>, outbound: Outbound) -> Result<(Sent, Option<First
     let message = acceptance.message;
     tracing::debug!(
         message_id = %message.id, conversation_id = %message.conversation_id,
-        new = acceptance.new, leased = acceptance.leased, "accepted"
+        new = acceptance.new, leased = acceptance.lease_token.is_some(), "accepted"
     );
-    let first_attempt = match (permit, token) {
-        (Some(permit), Some(token)) if acceptance.leased => {
+    let first_attempt = match (permit, acceptance.lease_token) {
+        (Some(permit), Some(token)) => {
             let lease = Lease {
                 outgoing: Outgoing {
                     message_id: message.id,
@@ -289,8 +289,8 @@ pub struct Acceptance {
     pub message: Message,
     /// Whether this caller made it.
     pub new: bool,
-    /// Whether this caller makes the first attempt.
-    pub leased: bool,
+    /// The lease under which this caller makes the first attempt.
+    pub lease_token: Option<Uuid>,
 }
 
 impl Batch for Accept {
@@ -306,17 +306,22 @@ impl Batch for Accept {
     ) -> sqlx::Result<Vec<Acceptance>> {
         let accepted = store::accept(connection, messages, &self.terms).await?;
         let mut known = self.known(connection, messages, &accepted).await?;
+        let claimed = self.claim(connection, messages, &accepted).await?;
         let answers: sqlx::Result<Vec<Acceptance>> = messages
             .iter()
             .zip(&accepted)
             .map(|(message, row)| {
-                created(message, row)
+                let mut acceptance = created(message, row)
                     .or_else(|| known.remove(&message.id))
-                    .ok_or(sqlx::Error::RowNotFound)
+                    .ok_or(sqlx::Error::RowNotFound)?;
+                if claimed.message_ids.contains(&message.id) {
+                    acceptance.lease_token = Some(claimed.token);
+                }
+                Ok(acceptance)
             })
             .collect();
         let answers = answers?;
-        let idle = |answer: &&Acceptance| answer.new && !answer.leased;
+        let idle = |answer: &&Acceptance| answer.new && answer.lease_token.is_none();
         let waiting: Vec<ConversationId> = answers
             .iter()
             .filter(idle)
@@ -332,7 +337,45 @@ impl Batch for Accept {
     }
 }
 
+/// What was leased at once although its channel's calls are spread.
+struct Claimed {
+    token: Uuid,
+    message_ids: HashSet<MessageId>,
+}
+
 impl Accept {
+    /// Claims as much of what was born due as may be called at this moment, where that is why it was.
+    async fn claim(
+        &self,
+        connection: &mut PgConnection,
+        messages: &[&NewMessage],
+        accepted: &[store::Accepted],
+    ) -> sqlx::Result<Claimed> {
+        let claimable: Vec<MessageId> = messages
+            .iter()
+            .zip(accepted)
+            .filter(|(_, row)| row.claimable == Some(true))
+            .map(|(message, _)| message.id)
+            .collect();
+        let mut claimed = Claimed {
+            token: Uuid::now_v7(),
+            message_ids: HashSet::new(),
+        };
+        if !claimable.is_empty() {
+            let limit = i64::try_from(claimable.len()).unwrap_or(i64::MAX);
+            let rows = delivery::store::claim_only(
+                connection,
+                &claimable,
+                limit,
+                claimed.token,
+                &self.terms,
+            )
+            .await?;
+            claimed.message_ids = rows.into_iter().map(|row| row.message_id).collect();
+        }
+        Ok(claimed)
+    }
+
     /// The records that were there before, by the id that the caller would have had.
     async fn known(
         &self,
@@ -362,7 +405,7 @@ impl Accept {
                 message: records.get(&row.id)?.clone(),
                 // Its own id: the answer was lost, and this is the batch sent again.
                 new: row.id == asker.id,
-                leased: row.leased,
+                lease_token: asker.lease_token.filter(|_| row.leased),
             };
             Some((asker.id, acceptance))
         };
@@ -397,6 +440,6 @@ fn created(message: &NewMessage, row: &store::Accepted) -> Option<Acceptance> {
             sent_at: None,
         },
         new: true,
-        leased: row.leased?,
+        lease_token: message.lease_token.filter(|_| row.leased == Some(true)),
     })
 }

@@ -36,6 +36,8 @@ pub struct Accepted {
     pub created_at: Option<DateTime<Utc>>,
     /// Whether the caller's token holds its lease. Else it is due, or blocked: a `release` must follow.
     pub leased: Option<bool>,
+    /// Whether it is due only because its channel's calls are spread: the caller may try to claim it.
+    pub claimable: Option<bool>,
 }
 
 /// How accepted messages are delivered.
@@ -47,10 +49,12 @@ pub struct Terms {
     pub ordered: bool,
     /// How long one waits behind another at the most, in seconds.
     pub max_wait_seconds: f64,
+    /// Calls of a channel in a second, at most, by all processes together; none: no limit.
+    pub max_per_second: Option<f64>,
 }
 
 /// Stores each new message `PENDING`, with its place in its conversation's order and its delivery: leased to the caller's
-/// token, due at once where there is none, or blocked. A known key or id changes nothing at all. One row a message, in their
+/// token, due at once where there is none or the channel's calls are paused or spread, or blocked. A known key or id changes nothing at all. One row a message, in their
 /// order. Fails with [`crate::database::Fault::LostRace`] when a first message to one participant raced.
 pub async fn accept(
     connection: &mut PgConnection,
@@ -80,8 +84,10 @@ with inp as (
 ), place as (   -- the conversation: the one that exists, else the batch's first id for it
   select i.id, i.channel, i.participant_id, i.text, i.client_message_id, i.lease_token, i.traceparent, i.ord, coalesce(c.outbound_seq, 0) as seen,
          coalesce(c.id, first_value(i.conversation_id) over w) as conversation_id,
-         now() + row_number() over w * interval '1 microsecond' as sort_at
+         now() + row_number() over w * interval '1 microsecond' as sort_at,
+         p.paused_until > now() as paused, $12::bool or p.ramp_until > now() as spread
   from inp i left join conversations c on c.channel = i.channel and c.participant_id = i.participant_id
+  left join channels p on p.channel = i.channel
   window w as (partition by i.channel, i.participant_id order by i.ord)
 ), msg as (     -- what is known already, by key or by id, ends here
   insert into messages (id, conversation_id, channel, participant_id, direction, text, status, client_message_id, timestamp, sort_at, created_at, updated_at)
@@ -104,7 +110,8 @@ with inp as (
     last_message_at = greatest(excluded.last_message_at, c.last_message_at)
   returning id, outbound_seq
 ), planned as (
-  select f.id, f.conversation_id, f.lease_token, f.traceparent, f.sort_at, c.outbound_seq - a.n + f.rank as seq,
+  select f.id, f.conversation_id, f.channel, f.paused, f.spread, case when f.spread then null else f.lease_token end as lease_token,
+         f.lease_token is not null as asked, f.traceparent, f.sort_at, c.outbound_seq - a.n + f.rank as seq,
          $10::bool and (
            f.rank > 1                                   -- behind one of this batch,
            or c.outbound_seq - a.n <> f.seen            -- or one put in order since this statement's snapshot,
@@ -112,14 +119,14 @@ with inp as (
                where d.conversation_id = f.conversation_id and d.due_at is not null limit 1) is not null) as blocked
   from fresh f join agg a on a.conversation_id = f.conversation_id join conv c on c.id = f.conversation_id
 ), delivery as (
-  insert into deliveries (message_id, conversation_id, seq, due_at, lease_token, attempt, traceparent)
-  select id, conversation_id, seq,
+  insert into deliveries (message_id, conversation_id, channel, seq, due_at, lease_token, attempt, traceparent)
+  select id, conversation_id, channel, seq,
          now() + case when blocked then make_interval(secs => $9) when lease_token is null then interval '0' else make_interval(secs => $8) end,
          case when blocked then null else lease_token end, case when blocked or lease_token is null then 0 else 1 end, traceparent
   from planned returning message_id
 )
 select p.conversation_id as "conversation_id?: ConversationId", p.sort_at as "created_at?",
-       p.lease_token is not null and not p.blocked as "leased?"
+       p.lease_token is not null and not p.blocked as "leased?", p.asked and p.spread and not p.paused and not p.blocked as "claimable?"
 from inp left join delivery d on d.message_id = inp.id left join planned p on p.id = d.message_id order by inp.ord"#,
         &ids as &[MessageId],
         &conversation_ids as &[ConversationId],
@@ -132,6 +139,7 @@ from inp left join delivery d on d.message_id = inp.id left join planned p on p.
         terms.max_wait_seconds,
         terms.ordered,
         &traceparents as &[Option<&str>],
+        terms.max_per_second.is_some(),
     )
     .fetch_all(connection)
     .await

@@ -151,6 +151,13 @@ impl System {
             .await;
     }
 
+    /// Ends the pauses of all channels, and what follows them, as if their time were over.
+    pub async fn end_pauses(&self) {
+        self.database
+            .execute("update channels set paused_until = 'epoch', ramp_until = 'epoch'")
+            .await;
+    }
+
     /// Makes what waits for its next attempt due now; not what waits behind another message.
     pub async fn skip_backoffs(&self) {
         self.database
@@ -160,6 +167,7 @@ impl System {
 
     /// Makes everything that waits for a time due now, so that no test waits for it.
     pub async fn skip_waits(&self) {
+        self.end_pauses().await;
         self.database
             .execute("update deliveries set due_at = now() where due_at is not null")
             .await;

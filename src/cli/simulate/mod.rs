@@ -44,7 +44,7 @@ pub struct Args {
     /// Deliver later events before earlier ones
     #[arg(long)]
     out_of_order: bool,
-    /// The provider answers 429 with Retry-After
+    /// The provider answers 429 with Retry-After, a few times: each pauses a whole channel
     #[arg(long)]
     rate_limit: bool,
     /// The provider answers 500 and 503

@@ -17,6 +17,8 @@ const MAX_CONVERSATIONS: usize = 500;
 const LENGTH: usize = 10;
 /// Provider calls of a conversation that fail.
 const FAULTS: usize = 3;
+/// Conversations in which the provider answers 429: each time all others of their channel wait.
+const RATE_LIMITED: usize = 4;
 /// What `Retry-After` says where the provider sends it, in seconds.
 pub const RETRY_AFTER_SECONDS: u32 = 1;
 /// 2025-01-01T00:00:00Z: a run's events are from the past, the same each time.
@@ -118,7 +120,11 @@ impl Terms {
             events,
             sends: sends.collect(),
             steps: steps(&mut rng, scenario, inbound, outbound),
-            answers: self.answers(&mut rng, scenario, outbound),
+            answers: if scenario == Scenario::RateLimit && number >= RATE_LIMITED {
+                Vec::new()
+            } else {
+                self.answers(&mut rng, scenario, outbound)
+            },
             participant,
         }
     }

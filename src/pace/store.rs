@@ -1,0 +1,64 @@
+//! The statements of the channels' rows. Those that lease what may be called are `delivery::claim` and `message::accept`.
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, PgPool};
+
+use super::Pause;
+use crate::conversation::Channel;
+
+/// A channel that is paused.
+pub struct Paused {
+    /// The channel.
+    pub channel: Channel,
+    /// When it may be called again.
+    pub until: DateTime<Utc>,
+}
+
+/// Pauses channels, each at most once, and returns those whose pause has become longer. Afterwards their calls are spread for as long as
+/// the pause was, for 10 s at most.
+pub async fn pause(connection: &mut PgConnection, pauses: &[Pause]) -> sqlx::Result<Vec<Paused>> {
+    let channels: Vec<&str> = pauses.iter().map(|p| p.channel.as_str()).collect();
+    let waits: Vec<f64> = pauses.iter().map(|p| p.wait.as_secs_f64()).collect();
+    sqlx::query_as!(
+        Paused,
+        r#"-- pace::pause
+-- Locks channels by their name.
+with held as (
+  select c.channel, now() + make_interval(secs => p.wait) as until, make_interval(secs => least(p.wait, 10)) as ramp
+  from unnest($1::text[], $2::float8[]) as p(channel, wait) join channels c on c.channel = p.channel order by c.channel for update of c
+)
+update channels c set paused_until = h.until, ramp_until = h.until + h.ramp
+from held h where c.channel = h.channel and c.paused_until < h.until
+returning c.channel as "channel: Channel", c.paused_until as until"#,
+        &channels as &[&str],
+        &waits,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// In how many seconds something of what is due may be sent, at the earliest; none: nothing is due, or it is not for its pace that it waits.
+pub async fn next_call_in(pool: &PgPool) -> sqlx::Result<Option<f64>> {
+    sqlx::query_scalar!(
+        r#"-- pace::next_call_in
+select extract(epoch from min(greatest(c.paused_until, c.next_call_at)) - now())::float8
+from channels c
+where greatest(c.paused_until, c.next_call_at) > now() - interval '1 second'   -- a moment ago it may have been that
+  and exists (select from deliveries d where d.channel = c.channel and d.due_at <= now())"#
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// The channels that are paused although something is due for them.
+pub async fn list_paused(pool: &PgPool) -> sqlx::Result<Vec<Paused>> {
+    sqlx::query_as!(
+        Paused,
+        r#"-- pace::list_paused
+select c.channel as "channel: Channel", c.paused_until as until from channels c
+where c.paused_until > now() and exists (select from deliveries d where d.channel = c.channel and d.due_at <= now())
+order by c.channel"#
+    )
+    .fetch_all(pool)
+    .await
+}
