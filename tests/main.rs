@@ -13,6 +13,7 @@ mod invariants;
 mod leases;
 mod lifecycle;
 mod manners;
+mod model;
 mod observability;
 mod openapi;
 mod operator;
