@@ -63,6 +63,8 @@ pub struct Lease {
 pub struct Accepted {
     /// The message.
     pub message_id: MessageId,
+    /// Its conversation, to be released.
+    pub conversation_id: ConversationId,
     /// The provider's id for it.
     pub provider_message_id: String,
 }
@@ -72,6 +74,8 @@ pub struct Accepted {
 pub struct Failed {
     /// The message.
     pub message_id: MessageId,
+    /// Its conversation, to be released if it is parked.
+    pub conversation_id: ConversationId,
     /// The lease under which the attempt was made.
     pub lease_token: Uuid,
     /// How long until the next attempt; none: it is parked.
@@ -177,6 +181,7 @@ async fn settle(app: &App, lease: &Lease, outcome: Outcome) -> Result<Ended> {
         } => {
             let accepted = Accepted {
                 message_id,
+                conversation_id,
                 provider_message_id: provider_message_id.clone(),
             };
             let settled = submit(app, accepted.into()).await?;
@@ -190,6 +195,7 @@ async fn settle(app: &App, lease: &Lease, outcome: Outcome) -> Result<Ended> {
             let failures = u32::try_from(lease.failures).unwrap_or(0);
             let failed = Failed {
                 message_id,
+                conversation_id,
                 lease_token: lease.token,
                 wait: app.backoff.after(&failure, failures),
                 pause: app

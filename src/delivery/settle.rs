@@ -84,7 +84,7 @@ impl Settle {
             return Ok(HashMap::new());
         }
         let settled = store::finish(connection, accepted).await?;
-        self.release(connection, settled.iter().map(|row| row.conversation_id))
+        self.release(connection, accepted.iter().map(|item| item.conversation_id))
             .await?;
         Ok(by_message(settled))
     }
@@ -98,12 +98,13 @@ impl Settle {
             return Ok(HashMap::new());
         }
         let settled = store::reschedule(connection, failed).await?;
-        let parked = settled.iter().filter(|row| row.next_attempt_at.is_none());
-        self.release(connection, parked.map(|row| row.conversation_id))
+        let parked = failed.iter().filter(|item| item.wait.is_none());
+        self.release(connection, parked.map(|item| item.conversation_id))
             .await?;
         Ok(by_message(settled))
     }
 
+    /// Also where a row was settled before: that may have been this batch, whose release was then lost with the connection.
     async fn release(
         &self,
         connection: &mut PgConnection,
