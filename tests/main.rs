@@ -20,6 +20,7 @@ mod operator;
 mod order;
 mod outages;
 mod pacing;
+mod reference;
 mod retention;
 mod retries;
 mod secrecy;
