@@ -158,6 +158,12 @@ pub enum DeliveryOrder {
 }
 
 impl DeliveryArgs {
+    /// First attempts in flight at once.
+    #[must_use]
+    pub fn send_concurrency(&self) -> usize {
+        usize::try_from(self.send_concurrency).unwrap_or(usize::MAX)
+    }
+
     /// The provider's URL, where one was given.
     pub fn provider_url(&self) -> Result<Option<String>, UsageError> {
         self.provider.url()
@@ -192,7 +198,7 @@ impl DeliveryArgs {
                 holds_ambiguous: self.ambiguous_policy == AmbiguousPolicy::Hold,
             },
             send_wait: Duration::from_millis(self.send_wait_ms),
-            send_concurrency: usize::try_from(self.send_concurrency).unwrap_or(usize::MAX),
+            send_concurrency: self.send_concurrency(),
             terms: self.terms(),
         })
     }
@@ -276,6 +282,23 @@ impl ListenArgs {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         SocketAddr::new(self.host, self.port)
+    }
+}
+
+/// What is borne from clients.
+#[derive(Debug, Clone, Args)]
+pub struct ClientArgs {
+    /// How long a client may take for a request's headers, or to take some of its answer, and how long a connection may be
+    /// idle, in milliseconds
+    #[arg(long, env = "CLIENT_TIMEOUT_MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=600_000), value_name = "MS")]
+    client_timeout_ms: u64,
+}
+
+impl ClientArgs {
+    /// How long.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        Duration::from_millis(self.client_timeout_ms)
     }
 }
 

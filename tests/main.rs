@@ -14,6 +14,7 @@ mod leases;
 mod lifecycle;
 mod manners;
 mod model;
+mod neighbours;
 mod observability;
 mod openapi;
 mod operator;

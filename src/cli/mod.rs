@@ -22,11 +22,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::config::{Database, DatabaseArgs, RetentionArgs, TraceArgs};
+use crate::config::{ClientArgs, Database, DatabaseArgs, RetentionArgs, TraceArgs};
 use crate::database::{self, embedded::Embedded};
 use crate::delivery::worker::Worker;
 use crate::error::Result;
-use crate::http::server::Server;
+use crate::http::server::{Limits, MAX_CONNECTIONS, Server};
 use crate::telemetry::{self, LogFormat};
 use crate::trace;
 use crate::webhook;
@@ -36,6 +36,8 @@ const DATABASE_WAIT: Duration = Duration::from_mins(1);
 /// How long a command waits for its last spans; `serve` and `worker` have done so within their shutdown.
 const TRACE_WAIT: Duration = Duration::from_secs(5);
 const DATABASE_POLL: Duration = Duration::from_millis(200);
+/// Files of a process for whatever it is not asked to do: the database, the logs, the runtime.
+const OWN_FILES: usize = 64;
 
 /// A messaging gateway between Meta-like channels and a customer inbox
 #[derive(Debug, Parser)]
@@ -133,6 +135,29 @@ fn stop_signal() -> std::io::Result<CancellationToken> {
         stopped.cancel();
     });
     Ok(stop)
+}
+
+/// Shares the files that this process may open between its clients and its attempts, which must never starve together, having
+/// raised the limit as far as that is needed and allowed.
+fn share_files(clients: &ClientArgs, attempts: usize) -> anyhow::Result<Limits> {
+    // Twice: a connection that was replaced may not be closed yet, and a built-in mock has the other ends.
+    let others = OWN_FILES.saturating_add(attempts.saturating_mul(2));
+    let wanted = others.saturating_add(MAX_CONNECTIONS);
+    let open_files = rlimit::increase_nofile_limit(u64::try_from(wanted)?)
+        .context("the limit of open files could not be raised")?;
+    let open_files = usize::try_from(open_files)?;
+    let connections = MAX_CONNECTIONS.min(open_files.saturating_sub(others).max(open_files / 2));
+    if connections < MAX_CONNECTIONS {
+        tracing::warn!(
+            open_files,
+            connections,
+            "the limit of open files allows fewer connections than usual"
+        );
+    }
+    Ok(Limits {
+        connections,
+        patience: clients.patience(),
+    })
 }
 
 /// A database for the time of one command.

@@ -9,11 +9,11 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::{begin_work, finish, stop_signal, wait_for_database, writer_ended};
+use super::{begin_work, finish, share_files, stop_signal, wait_for_database, writer_ended};
 use crate::app::App;
 use crate::config::{
-    Backends, DatabaseArgs, DeliveryArgs, HostArgs, ListenArgs, MockArgs, RetentionArgs,
-    ShutdownArgs, WorkerArgs, secrets,
+    Backends, ClientArgs, DatabaseArgs, DeliveryArgs, HostArgs, ListenArgs, MockArgs,
+    RetentionArgs, ShutdownArgs, WorkerArgs, secrets,
 };
 use crate::database::embedded::Embedded;
 use crate::delivery::worker::Worker;
@@ -33,6 +33,8 @@ pub struct Args {
     listen: ListenArgs,
     #[command(flatten)]
     host: HostArgs,
+    #[command(flatten)]
+    client: ClientArgs,
     #[command(flatten)]
     database: DatabaseArgs,
     #[command(flatten)]
@@ -60,10 +62,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let hosts = Arc::new(args.host.hosts(address.ip())?);
     let metrics = telemetry::metrics()?;
     let stop = stop_signal()?;
+    let attempts = args.delivery.send_concurrency() + args.worker.concurrency();
+    let limits = share_files(&args.client, attempts)?;
     let listener = TcpListener::bind(address).await.with_context(|| {
         format!("cannot listen on {address}: choose another port with --port or PORT")
     })?;
-    let server = Server::start(listener, http::starting_router())?;
+    let server = Server::start(listener, http::starting_router(), limits)?;
     tracing::info!(address = %format!("http://{}", server.address()), "listening");
     warn_when_open(&secrets, &server);
 

@@ -7,11 +7,11 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::{begin_work, stop_signal, wait_for_database};
+use super::{begin_work, share_files, stop_signal, wait_for_database};
 use crate::app::App;
 use crate::config::{
-    Backends, DatabaseArgs, DeliveryArgs, HostArgs, RetentionArgs, ShutdownArgs, WorkerArgs,
-    secrets,
+    Backends, ClientArgs, DatabaseArgs, DeliveryArgs, HostArgs, RetentionArgs, ShutdownArgs,
+    WorkerArgs, secrets,
 };
 use crate::delivery::worker::Worker;
 use crate::http::{self, Gateway, server::Server};
@@ -40,6 +40,8 @@ pub struct Args {
     metrics_addr: Option<SocketAddr>,
     #[command(flatten)]
     host: HostArgs,
+    #[command(flatten)]
+    client: ClientArgs,
     /// End once nothing is due
     #[arg(long)]
     drain: bool,
@@ -55,12 +57,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let hosts = Arc::new(args.host.hosts(address)?);
     let metrics = telemetry::metrics()?;
     let stop = stop_signal()?;
+    let limits = share_files(&args.client, args.worker.concurrency())?;
     let server = match args.metrics_addr {
         Some(address) => {
             let listener = TcpListener::bind(address)
                 .await
                 .with_context(|| format!("cannot listen on METRICS_ADDR {address}"))?;
-            let server = Server::start(listener, http::starting_router())?;
+            let server = Server::start(listener, http::starting_router(), limits)?;
             tracing::info!(address = %format!("http://{}", server.address()), "serving metrics");
             Some(server)
         }

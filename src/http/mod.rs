@@ -11,6 +11,7 @@ pub mod operations;
 pub mod page;
 pub mod problem;
 pub mod server;
+pub mod unread;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,7 @@ use utoipa_swagger_ui::{self as swagger_ui, SwaggerUi};
 use self::auth::{Secrets, require_key};
 use self::browser::{Hosts, refuse_pages};
 use self::problem::Problem;
+use self::unread::Unread;
 use crate::app::App;
 use crate::{conversation, message, webhook};
 
@@ -129,6 +131,7 @@ fn hosts_unless(gateway: &Gateway, is_proven: bool) -> Option<Arc<Hosts>> {
 fn finish(router: Router) -> Router {
     router
         .fallback(|| async { Problem::not_found("no such route") })
+        .layer(from_fn_with_state(Unread::default(), unread::limit))
         .layer(from_fn(observe::observe))
         .layer(from_fn(headers::protect))
 }

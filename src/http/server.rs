@@ -1,8 +1,9 @@
-//! Serves a router on a listener, with what `axum::serve` lacks: limits on connections and headers, and an end that waits.
+//! Serves a router on a listener, with what `axum::serve` lacks: limits on connections and their time, and an end that waits.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use hyper::body::Incoming;
@@ -11,16 +12,26 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-/// The most connections at once; more wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 16_384;
-/// How long the headers of a request may take, and how long a connection may be idle.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The most connections at once, where the system allows as many.
+pub const MAX_CONNECTIONS: usize = 16_384;
+/// How often it is said that all connections are taken.
+const FULL_NOTICE: Duration = Duration::from_mins(1);
 /// How long to wait after the system refused a connection, for example for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a server bears from its clients.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The most connections at once; more wait in the kernel's queue.
+    pub connections: usize,
+    /// How long a client may take for a request's headers, or to take some of its answer, and how long a connection may be idle.
+    pub patience: Duration,
+}
 
 /// A router that is being served.
 #[derive(Debug)]
@@ -34,12 +45,18 @@ pub struct Server {
 
 impl Server {
     /// Begins to serve.
-    pub fn start(listener: TcpListener, router: Router) -> std::io::Result<Self> {
+    pub fn start(listener: TcpListener, router: Router, limits: Limits) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
         let connections = TaskTracker::new();
         let stopping = CancellationToken::new();
         let (router, current) = watch::channel(router);
-        let accepting = accept(listener, current, connections.clone(), stopping.clone());
+        let accepting = accept(
+            listener,
+            current,
+            limits,
+            connections.clone(),
+            stopping.clone(),
+        );
         Ok(Self {
             address,
             router,
@@ -77,26 +94,43 @@ impl Server {
 async fn accept(
     listener: TcpListener,
     router: watch::Receiver<Router>,
+    limits: Limits,
     connections: TaskTracker,
     stopping: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let mut noticed_at: Option<Instant> = None;
     loop {
+        let is_full = places.available_permits() == 0;
+        if is_full && noticed_at.is_none_or(|at| at.elapsed() > FULL_NOTICE) {
+            noticed_at = Some(Instant::now());
+            let connections = limits.connections;
+            tracing::warn!(connections, "all connections are taken, further ones wait");
+        }
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
         };
         match listener.accept().await {
-            Ok((stream, _)) if stopping.is_cancelled() => {
+            Ok((stream, client)) if stopping.is_cancelled() => {
                 // Not waited for: it learns that nothing new is taken, or is cut off with the process.
                 tokio::spawn(serve(
                     stream,
+                    client,
                     router.clone(),
+                    limits.patience,
                     CancellationToken::new(),
                     place,
                 ));
             }
-            Ok((stream, _)) => {
-                connections.spawn(serve(stream, router.clone(), stopping.clone(), place));
+            Ok((stream, client)) => {
+                connections.spawn(serve(
+                    stream,
+                    client,
+                    router.clone(),
+                    limits.patience,
+                    stopping.clone(),
+                    place,
+                ));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -108,7 +142,9 @@ async fn accept(
 
 async fn serve(
     stream: TcpStream,
+    client: SocketAddr,
     router: watch::Receiver<Router>,
+    patience: Duration,
     stopping: CancellationToken,
     place: OwnedSemaphorePermit,
 ) {
@@ -116,14 +152,16 @@ async fn serve(
         tracing::debug!(%error, "a connection broke");
         return;
     }
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(patience));
     let service = service_fn(|request: hyper::Request<Incoming>| {
         let router = router.borrow().clone();
         router.oneshot(request.map(axum::body::Body::new))
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
+        .header_read_timeout(patience)
+        .serve_connection(TokioIo::new(Box::pin(stream)), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -132,8 +170,18 @@ async fn serve(
             connection.await
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection broke");
+    match ended {
+        Ok(()) => {}
+        Err(error) if was_not_read(&error) => {
+            tracing::info!(%client, "a client did not take its answer in time, it is cut off");
+        }
+        Err(error) => tracing::debug!(%client, %error, "a connection broke"),
     }
     drop(place);
+}
+
+fn was_not_read(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error);
+    let cause = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.kind() == ErrorKind::TimedOut)
 }

@@ -90,6 +90,11 @@ impl Client {
         format!("{}{path}", self.url)
     }
 
+    /// Where to connect to without HTTP.
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.url.strip_prefix("http://").unwrap().parse().unwrap()
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         self.call(self.http.get(self.url(path))).await.unwrap()
     }

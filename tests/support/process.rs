@@ -38,6 +38,21 @@ impl Run {
         self
     }
 
+    /// With these limits of open files: the one that it begins with, and the one up to which it may raise that.
+    #[must_use]
+    pub fn limited_to_files(self, soft: u32, hard: u32) -> Self {
+        let limit = format!(r#"ulimit -S -n {soft} && ulimit -H -n {hard} && exec "$0" "$@""#);
+        let mut shell = Command::new("/bin/sh");
+        shell
+            .args(["-c", &limit])
+            .arg(self.0.get_program())
+            .args(self.0.get_args());
+        let variables = self.0.get_envs();
+        let variables = variables.filter_map(|(name, value)| Some((name, value?)));
+        shell.env_clear().envs(variables).stdin(Stdio::null());
+        Self(shell)
+    }
+
     /// Where its data goes, instead of being captured.
     #[must_use]
     pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Self {
@@ -157,6 +172,25 @@ impl Program {
             },
         )
         .await
+    }
+
+    /// How many files, and with them connections, it has open.
+    pub fn open_files(&self) -> usize {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        files.unwrap().count()
+    }
+
+    /// The most memory that it has had so far, in MiB.
+    pub fn peak_memory_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib: u64 = peak
+            .unwrap()
+            .trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .unwrap();
+        kib / 1024
     }
 
     /// Where it listens; once it has logged `listening`.
