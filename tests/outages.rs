@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{Answer, Client, Postgres, Program, System, event, eventually, signal};
 
-const CALLERS: usize = 16;
+pub const CALLERS: usize = 16;
 /// What a caller bears; no answer takes as long as that.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -260,21 +260,21 @@ fn request(number: usize, key: &str, participant: &str) -> (&'static str, Value)
 
 /// Callers that go on, and repeat each request until it is acknowledged.
 #[derive(Default)]
-struct Load {
-    over: CancellationToken,
+pub struct Load {
+    pub over: CancellationToken,
     acknowledged: [AtomicUsize; CALLERS],
     refused: [AtomicUsize; CALLERS],
 }
 
 /// The ids that requests were acknowledged with, by their keys: those of events, and those of messages to be sent.
 #[derive(Default)]
-struct Promises {
+pub struct Promises {
     received: BTreeMap<String, String>,
     sent: BTreeMap<String, String>,
 }
 
 impl Load {
-    async fn run(&self, client: &Client) -> Promises {
+    pub async fn run(&self, client: &Client) -> Promises {
         let mut promises = Promises::default();
         for of_caller in join_all((0..CALLERS).map(|caller| self.call(client, caller))).await {
             promises.received.extend(of_caller.received);
@@ -324,7 +324,7 @@ impl Load {
     }
 
     /// How many callers were refused at some time.
-    fn refused(&self) -> usize {
+    pub fn refused(&self) -> usize {
         self.refused
             .iter()
             .filter(|count| count.load(Ordering::Relaxed) > 0)
@@ -332,7 +332,7 @@ impl Load {
     }
 
     /// Waits until every caller was served some more times.
-    async fn goes_on(&self) {
+    pub async fn goes_on(&self) {
         let counts = || {
             self.acknowledged
                 .each_ref()
@@ -351,7 +351,7 @@ impl Load {
 }
 
 /// Each acknowledged request is one message, those to be sent were delivered once, and there is nothing else.
-async fn assert_kept(system: &System, promises: &Promises) {
+pub async fn assert_kept(system: &System, promises: &Promises) {
     // What is stored but was not acknowledged then has nobody who sends it before its lease has ended.
     system.skip_waits().await;
     let unsent = "select count(*) from messages where status in ('PENDING', 'FAILED')";
@@ -415,7 +415,7 @@ async fn notices(worker: &Program, times: usize) {
     .await;
 }
 
-async fn becomes_unready(client: &Client) {
+pub async fn becomes_unready(client: &Client) {
     let unready = async || (client.get("/ready").await.status == 503).then_some(());
     eventually("/ready is 503", unready).await;
     client
@@ -425,7 +425,7 @@ async fn becomes_unready(client: &Client) {
     client.get("/health").await.expect(200);
 }
 
-async fn becomes_ready(client: &Client) {
+pub async fn becomes_ready(client: &Client) {
     let ready = async || {
         client.get("/health").await.expect(200);
         (client.get("/ready").await.status == 200).then_some(())

@@ -1,6 +1,8 @@
 //! Bad neighbours: whatever they do, the gateway's memory is bounded, it says what is wrong, and afterwards it is in full service.
 
 mod clients;
+mod databases;
+mod providers;
 
 use serde_json::json;
 use uuid::Uuid;

@@ -17,15 +17,19 @@ pub struct Postgres {
 
 impl Postgres {
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// One with these settings.
+    pub async fn start_with(settings: &[(&str, &str)]) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("gateway-pg-")
             // Traversable for the user that PostgreSQL runs as.
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .tempdir()
             .unwrap();
-        let embedded = Embedded::start(&directory.path().join("data"))
-            .await
-            .unwrap();
+        let data = directory.path().join("data");
+        let embedded = Embedded::start_with(&data, settings).await.unwrap();
         Self {
             embedded,
             directory,

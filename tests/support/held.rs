@@ -70,6 +70,11 @@ impl HeldCall {
         self.answer(200, &body).await;
     }
 
+    /// The connection, to answer on it whatever is no answer.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Any answer. That nobody reads it any more is no error.
     pub async fn answer(mut self, status: u16, body: &Value) {
         let body = body.to_string();
