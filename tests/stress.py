@@ -48,7 +48,7 @@ BREAKS = {
     "no_sort_messages": ("message::accept", "from place order by channel, client_message_id, id", "from place order by random()", CALM),
     "no_fence": ("delivery::reschedule", " and i.lease_token = d.lease_token", "", {"zombie": 0.2, "lease": 0.3}),
     "no_pause": ("delivery::claim", " and c.paused_until <= now()", "", CALM),
-    "no_pause_of_accept": ("message::accept", "$12::bool or p.ramp_until > now() as spread", "$12::bool as spread", CALM),
+    "no_pause_of_accept": ("message::accept", "$12::bool or ramp_until > now() as spread", "$12::bool as spread", CALM),
     "no_pace_lock": ("delivery::claim", " for update of c\n", "\n", {**CALM, "per_second": 150}),
     "no_sort_channels": ("delivery::claim_only", "order by c.channel for update of c", "order by random() for update of c", {**CALM, "per_second": 150}),
     "no_trace": ("message::accept", "then 0 else 1 end, traceparent", "then 0 else 1 end, null", CALM),

@@ -81,13 +81,14 @@ pub async fn accept(
 with inp as (
   select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::uuid[], $11::text[])
     with ordinality as t(id, conversation_id, channel, participant_id, text, client_message_id, lease_token, traceparent, ord)
+), pace as materialized (   -- once, not for each message
+  select channel, paused_until > now() as paused, $12::bool or ramp_until > now() as spread from channels
 ), place as (   -- the conversation: the one that exists, else the batch's first id for it
   select i.id, i.channel, i.participant_id, i.text, i.client_message_id, i.lease_token, i.traceparent, i.ord, coalesce(c.outbound_seq, 0) as seen,
          coalesce(c.id, first_value(i.conversation_id) over w) as conversation_id,
-         now() + row_number() over w * interval '1 microsecond' as sort_at,
-         p.paused_until > now() as paused, $12::bool or p.ramp_until > now() as spread
+         now() + row_number() over w * interval '1 microsecond' as sort_at, p.paused, p.spread
   from inp i left join conversations c on c.channel = i.channel and c.participant_id = i.participant_id
-  left join channels p on p.channel = i.channel
+  left join pace p on p.channel = i.channel
   window w as (partition by i.channel, i.participant_id order by i.ord)
 ), msg as (     -- what is known already, by key or by id, ends here
   insert into messages (id, conversation_id, channel, participant_id, direction, text, status, client_message_id, timestamp, sort_at, created_at, updated_at)
