@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use axum::http::uri::Authority;
 use clap::{Args, ValueEnum};
-use mock_meta_provider::Config as MockConfig;
+use mock_meta_provider::{Config as MockConfig, Hosts};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::app::Settings;
 use crate::delivery::backoff::Backoff;
 use crate::http::auth::Secrets;
-use crate::http::browser::Hosts;
 use crate::http::key::{GivenKey, Keys, Scope};
 use crate::message::store::Terms;
 use crate::provider::client::Client;

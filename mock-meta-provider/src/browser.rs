@@ -1,20 +1,14 @@
-//! What keeps a web page from acting through its visitor's browser: nothing else here asks who calls.
+//! What keeps a web page from acting through its visitor's browser, where nothing else asks who calls: of this provider, and of the gateway.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use axum::extract::{Request, State};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, HeaderValue, header};
 
-use crate::http::Refusal;
-
-/// The names that callers may address the provider by. A page that has had its own name resolved to this machine's address (DNS
-/// rebinding) is of one origin with the provider for the browser, but it cannot change the name.
+/// The names that callers may address a server by. A page that has had its own name resolved to this machine's address (DNS
+/// rebinding) is of one origin with the server for the browser, but it cannot change the name.
 #[derive(Debug, Clone)]
-pub(crate) enum Hosts {
+pub enum Hosts {
     /// Any.
     Any,
     /// These, and this machine's own: `localhost` and the loopback addresses.
@@ -23,13 +17,26 @@ pub(crate) enum Hosts {
 
 impl Hosts {
     /// For a listener on this address: on a loopback address, and where names are given, only those; else any.
-    pub(crate) fn new(address: IpAddr, named: &[String]) -> Self {
+    #[must_use]
+    pub fn new(address: IpAddr, named: &[String]) -> Self {
         let named = named.iter().map(|name| name.trim().to_owned());
         let named: Vec<String> = named.filter(|name| !name.is_empty()).collect();
         if named.is_empty() && !address.is_loopback() {
             Self::Any
         } else {
             Self::Only(named)
+        }
+    }
+
+    /// Why a request with these headers is refused: a foreign web page may have made a browser send it.
+    #[must_use]
+    pub fn refuse(&self, headers: &HeaderMap) -> Option<&'static str> {
+        if !self.admit(headers) {
+            Some("Host is neither this machine nor one of ALLOWED_HOSTS")
+        } else if !is_own_origin(headers) {
+            Some("Origin is another one than this server's")
+        } else {
+            None
         }
     }
 
@@ -84,20 +91,72 @@ fn is_own_origin(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Refuses what a foreign web page makes a browser send.
-pub(crate) async fn refuse_pages(
-    State(hosts): State<Arc<Hosts>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let headers = request.headers();
-    let error = if !hosts.admit(headers) {
-        "Host is neither this machine nor one of ALLOWED_HOSTS"
-    } else if !is_own_origin(headers) {
-        "Origin is another one than this provider's"
-    } else {
-        return next.run(request).await;
-    };
-    tracing::warn!(error, "a web page was refused");
-    Refusal::new(StatusCode::FORBIDDEN, error).into_response()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(host: &str, origin: Option<&str>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, host.parse().unwrap());
+        if let Some(origin) = origin {
+            headers.insert(header::ORIGIN, origin.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn only_this_machine_and_the_named_hosts_are_admitted() {
+        let hosts = Hosts::new([127, 0, 0, 1].into(), &["gateway.example".to_owned()]);
+        for good in [
+            "localhost",
+            "LOCALHOST:3000",
+            "app.localhost:1",
+            "127.0.0.1:3000",
+            "127.8.9.10",
+            "[::1]:3000",
+            "[::1]",
+            "gateway.example",
+            "Gateway.Example:8443",
+        ] {
+            assert!(hosts.admit(&headers(good, None)), "{good}");
+        }
+        for bad in [
+            "evil.example",
+            "localhost.evil.example",
+            "evil-localhost",
+            "10.0.0.1:3000",
+            "[::2]",
+            "0.0.0.0:3000",
+            "127.0.0.1.evil.example",
+            "a.gateway.example",
+            "",
+            "local host",
+            "localhost:3000,evil.example",
+        ] {
+            assert!(!hosts.admit(&headers(bad, None)), "{bad}");
+        }
+        let mut two = headers("localhost", None);
+        two.append(header::HOST, HeaderValue::from_static("evil.example"));
+        assert!(!hosts.admit(&two));
+        assert!(hosts.admit(&HeaderMap::new()));
+        assert!(Hosts::new([0, 0, 0, 0].into(), &[]).admit(&headers("evil.example", None)));
+    }
+
+    #[test]
+    fn an_origin_is_the_gateways_own_only_with_its_host_and_port() {
+        let is_own = |origin: &str| is_own_origin(&headers("localhost:3000", Some(origin)));
+        assert!(is_own("http://localhost:3000") && is_own("https://LOCALHOST:3000"));
+        for foreign in [
+            "null",
+            "",
+            "http://localhost",
+            "http://localhost:4000",
+            "http://evil.example",
+            "http://127.0.0.1:3000",
+        ] {
+            assert!(!is_own(foreign), "{foreign}");
+        }
+        assert!(is_own_origin(&headers("localhost:3000", None)));
+        assert!(is_own_origin(&HeaderMap::new()));
+    }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, Request, State};
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 use serde_json::json;
 
-use crate::browser::{Hosts, refuse_pages};
+use crate::browser::Hosts;
 use crate::mock::SharedApp;
 use crate::{admin, inbound, message};
 
@@ -44,6 +44,17 @@ pub(crate) fn router(app: SharedApp, hosts: Hosts) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(app)
+}
+
+/// Refuses what a foreign web page makes a browser send.
+async fn refuse_pages(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
+    match hosts.refuse(request.headers()) {
+        None => next.run(request).await,
+        Some(error) => {
+            tracing::warn!(error, "a web page was refused");
+            Refusal::new(StatusCode::FORBIDDEN, error).into_response()
+        }
+    }
 }
 
 async fn not_found(uri: Uri) -> Refusal {

@@ -9,7 +9,7 @@
 //! - `config`: what can be chosen; `chance`: every random choice, made from the seed
 //! - `fault`: what can go wrong with a call; `script`: the faults that are set in advance
 //! - `mock`: the running provider, started and stopped; `serve`: its connections, cut where a fault says so
-//! - `http`: routes, bodies and refusals; `browser`: what web pages may not do; `admin`: the routes that configure and observe
+//! - `http`: routes, bodies and refusals; `browser`: what web pages may not do (the gateway asks it too); `admin`: the routes that configure and observe
 //! - `message`: one call of `POST /messages`; `ledger` and `stats`: what is remembered of it
 //! - `inbound`: `POST /simulate/inbound`; `webhook`: signed posts, repeated until they are taken
 //!
@@ -31,6 +31,7 @@ mod serve;
 mod stats;
 mod webhook;
 
+pub use browser::Hosts;
 pub use config::{Behaviour, Config, ConfigError, Secret};
 pub use fault::Fault;
 pub use ledger::{Ledger, LedgerConversation, LedgerMessage};

@@ -23,13 +23,14 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
+use mock_meta_provider::Hosts;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::{self as swagger_ui, SwaggerUi};
 
 use self::auth::{Secrets, require_key};
-use self::browser::{Hosts, refuse_pages};
+use self::browser::refuse_pages;
 use self::problem::Problem;
 use self::unread::Unread;
 use crate::app::App;
