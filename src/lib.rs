@@ -17,7 +17,7 @@
 //! - [`http`]: the router, and what every request passes through. [`cli`]: one file a subcommand, but a folder for `simulate`,
 //!   which tries all of this out from the outside.
 //! - [`app`]: what a running gateway is made of. [`config`]: its settings. [`error`]: what can go wrong. [`telemetry`]: logs, metrics.
-//!   [`trace`]: traces.
+//!   [`trace`]: traces. [`crash`]: where the proof by crash kills a process.
 //!
 //! # Invariants
 //!
@@ -36,6 +36,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod conversation;
+pub mod crash;
 pub mod database;
 pub mod delivery;
 pub mod error;

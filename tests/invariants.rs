@@ -176,6 +176,17 @@ fn nothing_outside_tests_may_panic_on_purpose() {
 }
 
 #[test]
+fn only_a_build_for_the_proof_by_crash_can_be_told_to_die() {
+    let program = fs::read(env!("CARGO_BIN_EXE_gateway")).unwrap();
+    let has = |name: &str| {
+        let mut places = program.windows(name.len());
+        places.any(|place| place == name.as_bytes())
+    };
+    assert!(has("GATEWAY_DATA_DIR"));
+    assert_eq!(has("GATEWAY_CRASH_AT"), cfg!(feature = "crash-points"));
+}
+
+#[test]
 fn every_file_begins_with_what_it_promises() {
     for source in sources("src")
         .into_iter()

@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::conversation::ConversationId;
+use crate::crash::{self, Point};
 use crate::error::{Error, Result};
 use crate::message::{ErrorKind, MessageId};
 use crate::pace::Pause;
@@ -139,7 +140,9 @@ async fn make(app: &App, lease: Lease) -> Result<Ended> {
         return Err(Error::LeaseTooShort);
     }
     let started = Instant::now();
+    crash::point(Point::BeforeCall);
     let outcome = outcome(app, &lease).await;
+    crash::point(Point::AfterCall);
     let label = match &outcome {
         Outcome::Accepted { .. } => "sent",
         Outcome::Failed(failure) => failure.kind.as_str(),

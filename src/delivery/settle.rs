@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::{Accepted, Failed, store};
 use crate::conversation::{Channel, ConversationId};
+use crate::crash::{self, Point};
 use crate::database::batch::Batch;
 use crate::message::MessageId;
 use crate::pace::{self, Pause};
@@ -63,6 +64,7 @@ impl Batch for Settle {
                 Settlement::Failed(item) => failed.push(item),
             }
         }
+        crash::point(Point::BeforeSettle);
         pause(connection, &failed).await?;
         let mut sent = self.finish(connection, &accepted).await?;
         let mut rescheduled = self.reschedule(connection, &failed).await?;
@@ -84,6 +86,7 @@ impl Settle {
             return Ok(HashMap::new());
         }
         let settled = store::finish(connection, accepted).await?;
+        crash::point(Point::AfterSettle);
         self.release(connection, accepted.iter().map(|item| item.conversation_id))
             .await?;
         Ok(by_message(settled))
@@ -98,6 +101,7 @@ impl Settle {
             return Ok(HashMap::new());
         }
         let settled = store::reschedule(connection, failed).await?;
+        crash::point(Point::AfterSettle);
         let parked = failed.iter().filter(|item| item.wait.is_none());
         self.release(connection, parked.map(|item| item.conversation_id))
             .await?;

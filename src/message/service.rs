@@ -14,6 +14,7 @@ use super::store::{self, Terms};
 use super::{Direction, Message, MessageId, Status};
 use crate::app::App;
 use crate::conversation::{Channel, ConversationId};
+use crate::crash::{self, Point};
 use crate::database::batch::Batch;
 use crate::delivery::{self, Ended, Lease, attempt};
 use crate::error::{Error, Result};
@@ -111,6 +112,7 @@ async fn accept(app: Arc<App>, outbound: Outbound) -> Result<(Sent, Option<First
             traceparent: trace::traceparent(),
         })
         .await?;
+    crash::point(Point::AfterAccept);
     let message = acceptance.message;
     tracing::debug!(
         message_id = %message.id, conversation_id = %message.conversation_id,

@@ -11,6 +11,7 @@ use validator::Validate;
 
 use super::Event;
 use crate::conversation::{Channel, ConversationId};
+use crate::crash::{self, Point};
 use crate::http::Gateway;
 use crate::http::extract::{self, Raw};
 use crate::http::problem::Problem;
@@ -118,6 +119,7 @@ async fn receive(
     // From here on every line about this request names the event.
     tracing::Span::current().record("event_id", &event_id);
     let receipt = gateway.app.ingest.submit(event).await?;
+    crash::point(Point::AfterIngest);
     tracing::debug!(
         event_id, message_id = %receipt.message_id, conversation_id = %receipt.conversation_id,
         duplicate = receipt.duplicate, "received"
