@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 use sqlx::{ConnectOptions as _, Executor as _};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Answer, Client, Postgres, Program, System, event, eventually, signal};
+use crate::support::{Answer, Client, Postgres, Program, Stopped, System, event, eventually};
 
 pub const CALLERS: usize = 16;
 /// What a caller bears; no answer takes as long as that.
@@ -453,40 +452,5 @@ impl Drop for Away {
     fn drop(&mut self) {
         let [here, away] = &self.0;
         std::fs::rename(away, here).unwrap();
-    }
-}
-
-/// The processes of a server, all of them stopped; they go on when this is dropped.
-struct Stopped(Vec<u32>);
-
-impl Stopped {
-    fn all_of(postgres: &Postgres) -> Self {
-        let postmaster = postgres.embedded.postmaster_pid().unwrap();
-        // From now on it begins no more of them, and none that ends goes away.
-        signal(postmaster, "STOP");
-        let processes = Command::new("ps")
-            .args(["-eo", "pid=,ppid="])
-            .output()
-            .unwrap();
-        let processes = String::from_utf8(processes.stdout).unwrap();
-        let mut stopped = vec![postmaster];
-        for process in processes.lines() {
-            let (pid, parent) = process.trim().split_once(' ').unwrap();
-            if parent.trim() == postmaster.to_string() {
-                stopped.push(pid.parse().unwrap());
-            }
-        }
-        stopped[1..].iter().for_each(|pid| signal(*pid, "STOP"));
-        Self(stopped)
-    }
-
-    fn kill(mut self) {
-        self.0.drain(..).for_each(|pid| signal(pid, "KILL"));
-    }
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        self.0.iter().rev().for_each(|pid| signal(*pid, "CONT"));
     }
 }

@@ -2,11 +2,14 @@
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::OnceLock;
 
 use gateway::database::embedded::{Embedded, EmbeddedError};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, Row};
+
+use super::signal;
 
 /// A PostgreSQL of its own, for a test that stops or kills it.
 pub struct Postgres {
@@ -43,6 +46,43 @@ impl Postgres {
     /// The directory of the server's files.
     pub fn cluster(&self) -> PathBuf {
         self.directory.path().join("data/cluster")
+    }
+}
+
+/// The processes of a server, all of them stopped; they go on when this is dropped.
+pub struct Stopped(Vec<u32>);
+
+impl Stopped {
+    /// Stops all of them.
+    pub fn all_of(postgres: &Postgres) -> Self {
+        let postmaster = postgres.embedded.postmaster_pid().unwrap();
+        // From now on it begins no more of them, and none that ends goes away.
+        signal(postmaster, "STOP");
+        let processes = Command::new("ps")
+            .args(["-eo", "pid=,ppid="])
+            .output()
+            .unwrap();
+        let processes = String::from_utf8(processes.stdout).unwrap();
+        let mut stopped = vec![postmaster];
+        for process in processes.lines() {
+            let (pid, parent) = process.trim().split_once(' ').unwrap();
+            if parent.trim() == postmaster.to_string() {
+                stopped.push(pid.parse().unwrap());
+            }
+        }
+        stopped[1..].iter().for_each(|pid| signal(*pid, "STOP"));
+        Self(stopped)
+    }
+
+    /// Kills all of them; its supervisor starts the server again.
+    pub fn kill(mut self) {
+        self.0.drain(..).for_each(|pid| signal(pid, "KILL"));
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.0.iter().rev().for_each(|pid| signal(*pid, "CONT"));
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 pub use collector::{Collector, Span};
-pub use database::{Database, Postgres};
+pub use database::{Database, Postgres, Stopped};
 pub use held::{Held, HeldCall};
 pub use http::{Answer, Client};
 pub use process::{Finished, Program, Run, signal};

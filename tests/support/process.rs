@@ -219,10 +219,14 @@ impl Program {
         signal(self.child.id(), name);
     }
 
+    /// How it ended, if it has.
+    pub fn try_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Waits for its end.
     pub async fn ended(&mut self) -> ExitStatus {
-        let child = &mut self.child;
-        eventually("the program ends", async || child.try_wait().unwrap()).await
+        eventually("the program ends", async || self.try_ended()).await
     }
 
     /// SIGTERM, and waits for its end.

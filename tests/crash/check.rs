@@ -1,0 +1,347 @@
+//! What was acknowledged, held against the database and the provider's ledger.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use mock_meta_provider::{Channel, Ledger};
+use serde::Serialize;
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use crate::load::{Kind, Promise};
+use crate::stage::Stage;
+
+/// Violations of a promise that are told; the others are only counted.
+const TOLD: usize = 5;
+
+/// A promise, and how it stood the test.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    pub promise: &'static str,
+    pub tried: String,
+    pub held: bool,
+    pub broken: usize,
+    /// The first ones.
+    pub violations: Vec<String>,
+}
+
+fn row(promise: &'static str, tried: String, mut violations: Vec<String>) -> Row {
+    let broken = violations.len();
+    violations.truncate(TOLD);
+    Row {
+        promise,
+        tried,
+        held: broken == 0,
+        broken,
+        violations,
+    }
+}
+
+/// A message as the database has it.
+#[derive(Debug, FromRow)]
+struct Stored {
+    id: Uuid,
+    conversation_id: Uuid,
+    channel: String,
+    participant_id: String,
+    direction: String,
+    text: String,
+    status: String,
+    client_message_id: Option<String>,
+    provider_message_id: Option<String>,
+    timestamp: DateTime<Utc>,
+    /// The event that made it.
+    event_id: Option<String>,
+}
+
+/// Outbound ones of a conversation in the order of their acceptance.
+const STORED: &str = "
+    select m.id, m.conversation_id, m.channel, m.participant_id, m.direction, m.text, m.status, m.client_message_id, m.provider_message_id,
+      m.timestamp, e.event_id
+    from messages m left join webhook_events e on e.message_id = m.id left join accepted a on a.message_id = m.id
+    order by a.seq";
+
+/// What a recount of each conversation finds wrong.
+const RECOUNT: &str = "
+    select c.channel || ' ' || c.participant_id || ': ' || wrong from conversations c
+    cross join lateral (
+      select count(*) filter (where direction = 'INBOUND') as unread, count(*) filter (where direction = 'OUTBOUND') as sent
+      from messages where conversation_id = c.id) n
+    left join lateral (select * from messages where conversation_id = c.id order by sort_at desc, id desc limit 1) m on true
+    cross join lateral (values
+      (c.unread_count <> n.unread, 'unreadCount is ' || c.unread_count || ', with ' || n.unread || ' events'),
+      (c.outbound_seq <> n.sent, c.outbound_seq || ' messages were numbered, and there are ' || n.sent),
+      ((c.last_message_at, c.last_message_id, c.last_message_preview) is distinct from (m.sort_at, m.id, left(m.text, 200)),
+        'the preview is ' || c.last_message_preview || ', and the newest message is ' || coalesce(m.text, 'none'))) as w (is_wrong, wrong)
+    where is_wrong
+    union all
+    select 'message ' || id || ': is listed at ' || sort_at from messages where sort_at <> least(timestamp, created_at + interval '10 minutes')";
+
+/// What is in the tables that nothing explains any more.
+const LEFT: &str = "
+    select 'delivery of ' || d.message_id || ' (' || coalesce(m.status, 'no message') || '): due at ' || coalesce(d.due_at::text, 'no time')
+      || ', attempt ' || d.attempt || ', failures ' || d.failures
+    from deliveries d left join messages m on m.id = d.message_id
+    union all
+    select 'message ' || id || ' is ' || status from messages where status in ('PENDING', 'FAILED')
+    union all
+    select 'event ' || event_id || ' has no message' from webhook_events e where not exists (select from messages where id = e.message_id)
+    union all
+    select 'conversation ' || id || ' is empty' from conversations c where not exists (select from messages where conversation_id = c.id)";
+
+/// Compares everything with everything.
+pub async fn check(stage: &Stage, promises: &[Promise], left: Vec<String>) -> Vec<Row> {
+    let stored: Vec<Stored> = sqlx::query_as(STORED)
+        .fetch_all(stage.pool())
+        .await
+        .unwrap();
+    let recount: Vec<String> = sqlx::query_scalar(RECOUNT)
+        .fetch_all(stage.pool())
+        .await
+        .unwrap();
+    let left_over: Vec<String> = sqlx::query_scalar(LEFT)
+        .fetch_all(stage.pool())
+        .await
+        .unwrap();
+    let evidence = Evidence {
+        promises,
+        stored: &stored,
+        ledger: &stage.mock.ledger(),
+    };
+    let conversations: HashSet<_> = stored
+        .iter()
+        .map(|message| message.conversation_id)
+        .collect();
+    let conversations = format!("{} conversations", conversations.len());
+    let mut rows = vec![
+        evidence.acknowledged(stage.surprises.lock().unwrap().clone()),
+        evidence.one_message(Kind::Event, "an acknowledged event is one message"),
+        evidence.one_message(Kind::Send, "an acknowledged send is one record"),
+        evidence.one_delivery(),
+        evidence.no_overlap(),
+    ];
+    if stage.ordered {
+        rows.push(evidence.in_order());
+    }
+    rows.push(row(
+        "unreadCount and previews are a recount's",
+        conversations,
+        recount,
+    ));
+    let left = [left, left_over].concat();
+    rows.push(row(
+        "nothing is left over",
+        format!("{} messages", stored.len()),
+        left,
+    ));
+    rows
+}
+
+struct Evidence<'a> {
+    promises: &'a [Promise],
+    stored: &'a [Stored],
+    ledger: &'a Ledger,
+}
+
+impl Stored {
+    fn key(&self) -> String {
+        format!("msg_{}", self.id.simple())
+    }
+}
+
+impl Evidence<'_> {
+    fn of(&self, kind: Kind) -> impl Iterator<Item = &Promise> {
+        let promises = self.promises.iter();
+        promises.filter(move |promise| promise.request.kind == kind)
+    }
+
+    fn outbound(&self) -> impl Iterator<Item = &Stored> {
+        let stored = self.stored.iter();
+        stored.filter(|message| message.direction == "OUTBOUND")
+    }
+
+    /// Every request is acknowledged in the end; until then, 503 is the only refusal; processes die of nothing but SIGKILL.
+    fn acknowledged(&self, surprises: Vec<String>) -> Row {
+        let refused = self
+            .promises
+            .iter()
+            .filter(|promise| promise.receipts.is_empty());
+        let refused =
+            refused.map(|promise| format!("{} was never acknowledged", promise.request.key));
+        let receipts: usize = self
+            .promises
+            .iter()
+            .map(|promise| promise.receipts.len())
+            .sum();
+        let tried = format!(
+            "{} requests, {receipts} acknowledgements",
+            self.promises.len()
+        );
+        row(
+            "every request is acknowledged in the end",
+            tried,
+            surprises.into_iter().chain(refused).collect(),
+        )
+    }
+
+    /// Each acknowledged key is one message of its own, the one that all its acknowledgements name; and there is no other.
+    fn one_message(&self, kind: Kind, promise: &'static str) -> Row {
+        let direction = if kind == Kind::Event {
+            "INBOUND"
+        } else {
+            "OUTBOUND"
+        };
+        let mut stored: HashMap<&str, Vec<&Stored>> = HashMap::new();
+        for message in self
+            .stored
+            .iter()
+            .filter(|message| message.direction == direction)
+        {
+            stored.entry(&message.text).or_default().push(message);
+        }
+        let mut violations = Vec::new();
+        for promise in self.of(kind) {
+            let key = &promise.request.key;
+            let messages = stored.remove(&**key).unwrap_or_default();
+            if let [message] = messages[..] {
+                violations.extend(promise.differences(message));
+            } else {
+                violations.push(format!("{key}: is {} messages", messages.len()));
+            }
+        }
+        violations.extend(
+            stored
+                .into_keys()
+                .map(|text| format!("{text}: nobody asked for it")),
+        );
+        let tried = format!(
+            "{} {}",
+            self.of(kind).count(),
+            if kind == Kind::Event {
+                "events"
+            } else {
+                "sends"
+            }
+        );
+        row(promise, tried, violations)
+    }
+
+    /// Each record is one delivery, which has the id that the record has; and there is no other.
+    fn one_delivery(&self) -> Row {
+        let mut ledger: BTreeMap<&str, _> = self
+            .ledger
+            .messages
+            .iter()
+            .map(|known| (&*known.idempotency_key, known))
+            .collect();
+        let mut violations = Vec::new();
+        for record in self.outbound() {
+            let key = record.key();
+            let Some(known) = ledger.remove(&*key) else {
+                violations.push(format!("{key}: the provider was never called"));
+                continue;
+            };
+            if known.deliveries != 1 || known.mismatched_calls > 0 {
+                violations.push(format!("{key}: {known:?}"));
+            } else if known.provider_message_id != record.provider_message_id {
+                let id = &record.provider_message_id;
+                violations.push(format!(
+                    "{key}: the record says {id:?}, the provider {known:?}"
+                ));
+            }
+        }
+        violations.extend(
+            ledger
+                .into_keys()
+                .map(|key| format!("{key}: there is no record")),
+        );
+        let calls: u64 = self.ledger.messages.iter().map(|known| known.calls).sum();
+        let tried = format!("{} records, {calls} calls", self.outbound().count());
+        row("a record is one delivery", tried, violations)
+    }
+
+    fn no_overlap(&self) -> Row {
+        let overlapped = self.ledger.messages.iter();
+        let overlapped = overlapped
+            .filter(|known| known.max_overlapping_calls > 1 || known.overlapping_calls > 0);
+        let repeated = self
+            .ledger
+            .messages
+            .iter()
+            .filter(|known| known.calls > 1)
+            .count();
+        row(
+            "calls for one message never overlap",
+            format!("{repeated} messages with more than one call"),
+            overlapped.map(|known| format!("{known:?}")).collect(),
+        )
+    }
+
+    fn in_order(&self) -> Row {
+        let mut accepted: BTreeMap<_, Vec<&str>> = BTreeMap::new();
+        for record in self.outbound() {
+            let conversation = (&*record.channel, &*record.participant_id);
+            accepted.entry(conversation).or_default().push(&record.text);
+        }
+        let tried = format!("{} conversations", accepted.len());
+        let mut violations = Vec::new();
+        for ((channel, participant), mut accepted) in accepted {
+            let name = Channel::try_from(channel.to_owned()).unwrap();
+            // One that is missing or comes again is another promise's matter.
+            let mut before = HashSet::new();
+            let delivered = self.ledger.texts(name, participant).iter();
+            let mut delivered: Vec<&str> = delivered.map(|text| &**text).collect();
+            delivered.retain(|text| before.insert(*text));
+            accepted.retain(|text| before.contains(text));
+            let mut both = delivered.into_iter().zip(accepted);
+            if let Some((delivered, accepted)) = both.find(|(one, other)| one != other) {
+                violations.push(format!("{channel} {participant}: {delivered} was delivered where {accepted} was accepted"));
+            }
+        }
+        row(
+            "messages are delivered in the order of acceptance",
+            tried,
+            violations,
+        )
+    }
+}
+
+impl Promise {
+    /// In what a message is not what was acknowledged.
+    fn differences(&self, message: &Stored) -> Vec<String> {
+        let request = &self.request;
+        let key = &request.key;
+        let mut differences = Vec::new();
+        let conversation = format!("conv_{}", message.conversation_id.simple());
+        for receipt in &self.receipts {
+            if (&receipt.message_id, &receipt.conversation_id) != (&message.key(), &conversation) {
+                differences.push(format!(
+                    "{key}: acknowledged as {receipt:?}, stored as {message:?}"
+                ));
+            }
+            if receipt.repeated && receipt.new {
+                differences.push(format!(
+                    "{key}: new, although it had been acknowledged before"
+                ));
+            }
+        }
+        let times_new = self.receipts.iter().filter(|receipt| receipt.new).count();
+        if times_new > 1 {
+            differences.push(format!("{key}: new {times_new} times"));
+        }
+        let is_right = (&*message.channel, &*message.participant_id)
+            == (request.channel, &*request.participant)
+            && match request.kind {
+                Kind::Event => {
+                    message.event_id.as_ref() == Some(key) && message.timestamp == request.timestamp
+                }
+                Kind::Send => {
+                    message.client_message_id.as_ref() == Some(key) && message.status == "SENT"
+                }
+            };
+        if !is_right {
+            differences.push(format!("{key}: asked for {request:?}, stored {message:?}"));
+        }
+        differences
+    }
+}

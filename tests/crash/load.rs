@@ -1,0 +1,235 @@
+//! Callers who take no 503 for an answer, race themselves, hang up early and ask again; and remember what they were told.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
+use futures_util::future;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::stage::Stage;
+
+/// Participants on each channel: few enough that callers meet, many enough that an ordered conversation keeps up.
+const PARTICIPANTS: u32 = 60;
+/// With more messages than this unsent, callers wait: a run of any length ends within bounds.
+const MAX_UNSENT: i64 = 1500;
+/// How long a request is repeated until it counts as refused for good.
+const PATIENCE: Duration = Duration::from_secs(90);
+const PAUSE: Duration = Duration::from_millis(20);
+/// Longer than any answer takes.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// What may be asked for again and again.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub kind: Kind,
+    /// The event's id, or the client's id of the message. Its text too, so that a message is known by its text.
+    pub key: String,
+    pub channel: &'static str,
+    pub participant: String,
+    /// The provider's time of an event.
+    pub timestamp: DateTime<Utc>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Event,
+    Send,
+}
+
+/// An acknowledgement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    pub message_id: String,
+    pub conversation_id: String,
+    /// Whether it says that this request made the message.
+    pub new: bool,
+    /// Whether an acknowledgement had been read before it was asked for.
+    pub repeated: bool,
+}
+
+/// A request, and what it was told each time.
+#[derive(Debug)]
+pub struct Promise {
+    pub request: Request,
+    pub receipts: Vec<Receipt>,
+}
+
+pub struct Caller {
+    stage: Arc<Stage>,
+    http: reqwest::Client,
+    number: usize,
+    rng: StdRng,
+}
+
+impl Caller {
+    pub fn new(
+        stage: &Arc<Stage>,
+        http: &reqwest::Client,
+        number: usize,
+        rng: &mut StdRng,
+    ) -> Self {
+        Self {
+            stage: Arc::clone(stage),
+            http: http.clone(),
+            number,
+            rng: StdRng::from_rng(rng),
+        }
+    }
+
+    /// Asks for one thing after the other until told to stop, and for the last one until it has it.
+    pub async fn run(mut self, stop: CancellationToken) -> Vec<Promise> {
+        let mut promises: Vec<Promise> = Vec::new();
+        for number in 0.. {
+            while self.stage.unsent.load(Ordering::Relaxed) > MAX_UNSENT && !stop.is_cancelled() {
+                tokio::time::sleep(PAUSE).await;
+            }
+            if stop.is_cancelled() {
+                break;
+            }
+            let request = self.request(number);
+            let mut promise = Promise {
+                receipts: self.ask(&request).await,
+                request,
+            };
+            if self.rng.random_bool(0.2) {
+                promise.receipts.extend(self.repeat(&promise).await);
+            }
+            promises.push(promise);
+            if self.rng.random_bool(0.1) {
+                let late = self.rng.random_range(0..promises.len());
+                let receipt = self.repeat(&promises[late]).await;
+                promises[late].receipts.extend(receipt);
+            }
+        }
+        promises
+    }
+
+    fn request(&mut self, number: u64) -> Request {
+        let kind = *[Kind::Event, Kind::Send].choose(&mut self.rng).unwrap();
+        let letter = if kind == Kind::Event { 'e' } else { 's' };
+        // Within seconds of each other, often equal, now and then far away.
+        let seconds = match self.rng.random_range(0..20) {
+            0 => self.rng.random_range(-86_400..86_400),
+            _ => self.rng.random_range(-5..5),
+        };
+        Request {
+            kind,
+            key: format!("{letter}-{}-{number}", self.number),
+            channel: ["whatsapp", "instagram"].choose(&mut self.rng).unwrap(),
+            participant: format!("user-{}", self.rng.random_range(0..PARTICIPANTS)),
+            timestamp: (Utc::now() + chrono::Duration::seconds(seconds)).trunc_subsecs(0),
+        }
+    }
+
+    /// Once, twice at the same time, or again after hanging up; until it is acknowledged.
+    async fn ask(&mut self, request: &Request) -> Vec<Receipt> {
+        let servers = self.stage.servers.len();
+        let first = self.rng.random_range(0..servers);
+        match self.rng.random_range(0..10) {
+            0 | 1 => {
+                let both = [first, (first + 1) % servers]
+                    .map(|server| self.acknowledged(request, server, false));
+                future::join_all(both).await.into_iter().flatten().collect()
+            }
+            2 => {
+                let patience = Duration::from_millis(self.rng.random_range(0..30));
+                // An answer that comes in time all the same is thrown away, too.
+                tokio::time::timeout(patience, self.post(request, first))
+                    .await
+                    .ok();
+                Vec::from_iter(
+                    self.acknowledged(request, (first + 1) % servers, false)
+                        .await,
+                )
+            }
+            _ => Vec::from_iter(self.acknowledged(request, first, false).await),
+        }
+    }
+
+    async fn repeat(&mut self, promise: &Promise) -> Option<Receipt> {
+        let server = self.rng.random_range(0..self.stage.servers.len());
+        let repeated = !promise.receipts.is_empty();
+        self.acknowledged(&promise.request, server, repeated).await
+    }
+
+    /// Asks one server after the other; none where nobody acknowledges it.
+    async fn acknowledged(
+        &self,
+        request: &Request,
+        mut server: usize,
+        repeated: bool,
+    ) -> Option<Receipt> {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            match self.post(request, server).await {
+                Some((status @ (200 | 201), answer)) => {
+                    return Some(request.receipt(status, &answer, repeated));
+                }
+                // Not stored, or not known to be.
+                None | Some((503, _)) => {}
+                Some((status, answer)) => {
+                    let what = format!("{}: answered {status} {answer}", request.key);
+                    self.stage.surprise(what);
+                    return None;
+                }
+            }
+            server = (server + 1) % self.stage.servers.len();
+            tokio::time::sleep(PAUSE).await;
+        }
+        None
+    }
+
+    /// None: no server, no answer, or half of one.
+    async fn post(&self, request: &Request, server: usize) -> Option<(u16, Value)> {
+        let url = self.stage.servers[server].lock().unwrap().clone()?;
+        let Request {
+            key,
+            channel,
+            participant,
+            ..
+        } = request;
+        let at = request
+            .timestamp
+            .to_rfc3339_opts(SecondsFormat::Millis, true);
+        let (path, body) = match request.kind {
+            Kind::Event => (
+                "/webhooks/mock-meta",
+                json!({ "eventId": key, "channel": channel, "from": participant, "text": key, "timestamp": at }),
+            ),
+            Kind::Send => (
+                "/messages/send",
+                json!({ "clientMessageId": key, "channel": channel, "to": participant, "text": key }),
+            ),
+        };
+        let post = self
+            .http
+            .post(format!("{url}{path}"))
+            .timeout(ANSWER)
+            .json(&body);
+        let answer = post.send().await.ok()?;
+        let status = answer.status().as_u16();
+        Some((status, answer.json().await.ok()?))
+    }
+}
+
+impl Request {
+    fn receipt(&self, status: u16, answer: &Value, repeated: bool) -> Receipt {
+        let text = |field: &str| answer[field].as_str().unwrap_or_default().to_owned();
+        let (message_id, new) = match self.kind {
+            Kind::Event => (text("messageId"), answer["duplicate"] == false),
+            Kind::Send => (text("id"), status == 201),
+        };
+        Receipt {
+            message_id,
+            conversation_id: text("conversationId"),
+            new,
+            repeated,
+        }
+    }
+}

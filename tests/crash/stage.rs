@@ -1,0 +1,233 @@
+//! What plays: a PostgreSQL of its own with a journal of every lease, the proxy in front of it, the mock provider.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use mock_meta_provider::{Behaviour, Config, Mock};
+use rand::rngs::StdRng;
+use sqlx::{ConnectOptions, PgPool};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::Options;
+use crate::proxy::Proxy;
+use crate::support::{Database, Postgres, Program, Run, Stopped, eventually};
+
+/// The most time of an attempt. The mock answers long before, or not at all.
+pub const PROVIDER_TIMEOUT: Duration = Duration::from_secs(1);
+/// Twice the time of an attempt and 5 s.
+pub const LEASE: Duration = Duration::from_secs(7);
+/// What goes wrong at the provider. Few 429: each pauses its whole channel, for as long as that message would wait.
+const BEHAVIOUR: Behaviour = Behaviour {
+    server_error_rate: 0.08,
+    rate_limit_rate: 0.01,
+    lost_answer_rate: 0.04,
+    unreadable_rate: 0.02,
+    reset_rate: 0.04,
+    hang_rate: 0.005,
+    hang_ms: 2000,
+    delay_max_ms: 60,
+    ..Behaviour::CALM
+};
+/// Remembers what the gateway forgets: the order of acceptance, and who held which lease.
+const JOURNAL: &str = "
+    create table accepted (message_id uuid primary key, seq bigint not null);
+    create table leases (
+      token uuid, message_id uuid, life integer not null, ends_at timestamptz not null, taken_over_at timestamptz,
+      primary key (message_id, token));
+    create function keep() returns trigger language plpgsql as $$ begin
+      if tg_op = 'INSERT' then insert into accepted values (new.message_id, new.seq); end if;
+      if tg_op = 'UPDATE' and old.lease_token is not null and new.lease_token is distinct from old.lease_token and new.lease_token is not null then
+        update leases set taken_over_at = clock_timestamp() where message_id = old.message_id and token = old.lease_token;
+      end if;
+      if new.lease_token is not null and (tg_op = 'INSERT' or new.lease_token is distinct from old.lease_token) then
+        insert into leases (token, message_id, life, ends_at)
+        values (new.lease_token, new.message_id, current_setting('crash.life')::integer, new.due_at);
+      end if;
+      return new;
+    end $$;
+    create trigger keep after insert or update on deliveries for each row execute function keep()";
+
+/// A subcommand that goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    Server,
+    Worker,
+}
+
+impl Role {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Server => "serve",
+            Self::Worker => "worker",
+        }
+    }
+}
+
+/// How a process was killed: of which kind of moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Moment {
+    Random,
+    Point(gateway::crash::Point),
+    /// Together with all others and the database.
+    Blackout,
+}
+
+/// A kill, and the number of the process's life that it ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Kill {
+    pub role: Role,
+    pub moment: Moment,
+    pub life: i32,
+    pub at: DateTime<Utc>,
+}
+
+/// Everything that processes and callers share.
+pub struct Stage {
+    pub mock: Mock,
+    pub proxy: Proxy,
+    pub ordered: bool,
+    /// Where each server listens; none while it does not.
+    pub servers: Vec<Mutex<Option<String>>>,
+    pub kills: Mutex<Vec<Kill>>,
+    /// What must never happen, and did.
+    pub surprises: Mutex<Vec<String>>,
+    /// When the database was killed, and when it was back.
+    pub outages: Mutex<Vec<(DateTime<Utc>, DateTime<Utc>)>>,
+    /// Messages that are not sent yet, as of a moment ago.
+    pub unsent: AtomicI64,
+    /// Nothing is killed or cut any more.
+    pub calm: CancellationToken,
+    lives: AtomicU32,
+    // Dropped before its server.
+    pub database: Database,
+    postgres: Postgres,
+}
+
+impl Stage {
+    pub async fn set(options: &Options, ordered: bool, rng: &mut StdRng) -> Self {
+        let postgres = Postgres::start().await;
+        let database = postgres.database().await;
+        gateway::database::migrate(&database.options())
+            .await
+            .unwrap();
+        database.execute(JOURNAL).await;
+        let socket = database
+            .options()
+            .get_socket()
+            .unwrap()
+            .join(".s.PGSQL.5432");
+        let behaviour = Behaviour {
+            dedupe: options.broken.is_none(),
+            ..BEHAVIOUR
+        };
+        let config = Config {
+            ledger_max_keys: 1_000_000,
+            seed: Some(options.random_seed),
+            behaviour,
+            ..Config::calm()
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self {
+            mock: Mock::start(config, listener).unwrap(),
+            proxy: Proxy::start(socket, rng).await,
+            ordered,
+            servers: (0..options.servers).map(|_| Mutex::default()).collect(),
+            kills: Mutex::default(),
+            surprises: Mutex::default(),
+            outages: Mutex::default(),
+            unsent: AtomicI64::new(0),
+            calm: CancellationToken::new(),
+            lives: AtomicU32::new(0),
+            database,
+            postgres,
+        }
+    }
+
+    pub fn pool(&self) -> &PgPool {
+        self.database.pool()
+    }
+
+    pub fn surprise(&self, what: String) {
+        self.surprises.lock().unwrap().push(what);
+    }
+
+    /// A process and the number of its life, which its connections tell the journal.
+    pub fn process(&self, role: Role) -> (Run, i32) {
+        let life = i32::try_from(self.lives.fetch_add(1, Ordering::Relaxed)).unwrap();
+        let options = self.database.options();
+        let url = format!(
+            "postgres://{}@127.0.0.1:{}/{}?sslmode=disable&options[crash.life]={life}",
+            options.get_username(),
+            self.proxy.port,
+            options.get_database().unwrap()
+        );
+        let order = if self.ordered { "conversation" } else { "none" };
+        let run = Program::new(role.name())
+            .env("DATABASE_URL", &url)
+            .env("PROVIDER_URL", &self.mock.url())
+            .env(
+                "PROVIDER_TIMEOUT_MS",
+                &PROVIDER_TIMEOUT.as_millis().to_string(),
+            )
+            .env("DELIVERY_ORDER", order)
+            .envs(&[
+                // Few enough at once that workers get something to do, too.
+                ("SEND_CONCURRENCY", "8"),
+                ("SEND_WAIT_MS", "150"),
+                ("WORKER_CONCURRENCY", "16"),
+                ("RETRY_BASE_MS", "50"),
+                ("RETRY_CAP_MS", "500"),
+                ("RETRY_MAX_ATTEMPTS", "1000"),
+                // Order is not given up, however long a conversation is held up.
+                ("ORDER_MAX_WAIT_MS", "86400000"),
+                ("RUST_LOG", "warn,gateway::cli=info"),
+            ]);
+        (run, life)
+    }
+
+    /// Kills all processes of PostgreSQL, and waits until it is back by itself.
+    pub async fn restart_database(&self) {
+        let killed_at = Utc::now();
+        Stopped::all_of(&self.postgres).kill();
+        let options = self.database.options();
+        // Not through the pool, which waits longer and longer between its tries.
+        eventually("PostgreSQL is back", async || options.connect().await.ok()).await;
+        self.outages.lock().unwrap().push((killed_at, Utc::now()));
+    }
+
+    /// Watches how much is unsent, until the end.
+    pub async fn watch(&self) {
+        let mut said_at = Instant::now();
+        loop {
+            // While the database is away, the last number stands.
+            self.read_unsent().await;
+            if said_at.elapsed() > Duration::from_secs(5) {
+                said_at = Instant::now();
+                self.say();
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// How many messages are not sent yet; none while the database is away.
+    pub async fn read_unsent(&self) -> Option<i64> {
+        let unsent = sqlx::query_scalar("select count(*) from deliveries");
+        let unsent = unsent.fetch_one(self.pool()).await.ok()?;
+        self.unsent.store(unsent, Ordering::Relaxed);
+        Some(unsent)
+    }
+
+    fn say(&self) {
+        let kills = self.kills.lock().unwrap().len();
+        let cuts: u64 = self.proxy.cuts().values().sum();
+        let restarts = self.outages.lock().unwrap().len();
+        let sent = self.mock.stats().total_messages;
+        let unsent = self.unsent.load(Ordering::Relaxed);
+        eprintln!(
+            "{kills} kills, {cuts} cuts, {restarts} restarts of PostgreSQL; {sent} messages delivered, {unsent} to go"
+        );
+    }
+}
