@@ -45,7 +45,7 @@ with pace as (      -- null: as fast as it goes; a pause ends before its ramp do
   select c.channel, c.next_call_at, greatest(floor(p.per_second / 20), 1) as burst, p.per_second
   from channels c join pace p on p.channel = c.channel
   where p.per_second is not null and c.paused_until <= now()
-    and exists (select from deliveries where channel = c.channel and due_at <= now())
+    and (select due_at from deliveries where channel = c.channel and due_at <= now() limit 1) is not null   -- exists() would be planned to read all that is due
   order by c.channel for update of c
 ), slot as (
   select channel, every, greatest(next_call_at, now() - (burst - 1) * every) as first_at
@@ -69,7 +69,7 @@ with pace as (      -- null: as fast as it goes; a pause ends before its ramp do
 )
 select m.id as "message_id: MessageId", m.channel as "channel: Channel", m.participant_id, m.text,
   m.client_message_id, l.attempt, l.failures, m.conversation_id as "conversation_id: ConversationId", l.traceparent
-from leased l join messages m on m.id = l.message_id"#
+from leased l cross join lateral (select * from messages where id = l.message_id limit 1) m"#   // row by row, never a join of the tables
             $(, $argument)*
         )
     };
@@ -434,7 +434,7 @@ pub async fn is_idle(pool: &PgPool, longest_pause_seconds: f64) -> sqlx::Result<
         r#"-- delivery::is_idle
 select not exists (
   select from channels c where c.paused_until <= now() + make_interval(secs => $1)
-    and exists (select from deliveries d where d.channel = c.channel and d.due_at <= now())) as "idle!""#,
+    and (select due_at from deliveries where channel = c.channel and due_at <= now() limit 1) is not null) as "idle!""#,
         longest_pause_seconds,
     )
     .fetch_one(pool)

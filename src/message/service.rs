@@ -299,6 +299,7 @@ impl Batch for Accept {
     type Item = NewMessage;
     type Answer = Acceptance;
     const NAME: &'static str = "accept";
+    const JOINS_INPUT_ONLY: bool = true;
     const PATIENCE: Option<Duration> = Some(Duration::from_secs(5));
 
     async fn write(

@@ -86,9 +86,9 @@ with inp as (
 ), place as (   -- the conversation: the one that exists, else the batch's first id for it
   select i.id, i.channel, i.participant_id, i.text, i.client_message_id, i.lease_token, i.traceparent, i.ord, coalesce(c.outbound_seq, 0) as seen,
          coalesce(c.id, first_value(i.conversation_id) over w) as conversation_id,
-         now() + row_number() over w * interval '1 microsecond' as sort_at, p.paused, p.spread
-  from inp i left join conversations c on c.channel = i.channel and c.participant_id = i.participant_id
-  left join pace p on p.channel = i.channel
+         now() + row_number() over w * interval '1 microsecond' as sort_at
+  from inp i left join lateral (
+    select id, outbound_seq from conversations where channel = i.channel and participant_id = i.participant_id limit 1) c on true   -- limit 1: row by row, never a join of the tables
   window w as (partition by i.channel, i.participant_id order by i.ord)
 ), msg as (     -- what is known already, by key or by id, ends here
   insert into messages (id, conversation_id, channel, participant_id, direction, text, status, client_message_id, timestamp, sort_at, created_at, updated_at)
@@ -111,14 +111,15 @@ with inp as (
     last_message_at = greatest(excluded.last_message_at, c.last_message_at)
   returning id, outbound_seq
 ), planned as (
-  select f.id, f.conversation_id, f.channel, f.paused, f.spread, case when f.spread then null else f.lease_token end as lease_token,
-         f.lease_token is not null as asked, f.traceparent, f.sort_at, c.outbound_seq - a.n + f.rank as seq,
+  select f.id, f.conversation_id, f.channel, case when p.spread then null else f.lease_token end as lease_token,
+         f.lease_token is not null and p.spread and not p.paused as claimable, f.traceparent, f.sort_at, c.outbound_seq - a.n + f.rank as seq,
          $10::bool and (
            f.rank > 1                                   -- behind one of this batch,
            or c.outbound_seq - a.n <> f.seen            -- or one put in order since this statement's snapshot,
            or (select d.seq from deliveries d           -- or one in the queue; with exists() a plan made for a small queue hashes all of it
                where d.conversation_id = f.conversation_id and d.due_at is not null limit 1) is not null) as blocked
   from fresh f join agg a on a.conversation_id = f.conversation_id join conv c on c.id = f.conversation_id
+  left join pace p on p.channel = f.channel
 ), delivery as (
   insert into deliveries (message_id, conversation_id, channel, seq, due_at, lease_token, attempt, traceparent)
   select id, conversation_id, channel, seq,
@@ -127,7 +128,7 @@ with inp as (
   from planned returning message_id
 )
 select p.conversation_id as "conversation_id?: ConversationId", p.sort_at as "created_at?",
-       p.lease_token is not null and not p.blocked as "leased?", p.asked and p.spread and not p.paused and not p.blocked as "claimable?"
+       p.lease_token is not null and not p.blocked as "leased?", p.claimable and not p.blocked as "claimable?"
 from inp left join delivery d on d.message_id = inp.id left join planned p on p.id = d.message_id order by inp.ord"#,
         &ids as &[MessageId],
         &conversation_ids as &[ConversationId],
@@ -178,7 +179,7 @@ cross join lateral (
   select id from messages where id = t.id
   union all
   select id from messages where channel = t.channel and client_message_id = t.client_message_id and id <> t.id) m
-left join deliveries d on d.message_id = m.id"#,
+left join lateral (select lease_token from deliveries where message_id = m.id limit 1) d on true"#,
         &ids as &[MessageId],
         &channels as &[&str],
         &client_message_ids as &[Option<&str>],

@@ -44,7 +44,7 @@ pub async fn next_call_in(pool: &PgPool) -> sqlx::Result<Option<f64>> {
 select extract(epoch from min(greatest(c.paused_until, c.next_call_at)) - now())::float8
 from channels c
 where greatest(c.paused_until, c.next_call_at) > now() - interval '1 second'   -- a moment ago it may have been that
-  and exists (select from deliveries d where d.channel = c.channel and d.due_at <= now())"#
+  and (select due_at from deliveries where channel = c.channel and due_at <= now() limit 1) is not null"#
     )
     .fetch_one(pool)
     .await
@@ -56,7 +56,7 @@ pub async fn list_paused(pool: &PgPool) -> sqlx::Result<Vec<Paused>> {
         Paused,
         r#"-- pace::list_paused
 select c.channel as "channel: Channel", c.paused_until as until from channels c
-where c.paused_until > now() and exists (select from deliveries d where d.channel = c.channel and d.due_at <= now())
+where c.paused_until > now() and (select due_at from deliveries where channel = c.channel and due_at <= now() limit 1) is not null
 order by c.channel"#
     )
     .fetch_all(pool)
