@@ -125,7 +125,7 @@ async fn without_retry_after_a_channel_pauses_for_the_backoff_and_goes_on_by_its
 #[tokio::test]
 async fn after_a_pause_calls_ramp_up() {
     let system = System::without_worker(&[NO_FIRST_ATTEMPT]).await;
-    let sends = (0..150).map(|n| {
+    let sends = (0..250).map(|n| {
         let client = &system.client;
         async move { send(client, "whatsapp", &format!("user-{n}")).await }
     });
@@ -145,9 +145,9 @@ async fn after_a_pause_calls_ramp_up() {
         system.database.count(&count).await
     };
     let (first, second) = (of_second(0).await, of_second(1).await);
-    // 20 a second at its beginning, 40 at its end; twice that in the next one.
+    // 50 a second at its beginning, 100 at its end; twice that in the next one.
     assert!(
-        (1..=40).contains(&first) && (1..=80).contains(&second),
+        (1..=100).contains(&first) && (1..=200).contains(&second),
         "{first}, {second}"
     );
 }

@@ -139,7 +139,7 @@ impl Config {
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Behaviour {
-    /// Share of calls that fail in a retryable way: 429, 500 or 503
+    /// Share of calls that fail in a retryable way: with 500 or 503, one in ten with 429
     #[arg(long, env, default_value_t = Self::DEFAULT.failure_rate, value_parser = parse_rate)]
     pub failure_rate: f64,
     /// Share of inbound events that are posted again

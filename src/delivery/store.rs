@@ -39,7 +39,7 @@ macro_rules! query_claimed {
             $head
                 + r#"-- Locks channels whose calls are spread, by their name, then deliveries, for which it does not wait.
 with pace as (      -- null: as fast as it goes; a pause ends before its ramp does
-  select channel, least($4::float8, case when ramp_until > now() then 20 * power(2, least(extract(epoch from now() - paused_until), 10)) end) as per_second
+  select channel, least($4::float8, case when ramp_until > now() then 50 * power(2, least(extract(epoch from now() - paused_until), 10)) end) as per_second
   from channels
 ), spread as (      -- in bursts of up to a twentieth of a second, and never more than that many in any second
   select c.channel, c.next_call_at, greatest(floor(p.per_second / 20), 1) as burst, p.per_second

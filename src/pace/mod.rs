@@ -2,7 +2,7 @@
 //! and never more than `PROVIDER_MAX_PER_SECOND`.
 //!
 //! ```text
-//!   open ── 429 ─► paused ── Retry-After is over ─► ramping: 20 calls a second, then twice as many each second ─► open
+//!   open ── 429 ─► paused ── Retry-After is over ─► ramping: 50 calls a second, then twice as many each second ─► open
 //!                    ▲                                 │
 //!                    └────────────── 429 ──────────────┘
 //! ```
