@@ -3,6 +3,7 @@
 use futures_util::future::join_all;
 use mock_meta_provider::{Behaviour, Fault};
 use serde_json::{Value, json};
+use sqlx::PgConnection;
 
 use crate::support::{Client, Database, System, eventually, run};
 
@@ -288,5 +289,20 @@ async fn a_retry_says_that_a_channel_is_paused() {
         "{ended:?}"
     );
     assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(system.mock.stats().calls, 1);
+}
+
+#[tokio::test]
+async fn a_channel_that_a_stranger_has_locked_holds_up_its_attempts_and_no_request() {
+    let system = System::with(&[("PROVIDER_MAX_PER_SECOND", "1000")]).await;
+    let mut stranger = system.database.pool().acquire().await.unwrap();
+    let execute = async |stranger: &mut PgConnection, sql: &'static str| {
+        sqlx::raw_sql(sql).execute(stranger).await.unwrap();
+    };
+    execute(&mut stranger, "begin; select from channels for update").await;
+    let message = send(&system.client, "whatsapp", "user-1").await;
+    assert_eq!(message["status"], "PENDING", "{message}");
+    execute(&mut stranger, "rollback").await;
+    system.message_becomes(id(&message), "SENT").await;
     assert_eq!(system.mock.stats().calls, 1);
 }

@@ -309,7 +309,7 @@ impl Batch for Accept {
     ) -> sqlx::Result<Vec<Acceptance>> {
         let accepted = store::accept(connection, messages, &self.terms).await?;
         let mut known = self.known(connection, messages, &accepted).await?;
-        let claimed = self.claim(connection, messages, &accepted).await?;
+        let claimed = self.claim(connection, messages, &accepted).await;
         let answers: sqlx::Result<Vec<Acceptance>> = messages
             .iter()
             .zip(&accepted)
@@ -347,36 +347,34 @@ struct Claimed {
 }
 
 impl Accept {
-    /// Claims as much of what was born due as may be called at this moment, where that is why it was.
+    /// Claims as much of what was born due as may be called at this moment, where that is why it was. What is not claimed is
+    /// accepted all the same: a worker sends it.
     async fn claim(
         &self,
         connection: &mut PgConnection,
         messages: &[&NewMessage],
         accepted: &[store::Accepted],
-    ) -> sqlx::Result<Claimed> {
+    ) -> Claimed {
         let claimable: Vec<MessageId> = messages
             .iter()
             .zip(accepted)
             .filter(|(_, row)| row.claimable == Some(true))
             .map(|(message, _)| message.id)
             .collect();
-        let mut claimed = Claimed {
-            token: Uuid::now_v7(),
-            message_ids: HashSet::new(),
-        };
+        let token = Uuid::now_v7();
+        let mut message_ids = HashSet::new();
         if !claimable.is_empty() {
             let limit = i64::try_from(claimable.len()).unwrap_or(i64::MAX);
-            let rows = delivery::store::claim_only(
-                connection,
-                &claimable,
-                limit,
-                claimed.token,
-                &self.terms,
-            )
-            .await?;
-            claimed.message_ids = rows.into_iter().map(|row| row.message_id).collect();
+            let claim =
+                delivery::store::claim_only(connection, &claimable, limit, token, &self.terms);
+            match claim.await {
+                Ok(rows) => message_ids.extend(rows.into_iter().map(|row| row.message_id)),
+                Err(error) => {
+                    tracing::warn!(messages = claimable.len(), %error, "what was accepted could not be claimed at once");
+                }
+            }
         }
-        Ok(claimed)
+        Claimed { token, message_ids }
     }
 
     /// The records that were there before, by the id that the caller would have had.
