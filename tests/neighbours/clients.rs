@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use mock_meta_provider::Mock;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -51,6 +52,18 @@ async fn rest(connection: &mut TcpStream) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// A patient `gateway serve` with these soft and hard limits of open files.
+fn serve_limited_to_files(database: &Database, mock: &Mock, soft: u32, hard: u32) -> Program {
+    Program::new("serve")
+        .envs(&[
+            ("DATABASE_URL", database.url()),
+            ("PROVIDER_URL", &mock.url()),
+            PATIENT,
+        ])
+        .limited_to_files(soft, hard)
+        .start()
+}
+
 #[tokio::test]
 async fn ten_thousand_idle_connections_keep_nobody_from_anything() {
     const IDLE: usize = 10_000;
@@ -62,14 +75,7 @@ async fn ten_thousand_idle_connections_keep_nobody_from_anything() {
     let database = Database::new().await;
     let mock = mock().await;
     // What a login shell or systemd usually begins a program with.
-    let gateway = Program::new("serve")
-        .envs(&[
-            ("DATABASE_URL", database.url()),
-            ("PROVIDER_URL", &mock.url()),
-            PATIENT,
-        ])
-        .limited_to_files(1024, 20_000)
-        .start();
+    let gateway = serve_limited_to_files(&database, &mock, 1024, 20_000);
     gateway.logged("ready").await;
     let client = Client::new(gateway.url());
     assert_full_service(&client).await;
@@ -99,14 +105,7 @@ async fn ten_thousand_idle_connections_keep_nobody_from_anything() {
 async fn where_files_are_few_connections_are_fewer_and_wait_for_each_other() {
     let database = Database::new().await;
     let mock = mock().await;
-    let gateway = Program::new("serve")
-        .envs(&[
-            ("DATABASE_URL", database.url()),
-            ("PROVIDER_URL", &mock.url()),
-            PATIENT,
-        ])
-        .limited_to_files(256, 512)
-        .start();
+    let gateway = serve_limited_to_files(&database, &mock, 256, 512);
     let line = gateway
         .logged("the limit of open files allows fewer connections than usual")
         .await;
