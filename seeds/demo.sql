@@ -32,8 +32,8 @@ with line (channel, participant_id, minutes_ago, direction, text, state) as (val
     (array_agg(id order by at desc))[1], max(at), left((array_agg(text order by at desc))[1], 200),
     count(*) filter (where state = 'unread'), max(at) filter (where state = 'read'),
     count(*) filter (where direction = 'OUTBOUND'), min(at)
-  from message group by channel, participant_id order by channel, participant_id
-  on conflict (channel, participant_id) do nothing
+  from message group by channel, participant_id order by channel collate "C", participant_id collate "C"
+  on conflict (participant_id, channel) do nothing
   returning id, channel, participant_id
 ), fresh as (
   select m.*, c.id as conversation_id,

@@ -93,7 +93,7 @@ with phrase (language, direction, texts) as (values
     select number, (array_agg(id) filter (where newest))[1] as id, max(at) as at, max(text) filter (where newest) as text,
       count(*) filter (where unread) as unread, count(*) filter (where direction = 'OUTBOUND') as outbound
     from message group by number) m on m.number = c.number
-  order by c.channel, c.participant_id
+  order by c.channel collate "C", c.participant_id collate "C"
   on conflict do nothing   -- whichever key: both are the same for a second one that runs at the same time
   returning id
 ), fresh as materialized (
@@ -102,7 +102,7 @@ with phrase (language, direction, texts) as (values
   insert into webhook_events (provider, event_id, message_id, body, received_at)
   select 'mock-meta', key, id, convert_to(json_build_object('eventId', key, 'channel', channel, 'from', participant_id, 'text', text,
     'timestamp', to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))::text, 'UTF8'), at
-  from fresh where direction = 'INBOUND' order by key
+  from fresh where direction = 'INBOUND' order by key collate "C"
 ), delivery as (    -- parked: no worker sends any of it
   insert into deliveries (message_id, conversation_id, channel, seq, due_at, attempt, failures)
   select id, conversation_id, channel, seq, null, retry_count, retry_count

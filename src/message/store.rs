@@ -78,8 +78,10 @@ pub async fn accept(
         Accepted,
         r#"-- message::accept
 -- Locks messages by (channel, key, id), then conversations by (channel, participant_id).
-with inp as (
-  select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::uuid[], $11::text[])
+with inp as (   -- in the order of the keys' columns: by bytes
+  select id, conversation_id, channel collate "C" as channel, participant_id collate "C" as participant_id, text,
+         client_message_id collate "C" as client_message_id, lease_token, traceparent, ord
+  from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::uuid[], $11::text[])
     with ordinality as t(id, conversation_id, channel, participant_id, text, client_message_id, lease_token, traceparent, ord)
 ), pace as materialized (   -- once, not for each message
   select channel, paused_until > now() as paused, $12::bool or ramp_until > now() as spread from channels
@@ -104,7 +106,7 @@ with inp as (
 ), conv as (    -- the lock that gives the order
   insert into conversations as c (id, channel, participant_id, last_message_id, last_message_at, last_message_preview, outbound_seq)
   select conversation_id, channel, participant_id, message_id, sort_at, left(preview, 200), n from agg order by channel, participant_id
-  on conflict (channel, participant_id) do update set
+  on conflict (participant_id, channel) do update set
     outbound_seq = c.outbound_seq + excluded.outbound_seq,
     last_message_id = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_id else c.last_message_id end,
     last_message_preview = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_preview else c.last_message_preview end,

@@ -33,8 +33,9 @@ pub async fn ingest(
         Ingested,
         r#"-- webhook::ingest
 -- Locks events by event_id, then conversations by (channel, participant_id): sorted, so that concurrent batches cannot deadlock.
-with inp as (
-  select *, least(timestamp, now() + interval '10 minutes') as sort_at
+with inp as (   -- in the order of the keys' columns: by bytes
+  select event_id collate "C" as event_id, channel collate "C" as channel, participant_id collate "C" as participant_id, text, timestamp,
+         conversation_id, message_id, body, ord, least(timestamp, now() + interval '10 minutes') as sort_at
   from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::uuid[], $8::uuid[], $9::bytea[])
     with ordinality as t(event_id, channel, participant_id, text, timestamp, conversation_id, message_id, body, ord)
 ), first as (
@@ -42,7 +43,7 @@ with inp as (
 ), event as (
   insert into webhook_events (provider, event_id, message_id, body)
   select $1::text, event_id, message_id, body from first order by event_id
-  on conflict (provider, event_id) do nothing returning event_id
+  on conflict (event_id, provider) do nothing returning event_id
 ), fresh as (
   select f.* from first f join event e on e.event_id = f.event_id
 ), agg as (
@@ -53,7 +54,7 @@ with inp as (
 ), conv as (
   insert into conversations as c (id, channel, participant_id, unread_count, last_message_id, last_message_at, last_message_preview)
   select id, channel, participant_id, n, message_id, sort_at, left(preview, 200) from agg order by channel, participant_id
-  on conflict (channel, participant_id) do update set
+  on conflict (participant_id, channel) do update set
     unread_count = c.unread_count + excluded.unread_count, status = 'open', archived_at = null,
     last_message_id = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_id else c.last_message_id end,
     last_message_preview = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_preview else c.last_message_preview end,
