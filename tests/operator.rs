@@ -40,6 +40,39 @@ async fn retry_list_shows_what_has_failed_and_sends_nothing() {
 }
 
 #[tokio::test]
+async fn a_participant_turns_hides_and_moves_nothing_in_a_terminal() {
+    let system = System::without_worker(&[]).await;
+    let names = [
+        "a\u{202e}bc",
+        "a\u{2066}b\u{2069}",
+        "\u{61c}a\u{200f}",
+        "a\u{2028}b",
+        "Ayşe 👩\u{200d}🔧 أحمد",
+    ];
+    for name in names {
+        system.mock.script(name, [Fault::Reject]);
+        system.send(name, "Merhaba").await;
+    }
+    let table = run(&system.database, "retry", &["--list"]).finish().await;
+    assert_eq!(table.stdout.lines().count(), 1 + names.len(), "{table:?}");
+    assert!(table.stdout.contains(r"a\u{202e}bc"), "{table:?}");
+    assert!(table.stdout.contains(names[4]), "{table:?}");
+    let json = run(&system.database, "retry", &["--list", "--json"]);
+    let json = json.finish().await;
+    let listed = json.data();
+    let listed: Vec<_> = listed.as_array().unwrap().iter().collect();
+    assert!(
+        names
+            .iter()
+            .all(|name| listed.iter().any(|row| row["to"] == *name))
+    );
+    for active in names[..4].concat().chars().filter(|c| !c.is_ascii()) {
+        assert!(!table.stdout.contains(active), "{table:?}");
+        assert!(!json.stdout.contains(active), "{json:?}");
+    }
+}
+
+#[tokio::test]
 async fn retry_by_id_sends_that_one_and_reports_it() {
     let (system, ids) = with_failed(2).await;
     let ended = sending(&system, &[&ids[0], "--json"]).finish().await;

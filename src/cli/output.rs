@@ -6,6 +6,8 @@ use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+use crate::process::stderr;
+
 /// Writes a line of data. A reader that has gone away is no error.
 pub fn line(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
@@ -17,7 +19,13 @@ pub fn line(text: &str) -> io::Result<()> {
 
 /// Writes data for machines.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    Ok(line(&serde_json::to_string_pretty(value)?)?)
+    let text = serde_json::to_string_pretty(value)?;
+    // Only strings have any of these, but for the line breaks between them.
+    let text = visible(&text, |c| match c {
+        '\n' => c.to_string(),
+        _ => format!("\\u{:04x}", u32::from(c)),
+    });
+    Ok(line(&text)?)
 }
 
 /// Writes data for people.
@@ -28,15 +36,36 @@ pub fn table(headers: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> i
         .set_content_arrangement(ContentArrangement::Disabled)
         .set_header(headers);
     for row in rows {
-        table.add_row(row);
+        table.add_row(
+            row.iter()
+                .map(|cell| visible(cell, |c| c.escape_unicode().to_string())),
+        );
     }
     line(&table.trim_fmt())
 }
 
+/// Text from outside as a terminal may show it: nothing in it moves, hides or turns what is around it.
+fn visible(text: &str, escape: impl Fn(char) -> String) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_active(character) {
+            shown.push_str(&escape(character));
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// Controls, the bidirectional formatting characters of Unicode's annex 9, and what separates lines and paragraphs.
+fn is_active(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Says something to whoever watches.
 pub fn say(text: &str) {
-    // Nobody is left to be told that stderr is gone.
-    writeln!(io::stderr().lock(), "{text}").ok();
+    stderr::line(text);
 }
 
 /// A bar on stderr, where that is a terminal.
