@@ -56,7 +56,7 @@ LABEL org.opencontainers.image.title="gateway" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=build /build/target/release/gateway /usr/local/bin/
 # A `worker` has its metrics and probes where `serve` has the API, so that one health check fits both.
-ENV PORT=3000 METRICS_ADDR=0.0.0.0:3000
+ENV PORT=3000 METRICS_ADDR=0.0.0.0
 EXPOSE 3000
 ENTRYPOINT ["gateway"]
 CMD ["serve"]

@@ -1,11 +1,9 @@
 //! The configuration: every setting is an option with an environment variable and a limit; secrets are in the environment only.
 
-use std::env::VarError;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use axum::http::uri::Authority;
 use clap::{Args, ValueEnum};
 use mock_meta_provider::{Config as MockConfig, Hosts};
 use sqlx::postgres::PgConnectOptions;
@@ -15,6 +13,7 @@ use crate::delivery::backoff::Backoff;
 use crate::http::auth::Secrets;
 use crate::http::key::{GivenKey, Keys, Scope};
 use crate::message::store::Terms;
+use crate::process::environment;
 use crate::provider::client::Client;
 
 /// A lease outlasts two attempts by this much, for what comes before and after them.
@@ -24,6 +23,12 @@ const LEASE_MARGIN: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
+
+impl From<environment::Invalid> for UsageError {
+    fn from(error: environment::Invalid) -> Self {
+        Self(error.to_string())
+    }
+}
 
 /// What half a configuration is told.
 const NO_DATABASE: &str = "PROVIDER_URL is set, so DATABASE_URL is required too";
@@ -44,7 +49,8 @@ pub struct DatabaseArgs {
         long,
         env = "GATEWAY_DATA_DIR",
         default_value = ".gateway",
-        value_name = "DIR"
+        value_name = "DIR",
+        value_parser = directory
     )]
     data_dir: PathBuf,
 }
@@ -58,14 +64,25 @@ pub enum Database {
     Embedded(PathBuf),
 }
 
+/// A directory as a shell would have it: also where nothing but this program sees the `~`.
+fn directory(text: &str) -> Result<PathBuf, &'static str> {
+    match text.strip_prefix('~') {
+        None => Ok(text.into()),
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+            let home = std::env::home_dir().filter(|home| home.is_absolute());
+            let home = home.ok_or("begins with ~, but HOME is not set")?;
+            Ok(home.join(rest.trim_start_matches('/')))
+        }
+        Some(_) => Err("begins with ~ and a name: write the path out, or ./~ where it is meant"),
+    }
+}
+
 impl DatabaseArgs {
     /// The database that was asked for.
     pub fn database(&self) -> Result<Database, UsageError> {
-        match set(self.database_url.as_deref()) {
+        match self.database_url.as_deref() {
             // Also for commands that need no provider: a misspelled DATABASE_URL must not end in a private database.
-            None if set(std::env::var("PROVIDER_URL").ok().as_deref()).is_some() => {
-                usage(NO_DATABASE)
-            }
+            None if environment::variable("PROVIDER_URL")?.is_some() => usage(NO_DATABASE),
             None => Ok(Database::Embedded(self.data_dir.clone())),
             Some(url) => match url.parse() {
                 Ok(options) => Ok(Database::Given(Box::new(options))),
@@ -92,7 +109,7 @@ pub struct ProviderArgs {
 impl ProviderArgs {
     /// The provider's URL, where one was given.
     pub fn url(&self) -> Result<Option<String>, UsageError> {
-        let Some(url) = set(self.provider_url.as_deref()) else {
+        let Some(url) = self.provider_url.as_deref() else {
             return Ok(None);
         };
         match reqwest::Url::parse(url) {
@@ -253,7 +270,7 @@ pub struct TraceArgs {
 impl TraceArgs {
     /// The collector's base URL, where one was given.
     pub fn collector(&self) -> Result<Option<&str>, UsageError> {
-        let Some(url) = set(self.otlp_endpoint.as_deref()) else {
+        let Some(url) = self.otlp_endpoint.as_deref() else {
             return Ok(None);
         };
         match reqwest::Url::parse(url) {
@@ -305,25 +322,65 @@ impl ClientArgs {
 #[derive(Debug, Clone, Args)]
 pub struct HostArgs {
     /// Host names, comma-separated and without ports, that requests may be addressed to beside localhost, where neither keys nor
-    /// signatures are asked for; unset: on a loopback address none, else any
-    #[arg(long, env = "ALLOWED_HOSTS", value_name = "NAMES")]
-    allowed_hosts: Option<String>,
+    /// signatures are asked for; *.example.com: its subdomains, *: any; unset: on a loopback address none, else any
+    #[arg(long, env = "ALLOWED_HOSTS", value_name = "NAMES", value_delimiter = ',', value_parser = Hosts::check)]
+    allowed_hosts: Vec<String>,
 }
 
 impl HostArgs {
     /// Them, for a listener on this address.
-    pub fn hosts(&self, address: IpAddr) -> Result<Hosts, UsageError> {
-        let names = items(self.allowed_hosts.as_deref().unwrap_or_default());
-        for name in &names {
-            let authority = name.parse::<Authority>();
-            if authority.is_err() || authority.is_ok_and(|authority| authority.host() != name) {
-                return usage(format!(
-                    "ALLOWED_HOSTS: {name} is not a host name without a port"
-                ));
-            }
-        }
-        Ok(Hosts::new(address, &names))
+    #[must_use]
+    pub fn hosts(&self, address: IpAddr) -> Hosts {
+        Hosts::new(address, &self.allowed_hosts)
     }
+}
+
+/// Where a worker shows its metrics.
+#[derive(Debug, Clone, Args)]
+pub struct MetricsArgs {
+    /// Where to serve /metrics, /health and /ready, such as 127.0.0.1:9100, localhost:9100, :9100 or 0.0.0.0; unset: nowhere
+    #[arg(long, env = "METRICS_ADDR", value_name = "ADDRESS", value_parser = metrics_addr)]
+    metrics_addr: Option<MetricsAddr>,
+    #[command(flatten)]
+    listen: ListenArgs,
+}
+
+impl MetricsArgs {
+    /// There, where it is asked for; what it does not say is said by HOST and PORT.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        let MetricsAddr { host, port } = self.metrics_addr?;
+        let ListenArgs {
+            host: usual_host,
+            port: usual_port,
+        } = self.listen;
+        Some(SocketAddr::new(
+            host.unwrap_or(usual_host),
+            port.unwrap_or(usual_port),
+        ))
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct MetricsAddr {
+    host: Option<IpAddr>,
+    port: Option<u16>,
+}
+
+fn metrics_addr(text: &str) -> Result<MetricsAddr, String> {
+    if let Ok(host) = host(text) {
+        let (host, port) = (Some(host), None);
+        return Ok(MetricsAddr { host, port });
+    }
+    let wrong = || "must be an IP address or localhost, a port behind a colon, or both".to_owned();
+    let (name, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    Ok(MetricsAddr {
+        host: match name {
+            "" => None,
+            name => Some(host(name).map_err(|_| wrong())?),
+        },
+        port: Some(port.parse().map_err(|_| wrong())?),
+    })
 }
 
 fn host(text: &str) -> Result<IpAddr, String> {
@@ -424,7 +481,7 @@ pub fn secrets() -> Result<Secrets, UsageError> {
         keys.add(key.into())
             .or_else(|error| key_error(item, error))?;
     }
-    Ok(Secrets::new(keys, &list("WEBHOOK_SECRET")?))
+    Ok(Secrets::new(keys, &environment::secrets("WEBHOOK_SECRET")?))
 }
 
 /// What a caller of a gateway with this environment proves to be allowed with: the secret of the first API key that may both send
@@ -439,11 +496,14 @@ pub fn credentials() -> Result<(Option<String>, Option<String>), UsageError> {
     if has_keys && key.is_none() {
         return usage("API_KEYS: no key has both of the scopes inbox and send");
     }
-    Ok((key, list("WEBHOOK_SECRET")?.into_iter().next()))
+    Ok((
+        key,
+        environment::secrets("WEBHOOK_SECRET")?.into_iter().next(),
+    ))
 }
 
 fn api_keys() -> Result<Vec<GivenKey>, UsageError> {
-    let items = (1..).zip(list("API_KEYS")?);
+    let items = (1..).zip(environment::secrets("API_KEYS")?);
     items
         .map(|(item, key)| GivenKey::parse(&key).or_else(|error| key_error(item, error)))
         .collect()
@@ -452,32 +512,4 @@ fn api_keys() -> Result<Vec<GivenKey>, UsageError> {
 /// Says which item it is by its place: whatever of it was repeated could be the secret.
 fn key_error<T>(item: usize, error: &str) -> Result<T, UsageError> {
     usage(format!("API_KEYS: item {item} {error}"))
-}
-
-/// A comma-separated list of the environment; empty where it is not set. One that has nothing in it is an error: whoever set
-/// it did not mean to leave the door open.
-fn list(variable: &str) -> Result<Vec<String>, UsageError> {
-    let value = match std::env::var(variable) {
-        Ok(value) => value,
-        Err(VarError::NotPresent) => String::new(),
-        Err(VarError::NotUnicode(_)) => return usage(format!("{variable} is not Unicode")),
-    };
-    let items = items(&value);
-    if items.is_empty() && !value.trim().is_empty() {
-        return usage(format!("{variable} is set, but has nothing in it"));
-    }
-    Ok(items)
-}
-
-fn items(list: &str) -> Vec<String> {
-    let items = list.split(',').map(str::trim);
-    items
-        .filter(|item| !item.is_empty())
-        .map(str::to_owned)
-        .collect()
-}
-
-/// An empty variable is an unset one.
-fn set(value: Option<&str>) -> Option<&str> {
-    value.map(str::trim).filter(|value| !value.is_empty())
 }

@@ -16,7 +16,7 @@
 //!   settlements share; [`database::embedded`] is the private PostgreSQL.
 //! - [`http`]: the router, and what every request passes through. [`cli`]: one file a subcommand, but a folder for `simulate`,
 //!   which tries all of this out from the outside.
-//! - [`app`]: what a running gateway is made of. [`config`]: its settings. [`error`]: what can go wrong. [`telemetry`]: logs, metrics.
+//! - [`app`]: what a running gateway is made of. [`config`]: its settings, for which [`process`] reads the environment; signals and standard error too. [`error`]: what can go wrong. [`telemetry`]: logs, metrics.
 //!   [`trace`]: traces. [`crash`]: where the proof by crash kills a process.
 //!
 //! # Invariants
@@ -44,6 +44,7 @@ pub mod http;
 mod id;
 pub mod message;
 pub mod pace;
+pub mod process;
 pub mod provider;
 pub mod telemetry;
 pub mod trace;

@@ -1,10 +1,10 @@
 //! The program `gateway`: parses, runs, and tells by its exit code how it went.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use gateway::cli::Cli;
 use gateway::config::UsageError;
+use gateway::process::stderr;
 use git_version::git_version;
 
 /// The version, and the commit that it was built from; where there is no repository, `GATEWAY_VERSION` may say it.
@@ -19,15 +19,17 @@ const VERSION: &str = git_version!(
 );
 
 fn main() -> ExitCode {
-    let error = match Cli::of_arguments(VERSION).run() {
-        Ok(()) => return ExitCode::SUCCESS,
-        Err(error) => error,
+    let code = match Cli::of_arguments(VERSION).run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            stderr::line(&format!("error: {error:#}"));
+            if error.is::<UsageError>() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
     };
-    // Nobody is left to be told that stderr is gone.
-    writeln!(std::io::stderr(), "error: {error:#}").ok();
-    if error.is::<UsageError>() {
-        ExitCode::from(2)
-    } else {
-        ExitCode::FAILURE
-    }
+    stderr::finish();
+    code
 }

@@ -15,6 +15,7 @@ use crate::config::UsageError;
 use crate::database::batch::Batch;
 use crate::delivery::settle::Settle;
 use crate::message::{ErrorKind, service::Accept};
+use crate::process::{environment, stderr};
 use crate::trace;
 use crate::webhook::service::Ingest;
 
@@ -35,10 +36,10 @@ pub const WARN: &str = "warn";
 
 /// Begins to log to stderr, filtered by `RUST_LOG`, else by these directives; and to trace, where a collector is given.
 pub fn log(format: LogFormat, default: &str, collector: Option<&str>) -> anyhow::Result<()> {
-    let filter = match std::env::var("RUST_LOG") {
-        Ok(directives) if !directives.is_empty() => EnvFilter::try_new(directives)
+    let filter = match environment::variable("RUST_LOG").map_err(UsageError::from)? {
+        Some(directives) => EnvFilter::try_new(directives)
             .map_err(|error| UsageError(format!("RUST_LOG: {error}")))?,
-        _ => EnvFilter::new(default),
+        None => EnvFilter::new(default),
     };
     let set = match collector {
         None => registry().with(filter).with(lines(format)).try_init(),
@@ -48,6 +49,7 @@ pub fn log(format: LogFormat, default: &str, collector: Option<&str>) -> anyhow:
             .with(lines(format).with_filter(filter))
             .try_init(),
     };
+    stderr::log_panics();
     set.map_err(|error| anyhow::anyhow!("logging could not be set up: {error}"))
 }
 
@@ -58,7 +60,7 @@ where
     let lines = tracing_subscriber::fmt::layer()
         // It would tell stderr that stderr is gone, and panic.
         .log_internal_errors(false)
-        .with_writer(std::io::stderr);
+        .with_writer(stderr::writer);
     match format {
         LogFormat::Text => lines.with_target(false).with_ansi(is_coloured()).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
@@ -67,7 +69,7 @@ where
 
 /// As <https://no-color.org> asks for.
 fn is_coloured() -> bool {
-    let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_unwanted = environment::variable("NO_COLOR").is_ok_and(|value| value.is_some());
     !is_unwanted && std::io::IsTerminal::is_terminal(&std::io::stderr())
 }
 
@@ -176,6 +178,10 @@ fn describe() {
         "gateway_send_permits_free",
         "First attempts that could begin at this moment"
     );
+    describe_counter!(
+        "gateway_log_lines_lost_total",
+        "Log lines that were lost because nobody read the earlier ones"
+    );
     describe_gauge!(
         "gateway_build_info",
         "Always 1; the version that this process runs is a label"
@@ -190,6 +196,7 @@ fn begin() {
         "gateway_attempts_refused_total",
         "gateway_claims_total",
         "gateway_claims_unsettled_total",
+        "gateway_log_lines_lost_total",
         "gateway_webhook_bodies_emptied_total",
     ] {
         counter!(counter).absolute(0);

@@ -130,6 +130,27 @@ async fn a_reader_that_has_gone_away_is_no_error() {
     }
 }
 
+#[tokio::test]
+async fn keys_compare_by_bytes_and_begin_with_what_tells_rows_apart() {
+    let database = Database::new().await;
+    assert_eq!(run(&database, "migrate", &[]).finish().await.code, Some(0));
+    let by_language = "select count(*) from pg_index i
+        cross join lateral unnest(i.indcollation) as c(key)
+        join pg_class on pg_class.oid = indexrelid
+        where relnamespace = 'public'::regnamespace and c.key <> 0 and c.key <> '\"C\"'::regcollation";
+    let of_the_migrator = " and indrelid <> '_sqlx_migrations'::regclass";
+    assert_eq!(
+        database
+            .count(&format!("{by_language}{of_the_migrator}"))
+            .await,
+        0
+    );
+    let first = "select count(*) from pg_index i
+        join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+        where i.indisunique and i.indnatts > 1 and a.attname in ('provider', 'channel', 'status', 'direction')";
+    assert_eq!(database.count(first).await, 0);
+}
+
 async fn migrations(database: &Database) -> Vec<Value> {
     let ended = run(database, "migrate", &["--status", "--json"])
         .finish()

@@ -287,7 +287,7 @@ async fn a_port_that_is_taken_is_an_error_that_says_what_to_do() {
     let address = taken.local_addr().unwrap().to_string();
     let port = address.rsplit(':').next().unwrap();
     for (subcommand, variable, value, advice) in [
-        ("serve", "PORT", port, "--port"),
+        ("serve", "PORT", port, "PORT"),
         ("worker", "METRICS_ADDR", &address, "METRICS_ADDR"),
     ] {
         let run = Program::new(subcommand)
@@ -348,13 +348,13 @@ async fn a_url_that_is_none_ends_with_2_and_is_not_repeated() {
 #[tokio::test]
 async fn a_value_out_of_bounds_ends_with_2_and_names_its_setting() {
     for (variable, value, named) in [
-        ("RETRY_MAX_ATTEMPTS", "0", "--retry-max-attempts"),
-        ("PROVIDER_TIMEOUT_MS", "0", "--provider-timeout-ms"),
-        ("WORKER_CONCURRENCY", "0", "--worker-concurrency"),
-        ("PORT", "70000", "--port"),
-        ("HOST", "example.com", "--host"),
-        ("DELIVERY_ORDER", "random", "--delivery-order"),
-        ("LOG_FORMAT", "xml", "--log-format"),
+        ("RETRY_MAX_ATTEMPTS", "0", "RETRY_MAX_ATTEMPTS"),
+        ("PROVIDER_TIMEOUT_MS", "0", "PROVIDER_TIMEOUT_MS"),
+        ("WORKER_CONCURRENCY", "0", "WORKER_CONCURRENCY"),
+        ("PORT", "70000", "PORT"),
+        ("HOST", "example.com", "HOST"),
+        ("DELIVERY_ORDER", "random", "DELIVERY_ORDER"),
+        ("LOG_FORMAT", "xml", "LOG_FORMAT"),
         ("API_KEYS", "user:hunter2:everything", "API_KEYS"),
     ] {
         let setting = (variable, value);
@@ -364,6 +364,62 @@ async fn a_value_out_of_bounds_ends_with_2_and_names_its_setting() {
             setting,
         ];
         refuses("serve", &environment, named).await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_interrupt_ends_at_once_and_a_second_sigterm_does_not() {
+    for (subcommand, signals, code) in [
+        ("serve", ["INT", "INT"], 130),
+        ("worker", ["TERM", "INT"], 130),
+        ("serve", ["TERM", "TERM"], 0),
+    ] {
+        let (database, provider) = (Database::new().await, Held::start().await);
+        let environment = [
+            ("DATABASE_URL", database.url()),
+            ("PROVIDER_URL", provider.url()),
+            ("SHUTDOWN_TIMEOUT_MS", "600000"),
+            ("PROVIDER_TIMEOUT_MS", "600000"),
+            ("SEND_WAIT_MS", "0"),
+            // A worker makes the attempt: that of `serve`, or another one.
+            ("SEND_CONCURRENCY", "0"),
+        ];
+        let server = Program::new("serve").envs(&environment);
+        let mut program = match subcommand {
+            "serve" => server.start(),
+            _ => server.args(&["--no-worker"]).start(),
+        };
+        program.logged("ready").await;
+        let body = json!({ "channel": "whatsapp", "to": "user-1", "text": "Merhaba" });
+        let client = Client::new(program.url());
+        client.post("/messages/send", &body).await.expect(201);
+        if subcommand == "worker" {
+            program = Program::new("worker").envs(&environment).start();
+        }
+        let call = provider.call().await;
+        program.signal(signals[0]);
+        program.logged("stopping").await;
+        program.signal(signals[1]);
+        if code == 0 {
+            // Its end is an orderly one, whenever it sees the second signal.
+            call.accept("msg_1").await;
+        }
+        let ended = program.ended().await.code();
+        assert_eq!(ended, Some(code), "{subcommand} {signals:?}");
+    }
+}
+
+#[tokio::test]
+async fn sighup_changes_nothing_and_is_said() {
+    let system = System::start().await;
+    let worker = system.worker(&[]).await;
+    for mut program in [system.gateway, worker] {
+        for _ in 0..2 {
+            program.signal("HUP");
+            let said = "SIGHUP changes nothing: settings are read at the start";
+            program.logged(said).await;
+        }
+        assert_eq!(program.terminate().await.code(), Some(0));
     }
 }
 

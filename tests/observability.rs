@@ -20,8 +20,8 @@ fn lines(program: &Program, message: &str) -> Vec<Value> {
 }
 
 /// The one line of a log with this message.
-#[track_caller]
-fn line(program: &Program, message: &str) -> Value {
+async fn line(program: &Program, message: &str) -> Value {
+    program.logged(message).await;
     let mut lines = lines(program, message);
     assert_eq!(lines.len(), 1, "{message}: {lines:#?}");
     lines.remove(0)
@@ -49,8 +49,8 @@ async fn a_message_is_followed_by_its_ids_from_its_request_to_its_retry_in_anoth
     assert_eq!(answered["status"], 201, "{answered}");
     assert!(answered["elapsed_ms"].as_f64().unwrap() > 0.0, "{answered}");
 
-    let accepted = line(&system.gateway, "accepted");
-    let failed = line(&system.gateway, "an attempt failed");
+    let accepted = line(&system.gateway, "accepted").await;
+    let failed = line(&system.gateway, "an attempt failed").await;
     for line in [&accepted, &failed] {
         assert_eq!(&line["message_id"], id, "{line}");
         assert_eq!(&line["conversation_id"], conversation_id, "{line}");
@@ -76,7 +76,7 @@ async fn what_is_given_up_for_good_is_an_error_in_the_log_and_one_line() {
     let system = System::without_worker(&[]).await;
     system.mock.script("user-1", [Fault::Reject]);
     let message = system.send("user-1", "Merhaba!").await;
-    let failed = line(&system.gateway, "a message has failed for good");
+    let failed = line(&system.gateway, "a message has failed for good").await;
     assert_eq!(failed["level"], "ERROR", "{failed}");
     assert_eq!(failed["message_id"], message["id"], "{failed}");
     assert_eq!(failed["conversation_id"], message["conversationId"]);
@@ -92,7 +92,7 @@ async fn a_webhook_is_one_line_with_its_ids_where_somebody_asks_for_it() {
     let system = System::with(&[ALL_LINES]).await;
     let body = event("evt_1", "user-1", "Hello", "2025-01-01T10:00:00Z");
     let receipt = system.client.webhook(&body).await.expect(200);
-    let received = line(&system.gateway, "received");
+    let received = line(&system.gateway, "received").await;
     assert_eq!(received["level"], "DEBUG", "{received}");
     assert_eq!(received["event_id"], "evt_1", "{received}");
     assert_eq!(received["message_id"], receipt["messageId"], "{received}");

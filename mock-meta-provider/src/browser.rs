@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 pub enum Hosts {
     /// Any.
     Any,
-    /// These, and this machine's own: `localhost` and the loopback addresses.
+    /// These, and this machine's own: `localhost` and the loopback addresses. One that begins with a dot is all its subdomains.
     Only(Vec<String>),
 }
 
@@ -19,12 +19,37 @@ impl Hosts {
     /// For a listener on this address: on a loopback address, and where names are given, only those; else any.
     #[must_use]
     pub fn new(address: IpAddr, named: &[String]) -> Self {
-        let named = named.iter().map(|name| name.trim().to_owned());
-        let named: Vec<String> = named.filter(|name| !name.is_empty()).collect();
-        if named.is_empty() && !address.is_loopback() {
+        let mut names = Vec::new();
+        for name in named.iter().map(|name| name.trim()) {
+            match name {
+                "" => {}
+                "*" => return Self::Any,
+                name => names.push(name.strip_prefix('*').unwrap_or(name).to_owned()),
+            }
+        }
+        if names.is_empty() && !address.is_loopback() {
             Self::Any
         } else {
-            Self::Only(named)
+            Self::Only(names)
+        }
+    }
+
+    /// Checks one name of [`Self::new`]: a host without a port, `*.` or `.` and a domain for its subdomains, or `*` for any.
+    pub fn check(name: &str) -> Result<String, &'static str> {
+        let name = name.trim();
+        let host = name
+            .strip_prefix("*.")
+            .or_else(|| name.strip_prefix('.'))
+            .unwrap_or(name);
+        let is_host = !host.contains('*')
+            && host
+                .parse::<Authority>()
+                .is_ok_and(|authority| authority.host() == host);
+        // Nothing between two commas is nothing.
+        if name.is_empty() || name == "*" || is_host {
+            Ok(name.to_owned())
+        } else {
+            Err("must be host names without ports, such as example.com, *.example.com or *")
         }
     }
 
@@ -49,12 +74,21 @@ impl Hosts {
             let authority = Authority::try_from(value.as_bytes());
             authority.is_ok_and(|authority| {
                 let host = authority.host();
-                let is_known =
-                    is_local(host) || named.iter().any(|name| name.eq_ignore_ascii_case(host));
+                let is_known = is_local(host) || named.iter().any(|name| is_named(name, host));
                 is_known && has_only_a_port(&authority)
             })
         })
     }
+}
+
+fn is_named(name: &str, host: &str) -> bool {
+    if !name.starts_with('.') {
+        return name.eq_ignore_ascii_case(host);
+    }
+    let start = host.len().checked_sub(name.len());
+    start.is_some_and(|start| {
+        start > 0 && host.as_bytes()[start..].eq_ignore_ascii_case(name.as_bytes())
+    })
 }
 
 /// Whether there is nothing beside the host but a port.

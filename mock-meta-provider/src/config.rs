@@ -4,9 +4,12 @@ use std::fmt;
 use std::net::IpAddr;
 
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args, Parser};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser};
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
+
+use crate::browser::Hosts;
+use crate::process::environment;
 
 const DEFAULT_WEBHOOK_URL: &str = "http://localhost:3000/webhooks/mock-meta";
 const SECRET_VARIABLE: &str = "WEBHOOK_SECRET";
@@ -28,9 +31,9 @@ pub struct Config {
     #[arg(skip)]
     pub webhook_secret: Option<Secret>,
 
-    /// Host names without ports that requests may be addressed to beside localhost [default: on a loopback
-    /// address none, else any]
-    #[arg(long, env, value_delimiter = ',', value_name = "NAMES")]
+    /// Host names without ports that requests may be addressed to beside localhost; *.example.com: its
+    /// subdomains, *: any [default: on a loopback address none, else any]
+    #[arg(long, env, value_delimiter = ',', value_name = "NAMES", value_parser = Hosts::check)]
     pub allowed_hosts: Vec<String>,
 
     /// Lets the `webhookUrl` of an inbound simulation name a host that is not loopback
@@ -89,20 +92,17 @@ impl Config {
             #[command(flatten)]
             config: Config,
         }
-        let none: [&str; 0] = [];
-        let environment = Environment::try_parse_from(none)
-            .map_err(|error| ConfigError::Environment(error.to_string().trim().to_owned()))?;
+        let environment = environment::matches(&Environment::command(), [])
+            .and_then(|matches| Environment::from_arg_matches(&matches))
+            .map_err(|error| ConfigError::Environment(said(&error)))?;
         environment.config.with_secret_from_env()
     }
 
     /// Adds the secret from `WEBHOOK_SECRET`; empty is none. Of a comma-separated list (the gateway's
     /// form, for rotation) the first one signs.
     pub fn with_secret_from_env(mut self) -> Result<Self, ConfigError> {
-        self.webhook_secret = match std::env::var(SECRET_VARIABLE) {
-            Ok(secrets) => first_secret(&secrets),
-            Err(std::env::VarError::NotPresent) => None,
-            Err(std::env::VarError::NotUnicode(_)) => return Err(ConfigError::SecretNotUnicode),
-        };
+        let secrets = environment::secrets(SECRET_VARIABLE)?;
+        self.webhook_secret = secrets.into_iter().next().map(Secret::new);
         Ok(self)
     }
 
@@ -273,9 +273,9 @@ pub enum ConfigError {
     /// The environment has a value that cannot be read or is out of bounds.
     #[error("{0}")]
     Environment(String),
-    /// The secret in the environment is not Unicode.
-    #[error("{SECRET_VARIABLE} is not Unicode")]
-    SecretNotUnicode,
+    /// The secret in the environment is none.
+    #[error(transparent)]
+    Secret(#[from] environment::Invalid),
     /// A field is out of bounds.
     #[error("{field}: {message}")]
     Invalid {
@@ -326,12 +326,11 @@ fn checked_webhook_url(value: &str) -> Result<String, ConfigError> {
     parse_webhook_url(value).map(|_| value.to_owned())
 }
 
-fn first_secret(secrets: &str) -> Option<Secret> {
-    let first = secrets
-        .split(',')
-        .map(str::trim)
-        .find(|secret| !secret.is_empty());
-    first.map(Secret::new)
+/// What is wrong, without what clap says around it.
+fn said(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    text.split("\n\n").next().unwrap_or(text).to_owned()
 }
 
 fn parse_rate(value: &str) -> Result<f64, String> {

@@ -11,6 +11,7 @@
 //! - `mock`: the running provider, started and stopped; `serve`: its connections, cut where a fault says so
 //! - `http`: routes, bodies and refusals; `browser`: what web pages may not do (the gateway asks it too); `admin`: the routes that configure and observe
 //! - `message`: one call of `POST /messages`; `ledger` and `stats`: what is remembered of it
+//! - [`process`]: its environment, its log, its signals, in the gateway's own files
 //! - `inbound`: `POST /simulate/inbound`; `webhook`: signed posts, repeated until they are taken
 //!
 //! Invariants: every random choice comes from the seed; no lock is held across an `await`; every task is
@@ -26,6 +27,8 @@ mod inbound;
 mod ledger;
 mod message;
 mod mock;
+#[path = "../../src/process/mod.rs"]
+pub mod process;
 mod script;
 mod serve;
 mod stats;

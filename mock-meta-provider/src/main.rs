@@ -1,9 +1,11 @@
 //! The provider as a program of its own: exits with 0 when it was stopped, 1 when it cannot run, 2 for usage.
 
 use std::io::{self, IsTerminal};
+use std::process::ExitCode;
 
-use anyhow::Context;
-use clap::Parser;
+use anyhow::{Context, anyhow};
+use clap::{CommandFactory, FromArgMatches, Parser};
+use mock_meta_provider::process::{environment, signal, stderr};
 use mock_meta_provider::{Config, Mock};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
@@ -29,47 +31,59 @@ struct Cli {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+async fn main() -> ExitCode {
+    let cli = environment::matches(&Cli::command(), std::env::args_os())
+        .and_then(|matches| Cli::from_arg_matches(&matches))
+        .unwrap_or_else(|error| error.exit());
+    let code = match configured(cli) {
+        Ok((cli, config)) => match run(cli, config).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error, ExitCode::FAILURE),
+        },
+        Err(error) => failed(&error, ExitCode::from(2)),
+    };
+    stderr::finish();
+    code
+}
+
+fn failed(error: &anyhow::Error, code: ExitCode) -> ExitCode {
+    stderr::line(&format!("error: {error:#}"));
+    code
+}
+
+/// Reads what is only in the environment, and begins to log.
+fn configured(cli: Cli) -> anyhow::Result<(Cli, Config)> {
+    let filter = match environment::variable("RUST_LOG")? {
+        Some(directives) => {
+            EnvFilter::try_new(directives).map_err(|error| anyhow!("RUST_LOG: {error}"))?
+        }
+        None => EnvFilter::new("info"),
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         // It would tell stderr that stderr is gone, and panic.
         .log_internal_errors(false)
-        .with_writer(io::stderr)
+        .with_writer(stderr::writer)
         .with_ansi(io::stderr().is_terminal())
         .init();
-    run(cli).await
+    stderr::log_panics();
+    let config = cli.config.clone().with_secret_from_env()?;
+    Ok((cli, config))
 }
 
-async fn run(cli: Cli) -> anyhow::Result<()> {
-    let config = cli.config.with_secret_from_env()?;
+async fn run(cli: Cli, config: Config) -> anyhow::Result<()> {
     let listener = TcpListener::bind((cli.host.as_str(), cli.port))
         .await
         .with_context(|| format!("cannot listen on {}:{}", cli.host, cli.port))?;
-    let stopped = stop_signal()?;
+    signal::outlive_terminal()?;
+    let stopped = signal::stop()?;
     let mock = Mock::start(config, listener)?;
     tracing::info!(seed = mock.seed(), "listening on {}", mock.url());
     if !mock.address().ip().is_loopback() {
         tracing::warn!("reachable from other machines, and open to all of them");
     }
-    stopped.await;
+    stopped.cancelled().await;
     tracing::info!("stopping");
     mock.stop().await;
     Ok(())
-}
-
-/// Waits for SIGTERM or Ctrl-C; both are listened for as soon as this returns.
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }

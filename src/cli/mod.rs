@@ -16,7 +16,6 @@ use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +26,7 @@ use crate::database::{self, embedded::Embedded};
 use crate::delivery::worker::Worker;
 use crate::error::Result;
 use crate::http::server::{Limits, MAX_CONNECTIONS, Server};
+use crate::process::{environment, signal};
 use crate::telemetry::{self, LogFormat};
 use crate::trace;
 use crate::webhook;
@@ -81,7 +81,9 @@ impl Cli {
     #[must_use]
     pub fn of_arguments(version: &'static str) -> Self {
         let command = Self::command().version(version);
-        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+        environment::matches(&command, std::env::args_os())
+            .and_then(|matches| Self::from_arg_matches(&matches))
+            .unwrap_or_else(|error| error.exit())
     }
 
     /// Carries the command out.
@@ -121,20 +123,10 @@ impl Cli {
     }
 }
 
-/// Cancelled by SIGTERM or Ctrl-C.
+/// Cancelled by SIGTERM or Ctrl-C, for a process that goes on and so outlives its terminal.
 fn stop_signal() -> std::io::Result<CancellationToken> {
-    let stop = CancellationToken::new();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let stopped = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        stopped.cancel();
-    });
-    Ok(stop)
+    signal::outlive_terminal()?;
+    signal::stop()
 }
 
 /// Shares the files that this process may open between its clients and its attempts, which must never starve together, having

@@ -6,10 +6,11 @@ use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
 use tokio_util::sync::CancellationToken;
 
-use super::{Opened, output, stop_signal};
+use super::{Opened, output};
 use crate::config::{DatabaseArgs, UsageError};
 use crate::conversation::store::{self, Seeded};
 use crate::database;
+use crate::process::signal;
 
 /// The demo inbox, as one transaction that changes nothing the second time.
 const DEMO: &str = include_str!("../../seeds/demo.sql");
@@ -120,7 +121,7 @@ impl Large {
             .max_connections(u32::try_from(CONNECTIONS)?)
             .connect_with(options.options(PLANS))
             .await?;
-        let stop = stop_signal()?;
+        let stop = signal::stop()?;
         let (conversations, messages) = self.write(&pool, &stop).await?;
         output::say(&format!(
             "new: {conversations} of {} conversations, {messages} of {} messages",

@@ -59,7 +59,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let address = args.listen.address();
     let backends = Backends::of(&args.database, args.delivery.provider_url()?, address.ip())?;
     let secrets = Arc::new(secrets()?);
-    let hosts = Arc::new(args.host.hosts(address.ip())?);
+    let hosts = Arc::new(args.host.hosts(address.ip()));
     let metrics = telemetry::metrics()?;
     let stop = stop_signal()?;
     let attempts = args.delivery.send_concurrency() + args.worker.concurrency();

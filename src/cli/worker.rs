@@ -1,6 +1,6 @@
 //! `gateway worker`.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 use super::{begin_work, share_files, stop_signal, wait_for_database};
 use crate::app::App;
 use crate::config::{
-    Backends, ClientArgs, DatabaseArgs, DeliveryArgs, HostArgs, RetentionArgs, ShutdownArgs,
-    WorkerArgs, secrets,
+    Backends, ClientArgs, DatabaseArgs, DeliveryArgs, HostArgs, MetricsArgs, RetentionArgs,
+    ShutdownArgs, WorkerArgs, secrets,
 };
 use crate::delivery::worker::Worker;
 use crate::http::{self, Gateway, server::Server};
@@ -35,9 +35,8 @@ pub struct Args {
     retention: RetentionArgs,
     #[command(flatten)]
     shutdown: ShutdownArgs,
-    /// Where to serve /metrics, /health and /ready, such as 127.0.0.1:9100; unset: nowhere
-    #[arg(long, env = "METRICS_ADDR", value_name = "ADDRESS")]
-    metrics_addr: Option<SocketAddr>,
+    #[command(flatten)]
+    metrics: MetricsArgs,
     #[command(flatten)]
     host: HostArgs,
     #[command(flatten)]
@@ -51,14 +50,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (database, provider_url) =
         Backends::required(&args.database, args.delivery.provider_url()?)?;
     let secrets = Arc::new(secrets()?);
-    let address = args
-        .metrics_addr
-        .map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip());
-    let hosts = Arc::new(args.host.hosts(address)?);
+    let metrics_addr = args.metrics.address();
+    let address = metrics_addr.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip());
+    let hosts = Arc::new(args.host.hosts(address));
     let metrics = telemetry::metrics()?;
     let stop = stop_signal()?;
     let limits = share_files(&args.client, args.worker.concurrency())?;
-    let server = match args.metrics_addr {
+    let server = match metrics_addr {
         Some(address) => {
             let listener = TcpListener::bind(address)
                 .await
@@ -105,6 +103,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             Some(ended) = engine.join_next() => Err(super::writer_ended(ended)),
         }
     };
+    tracing::info!("stopping");
     stop.cancel();
     super::finish(app, server, args.shutdown.timeout()).await;
     worked

@@ -86,6 +86,11 @@ impl GivenKey {
         if secret.is_empty() {
             return Err("has no secret");
         }
+        if !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(
+                "has a secret that no header can carry: it must be visible ASCII without blanks",
+            );
+        }
         let scopes = match scopes {
             Some(scopes) => scopes
                 .split('+')

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use metrics::gauge;
+use metrics::{counter, gauge};
 use serde::Serialize;
 use tokio::time::timeout;
 use utoipa::ToSchema;
@@ -14,6 +14,7 @@ use super::problem::Problem;
 use crate::database::{self, CONNECT_TIMEOUT};
 use crate::delivery;
 use crate::error::{Error, Result};
+use crate::process::stderr;
 
 /// The process answers.
 #[derive(Debug, Serialize, ToSchema)]
@@ -71,6 +72,7 @@ pub async fn get_metrics(State(gateway): State<Gateway>) -> impl IntoResponse {
 #[allow(clippy::cast_precision_loss)] // counts far below 2^52
 async fn measure(gateway: &Gateway) {
     metrics_process::Collector::default().collect();
+    counter!("gateway_log_lines_lost_total").absolute(stderr::lost_lines() as u64);
     let pool = &gateway.app.pool;
     let idle = pool.num_idle();
     let used = (pool.size() as usize).saturating_sub(idle);

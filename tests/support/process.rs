@@ -3,8 +3,9 @@
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -66,12 +67,15 @@ impl Run {
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&log);
-        let is_read = Arc::new(AtomicBool::new(true));
-        let goes_on = Arc::clone(&is_read);
-        std::thread::spawn(move || {
+        let reading = Arc::new(Mutex::new(Reading::GoesOn));
+        let how = Arc::clone(&reading);
+        let reader = std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 lines.lock().unwrap().push(line);
-                if !goes_on.load(Ordering::Relaxed) {
+                while *how.lock().unwrap() == Reading::Paused {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                if *how.lock().unwrap() == Reading::Ended {
                     break;
                 }
             }
@@ -79,7 +83,8 @@ impl Run {
         Program {
             child,
             log,
-            is_read,
+            reading,
+            reader,
             url: std::sync::OnceLock::new(),
         }
     }
@@ -124,8 +129,17 @@ impl From<Output> for Finished {
 pub struct Program {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
-    is_read: Arc<AtomicBool>,
+    reading: Arc<Mutex<Reading>>,
+    reader: JoinHandle<()>,
     url: std::sync::OnceLock<String>,
+}
+
+/// What becomes of its stderr after the next line.
+#[derive(PartialEq)]
+enum Reading {
+    GoesOn,
+    Paused,
+    Ended,
 }
 
 impl Program {
@@ -153,7 +167,17 @@ impl Program {
 
     /// Closes its stderr after one more line.
     pub fn stop_reading(&self) {
-        self.is_read.store(false, Ordering::Relaxed);
+        *self.reading.lock().unwrap() = Reading::Ended;
+    }
+
+    /// Stops to read its stderr after one more line, but leaves it open.
+    pub fn pause_reading(&self) {
+        *self.reading.lock().unwrap() = Reading::Paused;
+    }
+
+    /// Reads its stderr again.
+    pub fn resume_reading(&self) {
+        *self.reading.lock().unwrap() = Reading::GoesOn;
     }
 
     /// Waits for a line of its log with this message; the line.
@@ -224,9 +248,15 @@ impl Program {
         self.child.try_wait().unwrap()
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and where its log is read, for the last line of that.
     pub async fn ended(&mut self) -> ExitStatus {
-        eventually("the program ends", async || self.try_ended()).await
+        let ended = eventually("the program ends", async || self.try_ended()).await;
+        eventually("its log is read", async || {
+            let is_paused = *self.reading.lock().unwrap() == Reading::Paused;
+            (is_paused || self.reader.is_finished()).then_some(())
+        })
+        .await;
+        ended
     }
 
     /// SIGTERM, and waits for its end.

@@ -18,8 +18,9 @@ use indicatif::HumanCount;
 use mock_meta_provider::{FaultStats, Stats};
 use serde::Serialize;
 
-use super::{output, stop_signal};
+use super::output;
 use crate::config::{self, DeliveryOrder, UsageError};
+use crate::process::signal;
 use check::{Evidence, Guarantee};
 use client::Credentials;
 use drive::{Crashes, Seen};
@@ -197,7 +198,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             );
         }
     }
-    let stop = stop_signal()?;
+    let stop = signal::stop()?;
     let simulated = async {
         let system = args.system().await?;
         output::say(&format!(

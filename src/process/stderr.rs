@@ -1,0 +1,107 @@
+//! Standard error, which nothing waits for: a thread of its own writes the lines. When nobody reads them, lines are lost, and counted.
+
+use std::io::{self, ErrorKind, Write};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+
+/// Lines that wait to be written; a few MiB.
+const MAX_LINES: usize = 8192;
+/// How long to wait for a terminal or pipe that is full, and that another program has made one that does not block.
+const FULL_PAUSE: Duration = Duration::from_millis(10);
+
+static LINES: OnceLock<Lines> = OnceLock::new();
+
+struct Lines {
+    writer: NonBlocking,
+    lost: ErrorCounter,
+    thread: Mutex<Option<WorkerGuard>>,
+}
+
+fn lines() -> &'static Lines {
+    LINES.get_or_init(|| {
+        let (writer, thread) = NonBlockingBuilder::default()
+            .buffered_lines_limit(MAX_LINES)
+            .thread_name("stderr")
+            .finish(Stderr { said: 0 });
+        Lines {
+            lost: writer.error_counter(),
+            writer,
+            thread: Mutex::new(Some(thread)),
+        }
+    })
+}
+
+/// Writes whole lines, one in each call.
+#[must_use]
+pub fn writer() -> NonBlocking {
+    lines().writer.clone()
+}
+
+/// Writes a line.
+pub fn line(text: &str) {
+    // It always takes the line, or counts it.
+    writer().write_all(format!("{text}\n").as_bytes()).ok();
+}
+
+/// How many lines were lost because nobody read the others.
+#[must_use]
+pub fn lost_lines() -> usize {
+    LINES.get().map_or(0, |lines| lines.lost.dropped_lines())
+}
+
+/// Waits until the lines so far are written, for about a second at most. Later ones are not written.
+pub fn finish() {
+    let Some(lines) = LINES.get() else {
+        return;
+    };
+    let thread = lines.thread.lock();
+    let thread = thread.unwrap_or_else(PoisonError::into_inner).take();
+    let lost = lost_lines();
+    writer().write_all(b"").ok();
+    if lost_lines() > lost {
+        // Nobody reads: its end would only say on stdout that it could not wait.
+        std::mem::forget(thread);
+    }
+}
+
+/// Has panics logged by their place, also those that are caught: the usual report may have a message's text in it, and would be waited for.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(place, "a part of the program panicked");
+    }));
+}
+
+/// Says on the way how many lines were lost before.
+struct Stderr {
+    said: usize,
+}
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match io::stderr().write(bytes) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    std::thread::sleep(FULL_PAUSE);
+                }
+                written => return written,
+            }
+        }
+    }
+
+    /// Comes when all that waited is written: whoever stalled reads again.
+    fn flush(&mut self) -> io::Result<()> {
+        let lost = lost_lines();
+        if lost > self.said {
+            let lines = lost - self.said;
+            self.said = lost;
+            tracing::warn!(
+                lines,
+                "log lines were lost, because the earlier ones were not read"
+            );
+        }
+        io::stderr().flush()
+    }
+}
