@@ -16,7 +16,8 @@
 //!   settlements share; [`database::embedded`] is the private PostgreSQL.
 //! - [`http`]: the router, and what every request passes through. [`cli`]: one file a subcommand, but a folder for `simulate`,
 //!   which tries all of this out from the outside.
-//! - [`app`]: what a running gateway is made of. [`config`]: its settings, for which [`process`] reads the environment; signals and standard error too. [`error`]: what can go wrong. [`telemetry`]: logs, metrics.
+//! - [`app`]: what a running gateway is made of. [`config`]: its settings, for which [`process`] reads the environment; signals and
+//!   standard error too. [`json`]: what comes from elsewhere. [`error`]: what can go wrong. [`telemetry`]: logs, metrics.
 //!   [`trace`]: traces. [`crash`]: where the proof by crash kills a process.
 //!
 //! # Invariants
@@ -42,6 +43,7 @@ pub mod delivery;
 pub mod error;
 pub mod http;
 mod id;
+pub mod json;
 pub mod message;
 pub mod pace;
 pub mod process;

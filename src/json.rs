@@ -1,0 +1,145 @@
+//! JSON as it comes from elsewhere: what no text can hold costs that character, never what stands around it.
+
+use std::borrow::Cow;
+
+const BOM: &[u8] = b"\xEF\xBB\xBF";
+const REPLACEMENT: &[u8; 6] = br"\uFFFD";
+
+/// These bytes without a leading byte order mark, and with U+FFFD in the place of what UTF-8 or PostgreSQL cannot hold: bytes
+/// that are not UTF-8, and escapes of U+0000 or of half a surrogate pair. Borrowed where nothing had to change; what is no JSON
+/// for another reason (a raw control character, too) still is none.
+#[must_use]
+pub fn repaired(body: &[u8]) -> Cow<'_, [u8]> {
+    let body = body.strip_prefix(BOM).unwrap_or(body);
+    let mut repaired = match String::from_utf8_lossy(body) {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    };
+    let mut at = 0;
+    while let Some(ahead) = repaired[at..].iter().position(|&byte| byte == b'\\') {
+        at += ahead;
+        let length = match unit(&repaired[at..]) {
+            // Another escape, such as `\\`: what it escapes begins none.
+            None => 2,
+            Some(0xD800..=0xDBFF) if matches!(unit(&repaired[at + 6..]), Some(0xDC00..=0xDFFF)) => {
+                12
+            }
+            Some(0 | 0xD800..=0xDFFF) => {
+                repaired.to_mut()[at..at + 6].copy_from_slice(REPLACEMENT);
+                6
+            }
+            Some(_) => 6,
+        };
+        at = repaired.len().min(at + length);
+    }
+    repaired
+}
+
+/// The UTF-16 unit whose escape, such as `\u00e9`, begins here.
+fn unit(text: &[u8]) -> Option<u16> {
+    let digits = text.strip_prefix(br"\u")?.get(..4)?;
+    digits.iter().try_fold(0, |unit, &digit| {
+        let value = char::from(digit).to_digit(16)?;
+        Some(unit << 4 | u16::try_from(value).ok()?)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn text(body: &[u8]) -> Option<String> {
+        let value: Value = serde_json::from_slice(&repaired(body)).ok()?;
+        Some(value["text"].as_str()?.to_owned())
+    }
+
+    #[test]
+    fn what_no_text_can_hold_costs_that_character_only() {
+        for (escaped, expected) in [
+            (r"a\ud800b", "a\u{FFFD}b"),
+            (r"a\uDFFFb", "a\u{FFFD}b"),
+            (r"\ud83d", "\u{FFFD}"),
+            (r"\ud83d\ud83d\ude00", "\u{FFFD}😀"),
+            (r"\ude00\ud83d", "\u{FFFD}\u{FFFD}"),
+            (r"\ud83d\n\ude00", "\u{FFFD}\n\u{FFFD}"),
+            (r"\ud83d\\ude00", "\u{FFFD}\\ude00"),
+            (r"\u0000\u0000", "\u{FFFD}\u{FFFD}"),
+            (r"\\u0000", r"\u0000"),
+            (r"\\\u0000", "\\\u{FFFD}"),
+            (r"\\\\ud800", r"\\ud800"),
+            (r"\ud83d\ude00 \u0001\u00e9", "😀 \u{1}é"),
+        ] {
+            let body = format!(r#"{{"text":"{escaped}"}}"#);
+            assert_eq!(text(body.as_bytes()).as_deref(), Some(expected), "{body}");
+        }
+        assert_eq!(
+            text(b"\xEF\xBB\xBF{\"text\":\"a\xFFb\"}").as_deref(),
+            Some("a\u{FFFD}b")
+        );
+    }
+
+    #[test]
+    fn what_is_no_json_still_is_none() {
+        for body in [
+            "{\"text\":\"a\0b\"}",
+            r#"{"text":"\u00"}"#,
+            r#"{"text":"\ud8"#,
+            r#"{"text":"\"#,
+            r#"{"text":"\u00zz"}"#,
+            r#"{"text":"\u+000"}"#,
+            r#"{"text":\u0000}"#,
+            "\u{FEFF}\u{FEFF}{}",
+            "",
+        ] {
+            assert_eq!(text(body.as_bytes()), None, "{body}");
+        }
+    }
+
+    /// A piece of a JSON string, and the UTF-16 units that it stands for.
+    fn any_piece() -> impl Strategy<Value = (String, Vec<u16>)> {
+        let escaped = |unit: u16| (format!("\\u{unit:04x}"), vec![unit]);
+        let raw = |text: String| {
+            let json = Value::from(text.as_str()).to_string();
+            let units = text.encode_utf16().collect();
+            (json[1..json.len() - 1].to_owned(), units)
+        };
+        prop_oneof![
+            any::<u16>().prop_map(escaped),
+            (0xD7FF_u16..=0xE000).prop_map(escaped),
+            Just(escaped(0)),
+            "\\PC{0,5}|[\\\\u0d8]{1,6}|\n".prop_map(raw),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_is_kept_but_for_what_it_cannot_hold(
+            has_bom: bool,
+            pieces in proptest::collection::vec(any_piece(), 0..20),
+        ) {
+            let (json, units): (Vec<String>, Vec<Vec<u16>>) = pieces.into_iter().unzip();
+            let body = format!("{}{{\"text\":\"{}\"}}", if has_bom { "\u{FEFF}" } else { "" }, json.concat());
+            let expected = String::from_utf16_lossy(&units.concat()).replace('\0', "\u{FFFD}");
+            prop_assert_eq!(text(body.as_bytes()), Some(expected));
+        }
+
+        #[test]
+        fn valid_json_is_left_alone(text: String) {
+            let body = Value::from(text.replace('\0', "")).to_string();
+            let repaired = repaired(body.as_bytes());
+            prop_assert!(matches!(repaired, Cow::Borrowed(_)));
+            prop_assert_eq!(&*repaired, body.as_bytes());
+        }
+
+        #[test]
+        fn whatever_comes_is_repaired_once(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let once = repaired(&body).into_owned();
+            let again = once.strip_prefix(BOM).unwrap_or(&once);
+            prop_assert!(std::str::from_utf8(&once).is_ok());
+            prop_assert_eq!(&*repaired(&once), again);
+        }
+    }
+}
