@@ -1,12 +1,14 @@
 //! What can be chosen, from the command line, the environment or code; nothing out of bounds gets past here.
 
+use std::ffi::OsStr;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser};
+use clap::builder::{BoolishValueParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser};
 use reqwest::Url;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::browser::Hosts;
 use crate::process::environment;
@@ -18,13 +20,13 @@ const SECRET_VARIABLE: &str = "WEBHOOK_SECRET";
 pub(crate) const DELAY_MAX_MS: u64 = 600_000;
 const HANG_MAX_MS: u64 = 3_600_000;
 /// The longest accepted `Retry-After`, in seconds.
-pub(crate) const RETRY_AFTER_MAX_SECONDS: u32 = 86_400;
+const RETRY_AFTER_MAX_SECONDS: u32 = 86_400;
 
 /// What a [`Mock`](crate::Mock) is started with.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
     /// Where inbound events are posted to
-    #[arg(long, env, value_parser = checked_webhook_url, default_value = DEFAULT_WEBHOOK_URL)]
+    #[arg(long, env, hide_env_values = true, value_parser = WebhookUrl, default_value = DEFAULT_WEBHOOK_URL)]
     pub webhook_url: String,
 
     /// Signs the posts (`X-Hub-Signature-256`). Only from the environment, never shown.
@@ -172,9 +174,10 @@ pub struct Behaviour {
     /// Share of calls that are accepted, and then answered with a 200 that cannot be read
     #[arg(long, env, default_value_t = 0.0, value_parser = parse_rate)]
     pub unreadable_rate: f64,
-    /// Sent as Retry-After with 429 and 503, in seconds [default: none]
-    #[arg(long, env, value_parser = clap::value_parser!(u32).range(..=i64::from(RETRY_AFTER_MAX_SECONDS)))]
-    pub retry_after_seconds: Option<u32>,
+    /// Sent as Retry-After with 429 and 503, in seconds, also with a fraction [default: none]
+    #[arg(long, env, value_parser = parse_seconds)]
+    #[serde(serialize_with = "plain_number")]
+    pub retry_after_seconds: Option<f64>,
     /// How long an unanswered call is held before it is cut off, in milliseconds
     #[arg(long, env, default_value_t = Self::DEFAULT.hang_ms, value_parser = clap::value_parser!(u64).range(..=HANG_MAX_MS))]
     pub hang_ms: u64,
@@ -230,13 +233,8 @@ impl Behaviour {
         }
         check_range("delayMaxMs", self.delay_max_ms, 0, DELAY_MAX_MS)?;
         check_range("hangMs", self.hang_ms, 0, HANG_MAX_MS)?;
-        let retry_after = u64::from(self.retry_after_seconds.unwrap_or(0));
-        check_range(
-            "retryAfterSeconds",
-            retry_after,
-            0,
-            u64::from(RETRY_AFTER_MAX_SECONDS),
-        )
+        check_seconds(self.retry_after_seconds.unwrap_or(0.0))
+            .map_err(|message| ConfigError::invalid("retryAfterSeconds", message))
     }
 }
 
@@ -276,6 +274,11 @@ pub enum ConfigError {
     /// The secret in the environment is none.
     #[error(transparent)]
     Secret(#[from] environment::Invalid),
+    /// A webhook is at an https URL, and there is nothing to recognise it by.
+    #[error(
+        "webhookUrl: an https URL needs CA certificates, and there are none: install ca-certificates, or set SSL_CERT_FILE"
+    )]
+    NoCertificates,
     /// A field is out of bounds.
     #[error("{field}: {message}")]
     Invalid {
@@ -295,13 +298,29 @@ impl ConfigError {
     }
 }
 
+/// The address of a `HOST`: `localhost` is 127.0.0.1, and an IPv6 address may be in brackets, as in a URL.
+#[must_use]
+pub fn listen_address(host: &str) -> Option<IpAddr> {
+    if host == "localhost" {
+        return Some(Ipv4Addr::LOCALHOST.into());
+    }
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    match bare {
+        Some(address) => address.parse().ok().map(IpAddr::V6),
+        None => host.parse().ok(),
+    }
+}
+
 /// Whether a URL's host can only be this machine.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     let Some(host) = url.host_str() else {
         return false;
     };
     let address = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    let address = address.parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 /// Reads a URL that events can be posted to.
@@ -313,7 +332,7 @@ pub(crate) fn parse_webhook_url(value: &str) -> Result<Url, ConfigError> {
     let url = value
         .parse::<Url>()
         .map_err(|error| invalid(error.to_string()))?;
-    if !matches!(url.scheme(), "http" | "https") {
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err(invalid("must be an http or https URL".to_owned()));
     }
     if value.len() > 2048 {
@@ -322,8 +341,28 @@ pub(crate) fn parse_webhook_url(value: &str) -> Result<Url, ConfigError> {
     Ok(url)
 }
 
-fn checked_webhook_url(value: &str) -> Result<String, ConfigError> {
-    parse_webhook_url(value).map(|_| value.to_owned())
+/// Checks a URL on the command line; unlike clap's own, its error does not repeat what may hold a password.
+#[derive(Clone)]
+struct WebhookUrl;
+
+impl TypedValueParser for WebhookUrl {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        _: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<String, clap::Error> {
+        let text = value.to_str().unwrap_or_default();
+        match parse_webhook_url(text) {
+            Ok(_) => Ok(text.to_owned()),
+            Err(error) => {
+                let message = format!("--webhook-url (WEBHOOK_URL): {error}\n");
+                Err(clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command))
+            }
+        }
+    }
 }
 
 /// What is wrong, without what clap says around it.
@@ -345,6 +384,28 @@ fn check_rate(rate: f64) -> Result<(), &'static str> {
     } else {
         Err("must be from 0 to 1")
     }
+}
+
+fn parse_seconds(value: &str) -> Result<f64, String> {
+    let seconds = value.parse::<f64>().map_err(|error| error.to_string())?;
+    check_seconds(seconds)?;
+    Ok(seconds)
+}
+
+pub(crate) fn check_seconds(seconds: f64) -> Result<(), &'static str> {
+    if (0.0..=f64::from(RETRY_AFTER_MAX_SECONDS)).contains(&seconds) {
+        Ok(())
+    } else {
+        Err("must be from 0 to 86400")
+    }
+}
+
+/// Writes 2 rather than 2.0.
+#[expect(clippy::ref_option, reason = "what serde passes")]
+fn plain_number<S: Serializer>(number: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    let number = number.map(|number| number.to_string().parse::<serde_json::Number>());
+    let number = number.transpose().map_err(serde::ser::Error::custom)?;
+    number.serialize(serializer)
 }
 
 fn check_range(field: &'static str, value: u64, least: u64, most: u64) -> Result<(), ConfigError> {

@@ -4,7 +4,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::config::{DELAY_MAX_MS, RETRY_AFTER_MAX_SECONDS};
+use crate::config::{DELAY_MAX_MS, check_seconds};
 
 /// How one call of `POST /messages` is answered.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -123,7 +123,7 @@ impl<'de> Deserialize<'de> for Fault {
 #[serde(rename_all = "camelCase")]
 struct FaultRequest {
     fault: String,
-    retry_after_seconds: Option<u32>,
+    retry_after_seconds: Option<f64>,
     retry_after: Option<String>,
     http_status: Option<u16>,
     body: Option<Value>,
@@ -175,8 +175,8 @@ impl FaultRequest {
     fn retry_after(&self) -> Result<Option<String>, &'static str> {
         match (self.retry_after_seconds, &self.retry_after) {
             (Some(_), Some(_)) => Err("retryAfterSeconds and retryAfter exclude each other"),
-            (Some(seconds), None) if seconds > RETRY_AFTER_MAX_SECONDS => {
-                Err("retryAfterSeconds must be at most 86400")
+            (Some(seconds), None) if check_seconds(seconds).is_err() => {
+                Err("retryAfterSeconds must be from 0 to 86400")
             }
             (Some(seconds), None) => Ok(Some(seconds.to_string())),
             (None, Some(raw))

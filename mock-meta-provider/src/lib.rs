@@ -35,7 +35,7 @@ mod stats;
 mod webhook;
 
 pub use browser::Hosts;
-pub use config::{Behaviour, Config, ConfigError, Secret};
+pub use config::{Behaviour, Config, ConfigError, Secret, listen_address};
 pub use fault::Fault;
 pub use ledger::{Ledger, LedgerConversation, LedgerMessage};
 pub use message::Channel;

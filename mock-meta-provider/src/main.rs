@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use mock_meta_provider::process::{environment, signal, stderr};
-use mock_meta_provider::{Config, Mock};
+use mock_meta_provider::{Config, Mock, listen_address};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
@@ -72,9 +72,12 @@ fn configured(cli: Cli) -> anyhow::Result<(Cli, Config)> {
 }
 
 async fn run(cli: Cli, config: Config) -> anyhow::Result<()> {
-    let listener = TcpListener::bind((cli.host.as_str(), cli.port))
-        .await
-        .with_context(|| format!("cannot listen on {}:{}", cli.host, cli.port))?;
+    let listener = match listen_address(&cli.host) {
+        Some(address) => TcpListener::bind((address, cli.port)).await,
+        None => TcpListener::bind((cli.host.as_str(), cli.port)).await,
+    };
+    let listener =
+        listener.with_context(|| format!("cannot listen on {}:{}", cli.host, cli.port))?;
     signal::outlive_terminal()?;
     let stopped = signal::stop()?;
     let mock = Mock::start(config, listener)?;

@@ -1,8 +1,8 @@
 //! Posts to the webhook: signed, and repeated with growing waits until they are taken or given up.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -27,7 +27,10 @@ const ANSWER_LIMIT_BYTES: usize = 64 * 1024;
 /// How events get to their webhook.
 #[derive(Debug)]
 pub(crate) struct Webhook {
+    /// For plain http: it looks for no certificates.
     client: reqwest::Client,
+    /// For https, made when it is first needed.
+    secure: OnceLock<reqwest::Client>,
     default_url: Url,
     allow_remote: bool,
     mac: Option<Hmac<Sha256>>,
@@ -40,18 +43,16 @@ pub(crate) struct Webhook {
 
 impl Webhook {
     pub(crate) fn new(config: &Config) -> Result<Self, StartError> {
-        let client = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()?;
+        let client = client().tls_certs_only([]).build()?;
         let secret = config.webhook_secret.as_ref();
         let mac = secret
             .map(|secret| Hmac::new_from_slice(secret.expose().as_bytes()))
             .transpose()?;
-        Ok(Self {
+        let default_url = parse_webhook_url(&config.webhook_url)?;
+        let webhook = Self {
             client,
-            default_url: parse_webhook_url(&config.webhook_url)?,
+            secure: OnceLock::new(),
+            default_url,
             allow_remote: config.allow_remote_webhooks,
             mac,
             max_tries: config.webhook_max_tries,
@@ -59,7 +60,21 @@ impl Webhook {
             retry_cap: Duration::from_millis(config.webhook_retry_cap_ms),
             posts: Semaphore::new(MAX_POSTS_AT_ONCE),
             room: Arc::new(Semaphore::new(ROOM_KIB)),
-        })
+        };
+        webhook.client(&webhook.default_url)?;
+        Ok(webhook)
+    }
+
+    /// The client for this URL.
+    fn client(&self, url: &Url) -> Result<&reqwest::Client, ConfigError> {
+        if url.scheme() != "https" {
+            return Ok(&self.client);
+        }
+        if let Some(secure) = self.secure.get() {
+            return Ok(secure);
+        }
+        let secure = client().build().map_err(|_| ConfigError::NoCertificates)?;
+        Ok(self.secure.get_or_init(|| secure))
     }
 
     /// The URL to post to: the one asked for, which must be on this machine unless others are allowed.
@@ -69,6 +84,7 @@ impl Webhook {
         };
         let url = parse_webhook_url(asked)?;
         if self.allow_remote || is_loopback(&url) {
+            self.client(&url)?;
             Ok(url)
         } else {
             let message =
@@ -148,8 +164,8 @@ impl Post {
         let webhook = &self.app.webhook;
         // A closed semaphore would let everyone through; nobody closes it.
         let _turn = webhook.posts.acquire().await;
-        let mut request = webhook
-            .client
+        let client = webhook.client(&self.url).unwrap_or(&webhook.client);
+        let mut request = client
             .post(self.url.clone())
             .header(CONTENT_TYPE, "application/json");
         if let Some(signature) = webhook.sign(&self.body) {
@@ -165,7 +181,7 @@ impl Post {
             }
             Ok(answer) => {
                 tracing::warn!(%event_id, number, status = answer.status().as_u16(), "webhook not taken");
-                let retry_after = read_retry_after(answer.headers());
+                let retry_after = read_retry_after(answer.headers(), SystemTime::now());
                 drain(answer).await;
                 retry_after
             }
@@ -188,11 +204,31 @@ impl Drop for Post {
     }
 }
 
-fn read_retry_after(headers: &HeaderMap) -> Duration {
-    let seconds = headers
+/// Begins a client. It asks no proxy: where a webhook is on this machine or beside it, that would only be in the way.
+fn client() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .timeout(TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+}
+
+/// Seconds, also with a fraction, or a date; no time where it is neither.
+fn read_retry_after(headers: &HeaderMap, now: SystemTime) -> Duration {
+    let value = headers
         .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    Duration::from_secs(seconds.unwrap_or(0))
+        .and_then(|value| value.to_str().ok());
+    let value = value.unwrap_or_default().trim();
+    if let Ok(date) = httpdate::parse_http_date(value) {
+        return date.duration_since(now).unwrap_or_default();
+    }
+    let is_number = value
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.');
+    match value.parse() {
+        // More than a duration holds is a long time.
+        Ok(seconds) if is_number => Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX),
+        _ => Duration::ZERO,
+    }
 }
 
 /// Reads an answer whose status has already said everything.

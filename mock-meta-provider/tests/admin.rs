@@ -43,7 +43,7 @@ async fn given_fields_are_merged_and_the_others_stay() {
     );
     let expected = Behaviour {
         failure_rate: 1.0,
-        retry_after_seconds: Some(3),
+        retry_after_seconds: Some(3.0),
         ..Behaviour::CALM
     };
     assert_eq!(provider.mock.behaviour(), expected);

@@ -33,6 +33,46 @@ async fn a_rate_limit_is_429_with_the_scripted_retry_after() {
 }
 
 #[tokio::test]
+async fn a_retry_after_may_have_a_fraction_and_is_written_as_it_was_given() {
+    let provider = Provider::calm().await;
+    for (seconds, header) in [
+        (json!(299.997), "299.997"),
+        (json!(2.0), "2"),
+        (json!(0.5), "0.5"),
+    ] {
+        let script = json!({ "answers": [{ "fault": "rateLimit", "retryAfterSeconds": seconds }, "rateLimit"] });
+        assert_eq!(provider.post("/script", script).await.status, 200);
+        let set = provider
+            .post("/config", json!({ "retryAfterSeconds": seconds }))
+            .await;
+        assert_eq!(
+            set.body["config"]["retryAfterSeconds"].to_string(),
+            header,
+            "{}",
+            set.body
+        );
+        for _ in 0..2 {
+            assert_eq!(
+                provider.send("key-1").await.header("retry-after"),
+                Some(header)
+            );
+        }
+    }
+    for wrong in [json!(-0.5), json!(86_400.5), json!("2")] {
+        let script = json!({ "answers": [{ "fault": "rateLimit", "retryAfterSeconds": wrong }] });
+        assert_eq!(
+            provider.post("/script", script).await.status,
+            400,
+            "{wrong}"
+        );
+        let set = provider
+            .post("/config", json!({ "retryAfterSeconds": wrong }))
+            .await;
+        assert_eq!(set.status, 400, "{wrong}");
+    }
+}
+
+#[tokio::test]
 async fn the_configured_retry_after_goes_with_429_and_503_only() {
     let provider = Provider::calm().await;
     provider.mock.script(

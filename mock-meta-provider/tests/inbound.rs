@@ -152,8 +152,14 @@ async fn an_event_is_given_up_after_the_last_try() {
 
 #[tokio::test]
 async fn retry_after_is_honoured_up_to_the_cap() {
+    for asked in ["3600", "0.3", "300.5", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+        is_honoured(asked).await;
+    }
+}
+
+async fn is_honoured(asked: &'static str) {
     let receiver =
-        Receiver::start([(StatusCode::TOO_MANY_REQUESTS, Some(("Retry-After", "3600")))]).await;
+        Receiver::start([(StatusCode::TOO_MANY_REQUESTS, Some(("Retry-After", asked)))]).await;
     let config = Config {
         webhook_retry_base_ms: 1,
         webhook_retry_cap_ms: 300,

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 
-use crate::support::DEADLINE;
+use crate::support::{DEADLINE, Receiver, until};
 
 const SECRET: &str = "top-secret";
 
@@ -217,13 +217,107 @@ async fn a_wrong_option_or_variable_is_exit_2() {
 }
 
 #[tokio::test]
+async fn a_host_may_be_in_brackets_or_localhost() {
+    for (host, address) in [
+        ("[::1]", "http://[::1]:"),
+        ("localhost", "http://127.0.0.1:"),
+    ] {
+        let mut child = program().env("HOST", host).spawn().unwrap();
+        let line = listening(&mut child).await;
+        assert!(line.contains(address), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_url_is_never_shown() {
+    for url in [
+        "u:top-secret@host",
+        "ftp://u:top-secret@host",
+        "http://u:top-secret@",
+        "http://u:top-secret@h:x/",
+    ] {
+        let (code, stdout, stderr) = output(program().env("WEBHOOK_URL", url)).await;
+        assert_eq!(code, Some(2), "{stderr}");
+        assert!(stderr.contains("WEBHOOK_URL"), "{stderr}");
+        assert!(
+            !stderr.contains(SECRET) && !stdout.contains(SECRET),
+            "{stderr}"
+        );
+    }
+    let url = format!("http://u:{SECRET}@127.0.0.1");
+    let (code, stdout, _) = output(program().arg("--help").env("WEBHOOK_URL", url)).await;
+    assert_eq!(code, Some(0));
+    assert!(!stdout.contains(SECRET), "{stdout}");
+}
+
+#[tokio::test]
+async fn certificates_are_needed_for_an_https_webhook_only() {
+    let without = || {
+        let mut command = program();
+        command
+            .env("SSL_CERT_FILE", "/nonexistent")
+            .env("SSL_CERT_DIR", "/nonexistent");
+        command
+    };
+    let (code, _, stderr) = output(without().env("WEBHOOK_URL", "https://127.0.0.1:1/")).await;
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("install ca-certificates"), "{stderr}");
+
+    let mut child = without().spawn().unwrap();
+    let line = listening(&mut child).await;
+    let url = line
+        .split_once("listening on ")
+        .unwrap()
+        .1
+        .split_whitespace()
+        .next()
+        .unwrap();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    for (webhook, status) in [("http://127.0.0.1:1/", 200), ("https://127.0.0.1:1/", 400)] {
+        let body =
+            json!({ "channel": "whatsapp", "from": "user-1", "text": "Hi", "webhookUrl": webhook });
+        let request = client.post(format!("{url}/simulate/inbound")).json(&body);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), status);
+        let text = answer.text().await.unwrap();
+        assert_eq!(
+            text.contains("install ca-certificates"),
+            status == 400,
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn no_webhook_goes_through_a_proxy() {
+    let receiver = Receiver::start([]).await;
+    let mut command = program();
+    for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+        command.env(name, "http://127.0.0.1:1");
+    }
+    let mut child = command.env("WEBHOOK_URL", &receiver.url).spawn().unwrap();
+    let line = listening(&mut child).await;
+    let url = line
+        .split_once("listening on ")
+        .unwrap()
+        .1
+        .split_whitespace()
+        .next()
+        .unwrap();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let body = json!({ "channel": "whatsapp", "from": "user-1", "text": "Hi" });
+    let request = client.post(format!("{url}/simulate/inbound")).json(&body);
+    assert_eq!(request.send().await.unwrap().status().as_u16(), 200);
+    until("the event arrives", || !receiver.taken().is_empty()).await;
+}
+
+#[tokio::test]
 async fn help_shows_variables_and_defaults_and_never_the_secret() {
     let (code, stdout, _) = output(program().arg("--help").env("WEBHOOK_SECRET", SECRET)).await;
     assert_eq!(code, Some(0));
     assert!(!stdout.contains(SECRET));
     for (variable, default) in [
         ("HOST", "127.0.0.1"),
-        ("WEBHOOK_URL", "http://localhost:3000/webhooks/mock-meta"),
         ("FAILURE_RATE", "0.3"),
         ("DUPLICATE_RATE", "0.2"),
         ("OUT_OF_ORDER_RATE", "0.15"),
@@ -238,6 +332,9 @@ async fn help_shows_variables_and_defaults_and_never_the_secret() {
             "{variable}: {stdout}"
         );
     }
+    let webhook_url = "[env: WEBHOOK_URL] [default: http://localhost:3000/webhooks/mock-meta]";
+    let unwrapped = stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(unwrapped.contains(webhook_url), "{stdout}");
     assert!(
         stdout.contains("[env: PORT=0] [default: 4000]")
             && stdout.contains("SEED")
