@@ -5,13 +5,18 @@ use std::borrow::Cow;
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 const REPLACEMENT: &[u8; 6] = br"\uFFFD";
 
+/// These bytes without a leading byte order mark, as far as they are UTF-8; U+FFFD stands for the others.
+#[must_use]
+pub fn text(body: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(body.strip_prefix(BOM).unwrap_or(body))
+}
+
 /// These bytes without a leading byte order mark, and with U+FFFD in the place of what UTF-8 or PostgreSQL cannot hold: bytes
 /// that are not UTF-8, and escapes of U+0000 or of half a surrogate pair. Borrowed where nothing had to change; what is no JSON
 /// for another reason (a raw control character, too) still is none.
 #[must_use]
 pub fn repaired(body: &[u8]) -> Cow<'_, [u8]> {
-    let body = body.strip_prefix(BOM).unwrap_or(body);
-    let mut repaired = match String::from_utf8_lossy(body) {
+    let mut repaired = match text(body) {
         Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
         Cow::Owned(text) => Cow::Owned(text.into_bytes()),
     };
@@ -51,7 +56,7 @@ mod tests {
 
     use super::*;
 
-    fn text(body: &[u8]) -> Option<String> {
+    fn read(body: &[u8]) -> Option<String> {
         let value: Value = serde_json::from_slice(&repaired(body)).ok()?;
         Some(value["text"].as_str()?.to_owned())
     }
@@ -73,10 +78,10 @@ mod tests {
             (r"\ud83d\ude00 \u0001\u00e9", "😀 \u{1}é"),
         ] {
             let body = format!(r#"{{"text":"{escaped}"}}"#);
-            assert_eq!(text(body.as_bytes()).as_deref(), Some(expected), "{body}");
+            assert_eq!(read(body.as_bytes()).as_deref(), Some(expected), "{body}");
         }
         assert_eq!(
-            text(b"\xEF\xBB\xBF{\"text\":\"a\xFFb\"}").as_deref(),
+            read(b"\xEF\xBB\xBF{\"text\":\"a\xFFb\"}").as_deref(),
             Some("a\u{FFFD}b")
         );
     }
@@ -94,7 +99,7 @@ mod tests {
             "\u{FEFF}\u{FEFF}{}",
             "",
         ] {
-            assert_eq!(text(body.as_bytes()), None, "{body}");
+            assert_eq!(read(body.as_bytes()), None, "{body}");
         }
     }
 
@@ -123,7 +128,7 @@ mod tests {
             let (json, units): (Vec<String>, Vec<Vec<u16>>) = pieces.into_iter().unzip();
             let body = format!("{}{{\"text\":\"{}\"}}", if has_bom { "\u{FEFF}" } else { "" }, json.concat());
             let expected = String::from_utf16_lossy(&units.concat()).replace('\0', "\u{FFFD}");
-            prop_assert_eq!(text(body.as_bytes()), Some(expected));
+            prop_assert_eq!(read(body.as_bytes()), Some(expected));
         }
 
         #[test]

@@ -221,6 +221,64 @@ async fn retry_after_in_seconds_is_honoured_beyond_the_cap_and_up_to_an_hour() {
 }
 
 #[tokio::test]
+async fn retry_after_in_seconds_with_a_fraction_is_honoured() {
+    let system = System::with(&[RETRY_AT_ONCE, ("RETRY_CAP_MS", "1")]).await;
+    for (asked, waited_ms) in [
+        ("299.997", 299_997),
+        ("60.5", 60_500),
+        ("3600.001", 3_600_000),
+    ] {
+        let fault = Fault::RateLimit {
+            retry_after: Some(asked.to_owned()),
+        };
+        system.mock.script("user-1", [fault]);
+        let message = system.send("user-1", "Merhaba!").await;
+        let late = wait(&message) - TimeDelta::milliseconds(waited_ms);
+        assert!(late.abs() <= TimeDelta::milliseconds(1), "{message}");
+        system.end_pauses().await;
+    }
+}
+
+#[tokio::test]
+async fn an_acceptance_is_one_whatever_the_other_fields_are() {
+    let system = System::with(&[RETRY_AT_ONCE]).await;
+    for (body, id) in [
+        (
+            r#"{"success":true,"providerMessageId":"x-1","retryable":"no"}"#,
+            "x-1",
+        ),
+        (
+            "\u{FEFF}{\"success\":true,\"providerMessageId\":\"x-2\"}",
+            "x-2",
+        ),
+        (
+            r#"{"success":true,"providerMessageId":"x-3","error":"\ud800\u0000","timestamp":false}"#,
+            "x-3",
+        ),
+        (
+            r#"{"success":null,"providerMessageId":12345678901234567890123}"#,
+            "12345678901234567890123",
+        ),
+    ] {
+        system.mock.script("user-1", [Fault::answer(200, body)]);
+        let message = system.send("user-1", "Merhaba!").await;
+        assert_eq!(
+            (&message["status"], &message["providerMessageId"]),
+            (&json!("SENT"), &json!(id)),
+            "{message}"
+        );
+    }
+    let refusal = r#"{"success":false,"error":"closed \ud83d","retryable":"true"}"#;
+    system.mock.script("user-1", [Fault::answer(200, refusal)]);
+    let message = system.send("user-1", "Merhaba!").await;
+    let error = &message["lastError"];
+    assert_eq!(
+        (&error["kind"], &error["detail"], &error["retryable"]),
+        (&json!("rejected"), &json!("closed \u{FFFD}"), &json!(true))
+    );
+}
+
+#[tokio::test]
 async fn retry_after_as_a_date_is_honoured_up_to_an_hour() {
     let system = System::with(&[RETRY_AT_ONCE]).await;
     let date = Utc::now() + TimeDelta::minutes(30);

@@ -1,11 +1,12 @@
 //! What the provider's answers mean: pure, so that every case can be read and tested in one place.
 
+mod answer;
 pub mod client;
 
 use std::time::Duration;
 
+use answer::{Answer, Told};
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
 
 use crate::conversation::Channel;
 use crate::message::{ErrorKind, MessageId};
@@ -76,16 +77,6 @@ impl Failure {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Body {
-    success: Option<bool>,
-    provider_message_id: Option<String>,
-    // Whatever it is, it must not change what the rest says.
-    error: Option<serde_json::Value>,
-    retryable: Option<bool>,
-}
-
 /// What an answer means. `body` is at most its first 64 KiB, none where it broke off.
 #[must_use]
 pub fn classify(
@@ -94,31 +85,26 @@ pub fn classify(
     body: Option<&[u8]>,
     now: DateTime<Utc>,
 ) -> Outcome {
-    let read: Option<Body> = body.and_then(|body| serde_json::from_slice(body).ok());
-    let success = (200..300).contains(&status);
-    let refused = read.as_ref().and_then(|body| body.success) == Some(false);
-    let asks_again = refused && read.as_ref().and_then(|body| body.retryable) == Some(true);
-    if success
-        && !refused
-        && let Some(id) = read
-            .as_ref()
-            .and_then(|body| body.provider_message_id.as_deref())
-            .filter(|id| is_provider_id(id))
+    let answer = body.and_then(Answer::read).unwrap_or_default();
+    let is_success = (200..300).contains(&status);
+    let refused = answer.success == Some(Told::No);
+    if is_success
+        && matches!(answer.success, None | Some(Told::Yes))
+        && let Some(provider_message_id) = answer.provider_message_id
     {
         return Outcome::Accepted {
-            provider_message_id: id.to_owned(),
+            provider_message_id,
         };
     }
     let (kind, retryable) = match status {
         429 => (ErrorKind::RateLimited, true),
         500.. => (ErrorKind::ServerError, true),
-        _ if refused => (ErrorKind::Rejected, asks_again),
+        _ if refused => (ErrorKind::Rejected, answer.retryable),
         200..300 => (ErrorKind::Unreadable, true),
         _ => (ErrorKind::Rejected, false),
     };
-    let error = read.as_ref().and_then(|body| body.error.as_ref()?.as_str());
-    let detail = match (kind, error) {
-        (_, Some(error)) => clean(error),
+    let detail = match (kind, answer.error) {
+        (_, Some(error)) => clean(&error),
         (ErrorKind::Unreadable, None) => {
             "a success that cannot be read, or has no providerMessageId".into()
         }
@@ -140,12 +126,17 @@ fn is_provider_id(id: &str) -> bool {
     !id.is_empty() && id.chars().count() <= MAX_PROVIDER_ID && !id.chars().any(char::is_control)
 }
 
-/// Seconds or an HTTP date (RFC 9110, section 10.2.3), at most [`MAX_RETRY_AFTER`]; none where it is neither.
+/// Seconds, also with a fraction, or an HTTP date (RFC 9110, section 10.2.3), at most [`MAX_RETRY_AFTER`]; none where it is
+/// neither.
 fn parse_retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
     let value = value.trim();
-    let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than a number holds is a long time.
-        Duration::from_secs(value.parse().unwrap_or(u64::MAX))
+    let is_number = value
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let wait = if is_number {
+        let seconds: f64 = value.parse().ok()?;
+        // More seconds than a duration holds are a long time.
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
     } else {
         let date = DateTime::<Utc>::from(httpdate::parse_http_date(value).ok()?);
         (date - now).to_std().unwrap_or(Duration::ZERO)
@@ -163,9 +154,13 @@ fn clean(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
+    use serde_json::value::RawValue;
 
     use super::*;
+    use crate::json;
 
     fn now() -> DateTime<Utc> {
         DateTime::from_timestamp(1_700_000_000, 0).unwrap()
@@ -178,34 +173,129 @@ mod tests {
         }
     }
 
+    fn accepted(body: impl AsRef<[u8]>) -> Option<String> {
+        match classify(200, None, Some(body.as_ref()), now()) {
+            Outcome::Accepted {
+                provider_message_id,
+            } => Some(provider_message_id),
+            Outcome::Failed(_) => None,
+        }
+    }
+
     #[test]
-    fn only_a_readable_success_with_an_id_is_an_acceptance() {
-        let accepted = |body: &str| {
-            matches!(
-                classify(200, None, Some(body.as_bytes()), now()),
-                Outcome::Accepted { .. }
-            )
-        };
-        assert!(accepted(r#"{"success":true,"providerMessageId":"msg_1"}"#));
+    fn a_success_with_an_id_is_an_acceptance_whatever_else_it_says() {
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
         let longest = "é".repeat(255);
-        assert!(accepted(&format!(
-            r#"{{"success":true,"providerMessageId":"{longest}"}}"#
-        )));
+        for (body, id) in [
+            (r#"{"success":true,"providerMessageId":"msg_1"}"#.to_owned(), "msg_1"),
+            (r#"{"providerMessageId":"msg_1"}"#.to_owned(), "msg_1"),
+            (format!(r#"{{"success":true,"providerMessageId":"{longest}"}}"#), &longest),
+            (r#"{"success":true,"providerMessageId":"x","retryable":"no"}"#.to_owned(), "x"),
+            (r#"{"success":"yes","providerMessageId":"x","error":{"a":[1]},"timestamp":7,"retryable":[]}"#.to_owned(), "x"),
+            (r#"{"success":null,"providerMessageId":"x","error":"\ud800\u0000"}"#.to_owned(), "x"),
+            (r#"{"success":1,"providerMessageId":"x","\udc00":"\ud83d\ud83d"}"#.to_owned(), "x"),
+            (format!(r#"{{"error":{deep},"providerMessageId":"x","success":true}}"#), "x"),
+            (r#"{"error":1e999999,"providerMessageId":"x"}"#.to_owned(), "x"),
+            (r#"{"error":"a","error":"b","retryable":1,"retryable":2,"providerMessageId":"x"}"#.to_owned(), "x"),
+            (r#"{"success":true,"success":true,"provider\u004dessageId":"x"}"#.to_owned(), "x"),
+            (r#"{"providerMessageId":"x","providerMessageId":null}"#.to_owned(), "x"),
+            ("\u{FEFF} {\"providerMessageId\":\"x\"}\r\n".to_owned(), "x"),
+            (r#"{"providerMessageId":"x"}<br>Deprecated: a function on line 1"#.to_owned(), "x"),
+            (r#"{"providerMessageId":"a\ud800"}"#.to_owned(), "a\u{FFFD}"),
+            (r#"{"providerMessageId":7}"#.to_owned(), "7"),
+            (r#"{"providerMessageId":-0}"#.to_owned(), "-0"),
+            (r#"{"providerMessageId":12345678901234567890123}"#.to_owned(), "12345678901234567890123"),
+            (r#"{"providerMessageId":1e3}"#.to_owned(), "1e3"),
+            (r#"{"providerMessageId":1.0}"#.to_owned(), "1.0"),
+        ] {
+            assert_eq!(accepted(&body).as_deref(), Some(id), "{body:.200}");
+        }
+        let latin = accepted(b"{\"error\":\"caf\xE9\",\"providerMessageId\":\"x\"}");
+        assert_eq!(latin.as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn a_success_without_a_readable_id_may_be_an_acceptance() {
+        let too_long = "é".repeat(256);
         for body in [
             "",
             "<html>",
+            "null",
+            "[]",
             "{}",
+            r#"[{"providerMessageId":"x"}]"#,
             r#"{"success":true}"#,
             r#"{"success":true,"providerMessageId":""}"#,
-            r#"{"success":true,"providerMessageId":7}"#,
+            r#"{"success":true,"providerMessageId":null}"#,
+            r#"{"success":true,"providerMessageId":["x"]}"#,
+            r#"{"success":true,"providerMessageId":true}"#,
+            r#"{"success":true,"providerMessageId":1.5}"#,
+            r#"{"success":true,"providerMessageId":1e999}"#,
             r#"{"success":true,"providerMessageId":"a\u0000b"}"#,
-            &format!(r#"{{"success":true,"providerMessageId":"{longest}x"}}"#),
+            r#"{"success":true,"providerMessageId":"a\nb"}"#,
+            &format!(r#"{{"success":true,"providerMessageId":"{too_long}"}}"#),
+            &format!(
+                r#"{{"success":true,"providerMessageId":{}}}"#,
+                "9".repeat(256)
+            ),
+            r#"{"success":true,"providerMessageId":"x""#,
+            r#"{"success":true,"success":false,"providerMessageId":"x"}"#,
+            r#"{"success":true,"providerMessageId":"x"} {"success":false}"#,
+            r#"Notice {"success":true,"providerMessageId":"x"}"#,
         ] {
-            assert!(!accepted(body), "{body}");
             let failure = failure(200, None, body);
             assert_eq!(
-                (failure.kind, failure.retryable),
-                (ErrorKind::Unreadable, true),
+                (failure.kind, failure.retryable, failure.ambiguous),
+                (ErrorKind::Unreadable, true, true),
+                "{body}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_failure_keeps_what_can_be_read_of_it() {
+        for (status, body, detail, retryable) in [
+            (
+                200,
+                r#"{"success":false,"error":"busy","retryable":"true"}"#,
+                "busy",
+                true,
+            ),
+            (
+                200,
+                r#"{"success":false,"error":"busy","retryable":"no"}"#,
+                "busy",
+                false,
+            ),
+            (
+                400,
+                r#"{"success":false,"error":"no such user","retryable":7}"#,
+                "no such user",
+                false,
+            ),
+            (
+                409,
+                r#"{"success":false,"error":"a\ud800\u0000b","retryable":true}"#,
+                "a\u{FFFD}\u{FFFD}b",
+                true,
+            ),
+            (
+                200,
+                r#"{"success":false,"providerMessageId":"x","error":["no"]}"#,
+                "the provider answered 200",
+                false,
+            ),
+            (
+                503,
+                "\u{FEFF}{\"success\":0,\"error\":\"down\"}",
+                "down",
+                true,
+            ),
+        ] {
+            let failure = failure(status, None, body);
+            assert_eq!(
+                (&*failure.detail, failure.retryable),
+                (detail, retryable),
                 "{body}"
             );
         }
@@ -262,7 +352,10 @@ mod tests {
         assert_eq!(wait(&date), Some(Duration::from_secs(90)));
         let past = httpdate::fmt_http_date((now() - chrono::Duration::seconds(90)).into());
         assert_eq!(wait(&past), Some(Duration::ZERO));
-        for nonsense in ["", "soon", "-1", "1.5", "٣"] {
+        assert_eq!(wait("299.997"), Some(Duration::from_millis(299_997)));
+        assert_eq!(wait("0.5"), Some(Duration::from_millis(500)));
+        assert_eq!(wait("3600.5"), Some(MAX_RETRY_AFTER));
+        for nonsense in ["", ".", "soon", "-1", "1.2.3", "1,5", "1e3", "inf", "٣"] {
             assert_eq!(wait(nonsense), None, "{nonsense}");
         }
     }
@@ -277,7 +370,7 @@ mod tests {
 
     /// Answers as providers give them, and not.
     fn any_body() -> impl Strategy<Value = Vec<u8>> {
-        let value = r#"(true|false|null|-?[0-9]{1,30}(\.[0-9]{1,5})?|"\\PC{0,300}"|\[\]|\{\})"#;
+        let value = r#"(true|false|null|-?[1-9][0-9]{0,30}(\.[0-9]{1,5})?|"([ !#-\[\]-~é]|\\u[0-9a-f]{4}){0,300}"|\[\]|\{\})"#;
         let object = (value, value, value, value).prop_map(|(success, id, error, retryable)| {
             format!(r#"{{"success":{success},"providerMessageId":{id},"error":{error},"retryable":{retryable}}}"#)
                 .into_bytes()
@@ -301,9 +394,14 @@ mod tests {
                     prop_assert!((200..300).contains(&status));
                     let length = provider_message_id.chars().count();
                     prop_assert!((1..=MAX_PROVIDER_ID).contains(&length));
-                    let body: serde_json::Value = serde_json::from_slice(&body.unwrap()).unwrap();
-                    prop_assert_ne!(&body["success"], false);
-                    prop_assert_eq!(&body["providerMessageId"], &provider_message_id);
+                    let body = body.unwrap();
+                    let mut values = serde_json::Deserializer::from_slice(&body).into_iter();
+                    let fields: BTreeMap<String, Box<RawValue>> = values.next().unwrap().unwrap();
+                    prop_assert_ne!(fields["success"].get(), "false");
+                    let id = fields["providerMessageId"].get();
+                    let text: Option<String> =
+                        serde_json::from_slice(&json::repaired(id.as_bytes())).ok();
+                    prop_assert_eq!(&provider_message_id, text.as_deref().unwrap_or(id));
                 }
                 Outcome::Failed(failure) => {
                     prop_assert_eq!(failure.http_status, Some(status));
