@@ -9,6 +9,7 @@ use mock_meta_provider::{Config as MockConfig, Hosts};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::app::Settings;
+use crate::database;
 use crate::delivery::backoff::Backoff;
 use crate::http::auth::Secrets;
 use crate::http::key::{GivenKey, Keys, Scope};
@@ -41,7 +42,8 @@ fn usage<T>(message: impl Into<String>) -> Result<T, UsageError> {
 /// Which database.
 #[derive(Debug, Clone, Args)]
 pub struct DatabaseArgs {
-    /// PostgreSQL, such as `postgres://user:password@host/database`; unset: a private one in the data directory
+    /// PostgreSQL, such as `postgres://user:password@host/database`: one host or socket; unset: a private one in the data
+    /// directory
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: Option<String>,
     /// Where the private PostgreSQL keeps its data
@@ -84,12 +86,9 @@ impl DatabaseArgs {
             // Also for commands that need no provider: a misspelled DATABASE_URL must not end in a private database.
             None if environment::variable("PROVIDER_URL")?.is_some() => usage(NO_DATABASE),
             None => Ok(Database::Embedded(self.data_dir.clone())),
-            Some(url) => match url.parse() {
+            Some(url) => match database::url::parse(url) {
                 Ok(options) => Ok(Database::Given(Box::new(options))),
-                // Its own message may repeat the URL, and with it the password.
-                Err(_) => usage(
-                    "DATABASE_URL is not a URL such as postgres://user:password@host:5432/database",
-                ),
+                Err(error) => usage(error),
             },
         }
     }

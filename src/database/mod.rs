@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod embedded;
 pub mod store;
+pub mod url;
 
 use std::collections::HashSet;
 use std::time::Duration;
