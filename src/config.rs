@@ -1,11 +1,14 @@
 //! The configuration: every setting is an option with an environment variable and a limit; secrets are in the environment only.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+mod otel;
+
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use mock_meta_provider::{Config as MockConfig, Hosts};
+use reqwest::Url;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::app::Settings;
@@ -14,8 +17,11 @@ use crate::delivery::backoff::Backoff;
 use crate::http::auth::Secrets;
 use crate::http::key::{GivenKey, Keys, Scope};
 use crate::message::store::Terms;
+use crate::peer::{self, Peer};
 use crate::process::environment;
 use crate::provider::client::Client;
+
+pub use otel::{Collector, TraceArgs};
 
 /// A lease outlasts two attempts by this much, for what comes before and after them.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
@@ -97,7 +103,8 @@ impl DatabaseArgs {
 /// Which provider.
 #[derive(Debug, Clone, Args)]
 pub struct ProviderArgs {
-    /// The provider's base URL; unset, and the database too: a built-in mock
+    /// The provider's base URL, without ? and #; unset, and the database too: a built-in mock. A proxy of HTTPS_PROXY, HTTP_PROXY
+    /// or ALL_PROXY is asked, but not for NO_PROXY, and never for this machine
     #[arg(long, env = "PROVIDER_URL", hide_env_values = true, value_name = "URL")]
     provider_url: Option<String>,
     /// The most time that an attempt takes, in milliseconds; a lease is twice as long and 5 s
@@ -106,17 +113,15 @@ pub struct ProviderArgs {
 }
 
 impl ProviderArgs {
-    /// The provider's URL, where one was given.
-    pub fn url(&self) -> Result<Option<String>, UsageError> {
-        let Some(url) = self.provider_url.as_deref() else {
-            return Ok(None);
-        };
-        match reqwest::Url::parse(url) {
-            Ok(parsed) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() => {
-                Ok(Some(url.to_owned()))
-            }
-            _ => usage("PROVIDER_URL is not a URL such as https://provider.example"),
-        }
+    /// A client of the provider at this URL.
+    fn client(&self, url: &str) -> Result<Client, UsageError> {
+        let url = url_of(
+            "PROVIDER_URL",
+            peer::base_url(url),
+            "https://provider.example",
+        )?;
+        let timeout = Duration::from_millis(self.provider_timeout_ms);
+        Client::new(Peer::at(url), timeout).or_else(|error| usage(format!("PROVIDER_URL: {error}")))
     }
 }
 
@@ -179,9 +184,15 @@ impl DeliveryArgs {
         usize::try_from(self.send_concurrency).unwrap_or(usize::MAX)
     }
 
-    /// The provider's URL, where one was given.
-    pub fn provider_url(&self) -> Result<Option<String>, UsageError> {
-        self.provider.url()
+    /// A client of the provider, where one was given.
+    pub fn provider(&self) -> Result<Option<Client>, UsageError> {
+        let url = self.provider.provider_url.as_deref();
+        url.map(|url| self.provider_at(url)).transpose()
+    }
+
+    /// A client of the provider at this URL.
+    pub fn provider_at(&self, url: &str) -> Result<Client, UsageError> {
+        self.provider.client(url)
     }
 
     /// How accepted messages are delivered.
@@ -197,15 +208,11 @@ impl DeliveryArgs {
     }
 
     /// What a gateway between this database and this provider is made with.
-    pub fn settings(
-        &self,
-        database: PgConnectOptions,
-        provider_url: &str,
-    ) -> reqwest::Result<Settings> {
-        let timeout = Duration::from_millis(self.provider.provider_timeout_ms);
-        Ok(Settings {
+    #[must_use]
+    pub fn settings(&self, database: PgConnectOptions, provider: Client) -> Settings {
+        Settings {
             database,
-            provider: Client::new(provider_url, timeout)?,
+            provider,
             backoff: Backoff {
                 max_attempts: self.retry_max_attempts,
                 base: Duration::from_millis(self.retry_base_ms),
@@ -215,7 +222,7 @@ impl DeliveryArgs {
             send_wait: Duration::from_millis(self.send_wait_ms),
             send_concurrency: self.send_concurrency(),
             terms: self.terms(),
-        })
+        }
     }
 }
 
@@ -248,36 +255,6 @@ impl RetentionArgs {
     #[must_use]
     pub fn webhook_body_days(&self) -> Option<i32> {
         (self.webhook_body_retention_days > 0).then_some(self.webhook_body_retention_days)
-    }
-}
-
-/// Where traces go.
-#[derive(Debug, Clone, Args)]
-pub struct TraceArgs {
-    /// Where to send traces, by OTLP over HTTP: a collector such as `http://localhost:4318`; unset: nowhere
-    #[arg(
-        long,
-        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
-        hide_env_values = true,
-        value_name = "URL",
-        global = true,
-        display_order = 1001
-    )]
-    otlp_endpoint: Option<String>,
-}
-
-impl TraceArgs {
-    /// The collector's base URL, where one was given.
-    pub fn collector(&self) -> Result<Option<&str>, UsageError> {
-        let Some(url) = self.otlp_endpoint.as_deref() else {
-            return Ok(None);
-        };
-        match reqwest::Url::parse(url) {
-            Ok(parsed) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() => {
-                Ok(Some(url))
-            }
-            _ => usage("OTEL_EXPORTER_OTLP_ENDPOINT is not a URL such as http://localhost:4318"),
-        }
     }
 }
 
@@ -383,12 +360,8 @@ fn metrics_addr(text: &str) -> Result<MetricsAddr, String> {
 }
 
 fn host(text: &str) -> Result<IpAddr, String> {
-    match text {
-        "localhost" => Ok(Ipv4Addr::LOCALHOST.into()),
-        _ => text
-            .parse()
-            .map_err(|_| "must be an IP address or localhost".to_owned()),
-    }
+    mock_meta_provider::listen_address(text)
+        .ok_or_else(|| "must be an IP address or localhost".to_owned())
 }
 
 /// The built-in mock provider.
@@ -432,7 +405,7 @@ impl ShutdownArgs {
 #[derive(Debug)]
 pub enum Backends {
     /// Both were given.
-    Given(Box<PgConnectOptions>, String),
+    Given(Box<PgConnectOptions>, Box<Client>),
     /// Neither was: a private database in this directory, and the mock provider.
     Embedded(PathBuf),
 }
@@ -442,11 +415,13 @@ impl Backends {
     /// than this machine can connect.
     pub fn of(
         database: &DatabaseArgs,
-        provider: Option<String>,
+        provider: Option<Client>,
         host: IpAddr,
     ) -> Result<Self, UsageError> {
         match (database.database()?, provider) {
-            (Database::Given(options), Some(url)) => Ok(Self::Given(options, url)),
+            (Database::Given(options), Some(provider)) => {
+                Ok(Self::Given(options, Box::new(provider)))
+            }
             (Database::Embedded(directory), None) if host.is_loopback() => {
                 Ok(Self::Embedded(directory))
             }
@@ -463,10 +438,10 @@ impl Backends {
     /// Both, given.
     pub fn required(
         database: &DatabaseArgs,
-        provider: Option<String>,
-    ) -> Result<(PgConnectOptions, String), UsageError> {
+        provider: Option<Client>,
+    ) -> Result<(PgConnectOptions, Client), UsageError> {
         match (database.database()?, provider) {
-            (Database::Given(options), Some(url)) => Ok((*options, url)),
+            (Database::Given(options), Some(provider)) => Ok((*options, provider)),
             (Database::Embedded(_), _) => usage("DATABASE_URL is required"),
             (_, None) => usage("PROVIDER_URL is required"),
         }
@@ -511,4 +486,9 @@ fn api_keys() -> Result<Vec<GivenKey>, UsageError> {
 /// Says which item it is by its place: whatever of it was repeated could be the secret.
 fn key_error<T>(item: usize, error: &str) -> Result<T, UsageError> {
     usage(format!("API_KEYS: item {item} {error}"))
+}
+
+/// A URL, or what is wrong with the variable that has it: without the URL, which may hold a secret.
+fn url_of(name: &str, url: Result<Url, &str>, example: &str) -> Result<Url, UsageError> {
+    url.or_else(|wrong| usage(format!("{name} {wrong}, such as {example}")))
 }

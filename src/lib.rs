@@ -12,13 +12,14 @@
 //! - [`webhook`]: events come in. [`message`]: messages go out. [`conversation`]: the inbox.
 //! - [`delivery`]: a lease, an attempt, a settlement: the only road to `SENT` or `FAILED`; and the worker.
 //! - [`provider`]: what the provider's answers mean, and its only caller. [`pace`]: how fast it may be called.
+//!   [`peer`]: which URLs, proxies and certificates are for whoever is called over HTTP.
 //! - [`database`]: connections, faults, migrations; [`database::batch`] is the group commit that webhooks, sends and
 //!   settlements share; [`database::embedded`] is the private PostgreSQL.
 //! - [`http`]: the router, and what every request passes through. [`cli`]: one file a subcommand, but a folder for `simulate`,
 //!   which tries all of this out from the outside.
 //! - [`app`]: what a running gateway is made of. [`config`]: its settings, for which [`process`] reads the environment; signals and
-//!   standard error too. [`json`]: what comes from elsewhere. [`error`]: what can go wrong. [`telemetry`]: logs, metrics.
-//!   [`trace`]: traces. [`crash`]: where the proof by crash kills a process.
+//!   standard error too. [`error`]: what can go wrong. [`telemetry`]: logs, metrics. [`trace`]: traces.
+//!   [`json`]: bodies that others wrote, repaired. [`crash`]: where the proof by crash kills a process.
 //!
 //! # Invariants
 //!
@@ -46,6 +47,7 @@ mod id;
 pub mod json;
 pub mod message;
 pub mod pace;
+pub mod peer;
 pub mod process;
 pub mod provider;
 pub mod telemetry;

@@ -11,7 +11,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, registry};
 
-use crate::config::UsageError;
+use crate::config::{Collector, UsageError};
 use crate::database::batch::Batch;
 use crate::delivery::settle::Settle;
 use crate::message::{ErrorKind, service::Accept};
@@ -35,7 +35,7 @@ pub const INFO: &str = "info,mock_meta_provider=warn,sqlx::postgres::notice=warn
 pub const WARN: &str = "warn";
 
 /// Begins to log to stderr, filtered by `RUST_LOG`, else by these directives; and to trace, where a collector is given.
-pub fn log(format: LogFormat, default: &str, collector: Option<&str>) -> anyhow::Result<()> {
+pub fn log(format: LogFormat, default: &str, collector: Option<&Collector>) -> anyhow::Result<()> {
     let filter = match environment::variable("RUST_LOG").map_err(UsageError::from)? {
         Some(directives) => EnvFilter::try_new(directives)
             .map_err(|error| UsageError(format!("RUST_LOG: {error}")))?,
@@ -44,8 +44,8 @@ pub fn log(format: LogFormat, default: &str, collector: Option<&str>) -> anyhow:
     let set = match collector {
         None => registry().with(filter).with(lines(format)).try_init(),
         // Whatever the log leaves out is traced all the same.
-        Some(endpoint) => registry()
-            .with(trace::start(endpoint)?)
+        Some(collector) => registry()
+            .with(trace::start(collector)?)
             .with(lines(format).with_filter(filter))
             .try_init(),
     };

@@ -9,19 +9,23 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{Status, TraceContextExt, TracerProvider};
 use opentelemetry::{Key, KeyValue};
-use opentelemetry_otlp::{Protocol, WithExportConfig};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData};
+use reqwest::blocking::ClientBuilder;
 use tracing::{Span, Subscriber};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{FilterFn, LevelFilter};
 use tracing_subscriber::registry::LookupSpan;
+
+use crate::config::{Collector, UsageError};
 
 /// The name of the header, and of the column that carries it through the queue.
 pub const TRACEPARENT: &str = "traceparent";
@@ -31,19 +35,14 @@ const WARN_EVERY: Duration = Duration::from_mins(1);
 
 static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
 
-/// Begins to send the spans of requests and attempts to the collector at this base URL, by OTLP over HTTP: the layer that gathers them.
-pub fn start<S>(endpoint: &str) -> anyhow::Result<impl Layer<S> + use<S>>
+/// Begins to send the spans of requests and attempts to this collector, by OTLP over HTTP: the layer that gathers them.
+pub fn start<S>(collector: &Collector) -> anyhow::Result<impl Layer<S> + use<S>>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    let exporter = opentelemetry_otlp::SpanExporter::builder()
-        .with_http()
-        .with_protocol(Protocol::HttpBinary)
-        .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
-        .build()
-        .context("traces could not be set up")?;
     let exporter = Exporter {
-        inner: exporter,
+        inner: exporter(collector).context("traces could not be set up")?,
+        through: collector.peer.through(),
         lost: Mutex::default(),
     };
     // A queue with a limit, and a thread of its own: nothing waits for it.
@@ -63,6 +62,30 @@ where
         .with_target(false)
         .with_tracked_inactivity(false)
         .with_filter(FilterFn::new(is_ours).with_max_level_hint(LevelFilter::ERROR)))
+}
+
+/// One that sends to this collector, in the way that all calls of others take.
+fn exporter(collector: &Collector) -> anyhow::Result<SpanExporter> {
+    let peer = &collector.peer;
+    let client = ClientBuilder::from(peer.client()).timeout(collector.timeout);
+    let client = peer
+        .built(client.build())
+        .map_err(|error| UsageError(error.to_string()))?;
+    // A user and a password in the URL become a header.
+    let post = client.post(peer.url().clone()).build()?;
+    let authorization = post
+        .headers()
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let headers = authorization.map(|value| (AUTHORIZATION.to_string(), value.to_owned()));
+    Ok(SpanExporter::builder()
+        .with_http()
+        .with_protocol(Protocol::HttpBinary)
+        .with_endpoint(post.url().as_str())
+        .with_timeout(collector.timeout)
+        .with_headers(headers.into_iter().collect())
+        .with_http_client(client)
+        .build()?)
 }
 
 /// What the standard variables say, and the name that nobody has to set.
@@ -163,7 +186,9 @@ fn join(span: &Span, traceparent: Option<&str>) {
 /// An exporter that loses what it cannot send, and says so now and then.
 #[derive(Debug)]
 struct Exporter {
-    inner: opentelemetry_otlp::SpanExporter,
+    inner: SpanExporter,
+    /// The proxy in between.
+    through: String,
     lost: Mutex<Lost>,
 }
 
@@ -178,7 +203,12 @@ impl Exporter {
         let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         lost.spans += spans;
         if lost.warned_at.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
-            tracing::warn!(spans = lost.spans, %error, "spans were not exported, they are lost");
+            let error = format!("{error}{}", self.through);
+            tracing::warn!(
+                spans = lost.spans,
+                error,
+                "spans were not exported, they are lost"
+            );
             *lost = Lost {
                 spans: 0,
                 warned_at: Some(Instant::now()),
@@ -187,7 +217,7 @@ impl Exporter {
     }
 }
 
-impl SpanExporter for Exporter {
+impl opentelemetry_sdk::trace::SpanExporter for Exporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         if let Err(error) = self.inner.export(batch).await {

@@ -16,6 +16,7 @@ mod logs;
 mod manners;
 mod model;
 mod neighbours;
+mod networks;
 mod observability;
 mod openapi;
 mod operator;

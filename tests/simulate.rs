@@ -251,7 +251,7 @@ async fn what_cannot_be_run_is_refused_with_the_reason() {
         (
             &["--against", "localhost", "--mock", "localhost"],
             2,
-            "is not a URL",
+            "SIMULATE_AGAINST is not an http or https URL",
         ),
         (&["--events", "0"], 2, "--events"),
         (

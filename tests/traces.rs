@@ -1,6 +1,7 @@
 //! Traces: one from the caller through the gateway and its queue to the provider, and none where nobody asked for them.
 
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
 
 use crate::support::{Answer, Client, Collector, Database, Held, Program, Span, event};
 
@@ -167,6 +168,88 @@ async fn without_the_option_no_header_is_sent_and_nothing_is_stored_or_connected
     assert_eq!(worker.terminate().await.code(), Some(0));
     assert_eq!(gateway.terminate().await.code(), Some(0));
     assert!(collector.spans().is_empty());
+}
+
+#[tokio::test]
+async fn the_url_of_traces_is_used_as_it_is_and_wins_over_the_general_one() {
+    let (general, collector) = (Collector::start().await, Collector::start().await);
+    let (provider, database) = (Held::start().await, Database::new().await);
+    let exactly = format!("{}/exactly?tenant=1", collector.url());
+    let environment = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", general.url()),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &*exactly),
+        ("OTEL_TRACES_EXPORTER", "console, OTLP"),
+        ("OTEL_SDK_DISABLED", "no"),
+    ];
+    let mut gateway = serve(&database, &provider, &environment).await;
+    let unknown = "OTEL_TRACES_EXPORTER has an exporter other than otlp and none: it is ignored";
+    let line = gateway.logged(unknown).await;
+    assert_eq!(
+        (&line["level"], &line["exporter"]),
+        (&json!("WARN"), &json!("console"))
+    );
+    send(&Client::new(gateway.url()), &provider, 503).await;
+    assert_eq!(gateway.terminate().await.code(), Some(0));
+    let is_it = |span: &Span| span.name == "POST /messages/send";
+    collector.span("the request", is_it).await;
+    assert!(general.spans().is_empty());
+}
+
+#[tokio::test]
+async fn traces_are_switched_off_by_the_variables_of_opentelemetry() {
+    let (collector, provider, database) = (
+        Collector::start().await,
+        Held::start().await,
+        Database::new().await,
+    );
+    let exactly = format!("{}/exactly", collector.url());
+    for off in [
+        ("OTEL_SDK_DISABLED", "True"),
+        ("OTEL_TRACES_EXPORTER", "none"),
+    ] {
+        let environment = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url()),
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &*exactly),
+            off,
+        ];
+        let mut gateway = serve(&database, &provider, &environment).await;
+        let (_, traceparent) = send(&Client::new(gateway.url()), &provider, 200).await;
+        assert_eq!(traceparent, None, "{off:?}");
+        assert_eq!(gateway.terminate().await.code(), Some(0));
+    }
+    assert!(collector.spans().is_empty());
+}
+
+#[tokio::test]
+async fn a_user_and_a_password_of_a_collector_are_a_header_of_its_calls() {
+    let (provider, database) = (Held::start().await, Database::new().await);
+    let collector = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://me:secret@{}", collector.local_addr().unwrap());
+    let environment = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+        ("RUST_LOG", "trace"),
+    ];
+    let gateway = serve(&database, &provider, &environment).await;
+    let client = Client::new(gateway.url());
+    let (sent, asked) = tokio::join!(send(&client, &provider, 503), async {
+        let (mut stream, _) = collector.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut head).await.unwrap(), 0);
+        }
+        String::from_utf8_lossy(&head).into_owned()
+    });
+    assert_eq!(sent.0["status"], "FAILED");
+    // me:secret
+    assert!(
+        asked.contains("\r\nauthorization: Basic bWU6c2VjcmV0\r\n"),
+        "{asked}"
+    );
+    let log = gateway.log();
+    assert!(
+        log.iter().all(|line| !line.contains("me:secret")),
+        "{log:#?}"
+    );
 }
 
 #[tokio::test]

@@ -223,8 +223,8 @@ async fn a_host_may_be_in_brackets_or_localhost() {
         ("localhost", "http://127.0.0.1:"),
     ] {
         let mut child = program().env("HOST", host).spawn().unwrap();
-        let line = listening(&mut child).await;
-        assert!(line.contains(address), "{line}");
+        let url = Said::by(&mut child).url().await;
+        assert!(url.starts_with(address), "{url}");
     }
 }
 
@@ -264,15 +264,9 @@ async fn certificates_are_needed_for_an_https_webhook_only() {
     assert!(stderr.contains("install ca-certificates"), "{stderr}");
 
     let mut child = without().spawn().unwrap();
-    let line = listening(&mut child).await;
-    let url = line
-        .split_once("listening on ")
-        .unwrap()
-        .1
-        .split_whitespace()
-        .next()
-        .unwrap();
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut said = Said::by(&mut child);
+    let url = said.url().await;
+    let client = client();
     for (webhook, status) in [("http://127.0.0.1:1/", 200), ("https://127.0.0.1:1/", 400)] {
         let body =
             json!({ "channel": "whatsapp", "from": "user-1", "text": "Hi", "webhookUrl": webhook });
@@ -296,15 +290,9 @@ async fn no_webhook_goes_through_a_proxy() {
         command.env(name, "http://127.0.0.1:1");
     }
     let mut child = command.env("WEBHOOK_URL", &receiver.url).spawn().unwrap();
-    let line = listening(&mut child).await;
-    let url = line
-        .split_once("listening on ")
-        .unwrap()
-        .1
-        .split_whitespace()
-        .next()
-        .unwrap();
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut said = Said::by(&mut child);
+    let url = said.url().await;
+    let client = client();
     let body = json!({ "channel": "whatsapp", "from": "user-1", "text": "Hi" });
     let request = client.post(format!("{url}/simulate/inbound")).json(&body);
     assert_eq!(request.send().await.unwrap().status().as_u16(), 200);

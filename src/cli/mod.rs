@@ -99,8 +99,9 @@ impl Cli {
         telemetry::log(
             self.log_format,
             default,
-            collector.filter(|_| makes_attempts),
+            collector.as_ref().filter(|_| makes_attempts),
         )?;
+        self.trace.warn_of_unknown_exporters();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?;

@@ -19,6 +19,7 @@ use crate::conversation::Channel;
 use crate::delivery::worker::Worker;
 use crate::message::store::{Failures, Since};
 use crate::message::{ErrorKind, Message, MessageId, Status, service, store};
+use crate::provider::client::Client;
 use crate::{database, delivery, pace};
 
 /// Messages of one statement.
@@ -94,11 +95,11 @@ fn since(text: &str) -> Result<Duration, String> {
 
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let sends = !args.list && !args.dry_run && !args.requeue_only;
-    let provider_url = args.delivery.provider_url()?;
+    let provider = args.delivery.provider()?;
     if sends {
         // Half a configuration is an error before anything is begun.
         let localhost = std::net::Ipv4Addr::LOCALHOST.into();
-        Backends::of(&args.database, provider_url.clone(), localhost)?;
+        Backends::of(&args.database, provider.clone(), localhost)?;
     }
     let opened = Opened::open(&args.database).await?;
     if prepare(&opened.options, opened.embedded.is_some()).await? > 0 {
@@ -108,7 +109,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         (true, _, _) => list(&args, &opened.options).await,
         (_, true, _) => dry_run(&args, &opened.options).await,
         (_, _, true) => requeue_only(&args, &opened.options).await,
-        _ => send(&args, &opened, provider_url).await,
+        _ => send(&args, &opened, provider).await,
     };
     opened.close().await?;
     done
@@ -189,15 +190,15 @@ async fn requeue_only(args: &Args, options: &PgConnectOptions) -> anyhow::Result
     Ok(())
 }
 
-async fn send(args: &Args, opened: &Opened, provider_url: Option<String>) -> anyhow::Result<()> {
-    let (provider_url, mock) = match provider_url {
-        Some(url) => (url, None),
-        None => mock(args, opened).await?,
+async fn send(args: &Args, opened: &Opened, provider: Option<Client>) -> anyhow::Result<()> {
+    let (provider, mock) = if let Some(provider) = provider {
+        (provider, None)
+    } else {
+        let (url, mock) = mock(args, opened).await?;
+        (args.delivery.provider_at(&url)?, mock)
     };
     let mut engine = JoinSet::new();
-    let settings = args
-        .delivery
-        .settings(opened.options.clone(), &provider_url)?;
+    let settings = args.delivery.settings(opened.options.clone(), provider);
     let app = App::new(settings, &mut engine);
     let mut asked = asked(args, &app.pool).await?;
     let count = asked.len();

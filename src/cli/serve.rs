@@ -18,6 +18,7 @@ use crate::config::{
 use crate::database::embedded::Embedded;
 use crate::delivery::worker::Worker;
 use crate::http::{self, Gateway, auth::Secrets, server::Server};
+use crate::provider::client::Client;
 use crate::telemetry;
 
 /// Serve the API and retry what failed; without a configuration, on a private database and a mock provider
@@ -57,7 +58,7 @@ pub struct Args {
 
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let address = args.listen.address();
-    let backends = Backends::of(&args.database, args.delivery.provider_url()?, address.ip())?;
+    let backends = Backends::of(&args.database, args.delivery.provider()?, address.ip())?;
     let secrets = Arc::new(secrets()?);
     let hosts = Arc::new(args.host.hosts(address.ip()));
     let metrics = telemetry::metrics()?;
@@ -83,7 +84,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut engine = JoinSet::new();
     let settings = args
         .delivery
-        .settings(ready.database.clone(), &ready.provider_url)?;
+        .settings(ready.database.clone(), ready.provider.clone());
     let app = App::new(settings, &mut engine);
     server.replace(http::router(Gateway {
         app: Arc::clone(&app),
@@ -113,16 +114,16 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 /// The database and the provider, with those that are ours to stop.
 struct Ready {
     database: PgConnectOptions,
-    provider_url: String,
+    provider: Client,
     embedded: Option<(Embedded, Mock)>,
 }
 
 impl Ready {
     async fn prepare(backends: Backends, args: &Args, server: &Server) -> anyhow::Result<Self> {
         match backends {
-            Backends::Given(database, provider_url) => Ok(Self {
+            Backends::Given(database, provider) => Ok(Self {
                 database: *database,
-                provider_url,
+                provider: *provider,
                 embedded: None,
             }),
             Backends::Embedded(directory) => Self::embedded(&directory, args, server).await,
@@ -143,7 +144,7 @@ impl Ready {
         );
         Ok(Self {
             database: embedded.options(),
-            provider_url: mock.url(),
+            provider: args.delivery.provider_at(&mock.url())?,
             embedded: Some((embedded, mock)),
         })
     }

@@ -47,8 +47,7 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let (database, provider_url) =
-        Backends::required(&args.database, args.delivery.provider_url()?)?;
+    let (database, provider) = Backends::required(&args.database, args.delivery.provider()?)?;
     let secrets = Arc::new(secrets()?);
     let metrics_addr = args.metrics.address();
     let address = metrics_addr.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip());
@@ -73,10 +72,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
 
     let mut engine = JoinSet::new();
-    let app = App::new(
-        args.delivery.settings(database, &provider_url)?,
-        &mut engine,
-    );
+    let app = App::new(args.delivery.settings(database, provider), &mut engine);
     if let Some(server) = &server {
         server.replace(http::operations_router(Gateway {
             app: Arc::clone(&app),

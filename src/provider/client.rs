@@ -3,16 +3,20 @@
 use std::time::Duration;
 
 use chrono::Utc;
+use reqwest::Url;
 use reqwest::header::RETRY_AFTER;
 use serde::Serialize;
 
 use super::{Failure, Outcome, Outgoing, classify};
 use crate::conversation::Channel;
 use crate::message::ErrorKind;
+use crate::peer::{self, Peer, PeerError};
 use crate::trace;
 
 /// The most that is read of an answer, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
+/// Proxy Authentication Required.
+const PROXY_REFUSES: u16 = 407;
 /// The share of an attempt's time that its connection may take.
 const CONNECT_SHARE: f64 = 0.8;
 
@@ -20,7 +24,8 @@ const CONNECT_SHARE: f64 = 0.8;
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
-    messages_url: String,
+    peer: Peer,
+    messages_url: Url,
     timeout: Duration,
 }
 
@@ -34,23 +39,24 @@ struct Request<'a> {
 }
 
 impl Client {
-    /// A client of the provider at `url`, whose attempts take at most `timeout`.
+    /// A client of the provider at this base URL, whose attempts take at most `timeout`.
     ///
     /// # Errors
-    /// When TLS cannot be set up.
-    pub fn new(url: &str, timeout: Duration) -> reqwest::Result<Self> {
-        let http = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
+    /// When TLS is wanted and cannot be set up.
+    pub fn new(peer: Peer, timeout: Duration) -> Result<Self, PeerError> {
+        let http = peer
+            .client()
             .user_agent(concat!("gateway/", env!("CARGO_PKG_VERSION")))
             .timeout(timeout)
             // Shorter, so that it is known when the provider was never reached.
             .connect_timeout(timeout.mul_f64(CONNECT_SHARE))
             // Shorter than the idle timeouts of common servers, so that a connection is rarely closed under a request.
             .pool_idle_timeout(Duration::from_secs(4))
-            .build()?;
+            .build();
         Ok(Self {
-            http,
-            messages_url: format!("{}/messages", url.trim_end_matches('/')),
+            http: peer.built(http)?,
+            messages_url: peer::below(peer.url(), "/messages"),
+            peer,
             timeout,
         })
     }
@@ -72,7 +78,7 @@ impl Client {
         };
         let mut post = self
             .http
-            .post(&self.messages_url)
+            .post(self.messages_url.clone())
             .header("Idempotency-Key", &key)
             .json(&request);
         if let Some(traceparent) = trace::traceparent() {
@@ -81,21 +87,36 @@ impl Client {
         let sent = post.send().await;
         let response = match sent {
             Ok(response) => response,
-            Err(error) => return Outcome::Failed(no_answer(error)),
+            Err(error) => return Outcome::Failed(no_answer(error).by(&self.peer.through())),
         };
         let status = response.status().as_u16();
+        if status == PROXY_REFUSES && self.peer.may_answer_for_itself() {
+            // As where the proxy only makes the connection, and that failed.
+            let failure = Failure::new(ErrorKind::Connection, "the proxy answered 407");
+            return Outcome::Failed(Failure {
+                http_status: Some(status),
+                ambiguous: false,
+                ..failure.by(&self.peer.through())
+            });
+        }
         let retry_after = response
             .headers()
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok())
             .map(str::to_owned);
-        match read(response).await {
+        let outcome = match read(response).await {
             Ok(body) => classify(status, retry_after.as_deref(), Some(&body), Utc::now()),
             Err(error) if error.is_timeout() => Outcome::Failed(Failure {
                 http_status: Some(status),
                 ..no_answer(error)
             }),
             Err(_) => classify(status, retry_after.as_deref(), None, Utc::now()),
+        };
+        match outcome {
+            Outcome::Failed(failure) if self.peer.may_answer_for_itself() => {
+                Outcome::Failed(failure.by(&self.peer.through()))
+            }
+            outcome => outcome,
         }
     }
 }

@@ -75,6 +75,15 @@ impl Failure {
             retry_after: None,
         }
     }
+
+    /// With this at the end of its detail, which says who was in between.
+    #[must_use]
+    fn by(mut self, through: &str) -> Self {
+        let room = MAX_DETAIL.saturating_sub(through.chars().count());
+        self.detail = self.detail.chars().take(room).collect();
+        self.detail.push_str(through);
+        self
+    }
 }
 
 /// What an answer means. `body` is at most its first 64 KiB, none where it broke off.

@@ -50,6 +50,7 @@ impl Collector {
         let exports = Exports::default();
         let router = Router::new()
             .route("/v1/traces", post(export))
+            .route("/exactly", post(export))
             .with_state(Arc::clone(&exports));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { url, exports }

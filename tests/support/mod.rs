@@ -5,6 +5,7 @@ mod database;
 mod held;
 mod http;
 mod process;
+mod proxy;
 
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ pub use database::{Database, Postgres, Stopped};
 pub use held::{Held, HeldCall};
 pub use http::{Answer, Client};
 pub use process::{Finished, Program, Run, signal};
+pub use proxy::{Proxy, relay};
 
 /// How long to wait for what must happen; on a busy machine things take long, and no test passes by waiting.
 const DEADLINE: Duration = Duration::from_mins(1);

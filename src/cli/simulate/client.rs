@@ -8,7 +8,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit, Mac};
 use mock_meta_provider::{Fault, Ledger, Script, Stats};
-use reqwest::RequestBuilder;
+use reqwest::{RequestBuilder, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -16,6 +16,7 @@ use sha2::Sha256;
 
 use super::plan::{Conversation, Event, Send};
 use crate::http::auth::SIGNATURE_HEADER;
+use crate::peer::{self, Peer};
 
 /// Longer than any answer takes.
 const ANSWER: Duration = Duration::from_mins(1);
@@ -153,28 +154,31 @@ pub struct LastError {
 #[derive(Debug)]
 pub struct Gateway {
     http: reqwest::Client,
-    url: RwLock<String>,
+    peer: Peer,
+    url: RwLock<Url>,
     credentials: Credentials,
 }
 
 impl Gateway {
     /// A caller of the gateway at this address.
-    pub fn new(url: &str, credentials: Credentials) -> anyhow::Result<Self> {
+    pub fn new(url: Url, credentials: Credentials) -> anyhow::Result<Self> {
+        let peer = Peer::at(url);
         Ok(Self {
-            http: http()?,
-            url: RwLock::new(base(url)),
+            http: http(&peer)?,
+            url: RwLock::new(peer.url().clone()),
+            peer,
             credentials,
         })
     }
 
-    /// It listens somewhere else from now on.
-    pub fn moved(&self, url: &str) {
-        *self.url.write().unwrap_or_else(PoisonError::into_inner) = base(url);
+    /// It listens on another port of this machine from now on.
+    pub fn moved(&self, url: Url) {
+        *self.url.write().unwrap_or_else(PoisonError::into_inner) = url;
     }
 
-    fn url(&self, path: &str) -> String {
+    fn url(&self, path: &str) -> Url {
         let url = self.url.read().unwrap_or_else(PoisonError::into_inner);
-        format!("{url}{path}")
+        peer::below(&url, path)
     }
 
     /// Waits until it is ready, but not longer than this.
@@ -189,10 +193,14 @@ impl Gateway {
             };
             if Instant::now() > deadline {
                 return Err(not_ready)
-                    .with_context(|| format!("no gateway is ready at {}", self.url("")));
+                    .with_context(|| format!("no gateway is ready at {}", self.name()));
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    fn name(&self) -> String {
+        format!("{}{}", self.peer.name(), self.peer.through())
     }
 
     /// Delivers an event, as the provider does.
@@ -232,18 +240,20 @@ impl Gateway {
 
     /// Reads a conversation with all its messages.
     pub async fn conversation(&self, id: &str) -> Result<ConversationView, Refusal> {
-        let first = format!("/conversations/{id}?limit={PAGE}");
-        let mut view: ConversationView = self.get(&first).await?;
+        let mut url = self.url(&format!("/conversations/{id}"));
+        url.set_query(Some(&format!("limit={PAGE}")));
+        let mut view: ConversationView = self.get(url.clone()).await?;
         while let Some(cursor) = view.meta.next_cursor.take() {
-            let next: ConversationView = self.get(&format!("{first}&cursor={cursor}")).await?;
+            url.set_query(Some(&format!("limit={PAGE}&cursor={cursor}")));
+            let next: ConversationView = self.get(url.clone()).await?;
             view.messages.extend(next.messages);
             view.meta = next.meta;
         }
         Ok(view)
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refusal> {
-        answered(self.with_key(self.http.get(self.url(path)))).await
+    async fn get<T: DeserializeOwned>(&self, url: Url) -> Result<T, Refusal> {
+        answered(self.with_key(self.http.get(url))).await
     }
 
     fn with_key(&self, request: RequestBuilder) -> RequestBuilder {
@@ -258,16 +268,21 @@ impl Gateway {
 #[derive(Debug)]
 pub struct Provider {
     http: reqwest::Client,
-    url: String,
+    peer: Peer,
 }
 
 impl Provider {
     /// A caller of the mock provider at this address.
-    pub fn new(url: &str) -> anyhow::Result<Self> {
+    pub fn new(url: Url) -> anyhow::Result<Self> {
+        let peer = Peer::at(url);
         Ok(Self {
-            http: http()?,
-            url: base(url),
+            http: http(&peer)?,
+            peer,
         })
+    }
+
+    fn url(&self, path: &str) -> Url {
+        peer::below(self.peer.url(), path)
     }
 
     /// Sets how the coming calls for a conversation are answered; after these: well.
@@ -288,43 +303,38 @@ impl Provider {
             answers: answers.into(),
             repeat: true,
         };
-        let request = self.http.post(format!("{}/script", self.url)).json(&script);
+        let request = self.http.post(self.url("/script")).json(&script);
         self.ask::<serde_json::Value>(request).await.map(drop)
     }
 
     /// What was delivered to participants whose names begin like this.
     pub async fn ledger(&self, prefix: &str) -> anyhow::Result<Ledger> {
-        let url = format!("{}/ledger?participantPrefix={prefix}", self.url);
+        let mut url = self.url("/ledger");
+        url.set_query(Some(&format!("participantPrefix={prefix}")));
         self.ask(self.http.get(url)).await
     }
 
     /// What has happened so far.
     pub async fn stats(&self) -> anyhow::Result<Stats> {
-        self.ask(self.http.get(format!("{}/stats", self.url))).await
+        self.ask(self.http.get(self.url("/stats"))).await
     }
 
     async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
+        let name = || format!("{}{}", self.peer.name(), self.peer.through());
         match answered(request).await {
             Ok(answer) => Ok(answer),
             Err(Refusal::Again(reason)) => {
-                bail!("the mock provider at {} fails: {reason}", self.url)
+                bail!("the mock provider at {} fails: {reason}", name())
             }
             Err(Refusal::Final(error)) => {
-                Err(error).with_context(|| format!("no mock provider answers at {}", self.url))
+                Err(error).with_context(|| format!("no mock provider answers at {}", name()))
             }
         }
     }
 }
 
-fn http() -> anyhow::Result<reqwest::Client> {
-    Ok(reqwest::Client::builder()
-        .timeout(ANSWER)
-        .redirect(reqwest::redirect::Policy::none())
-        .build()?)
-}
-
-fn base(url: &str) -> String {
-    url.trim_end_matches('/').to_owned()
+fn http(peer: &Peer) -> anyhow::Result<reqwest::Client> {
+    Ok(peer.built(peer.client().timeout(ANSWER).build())?)
 }
 
 async fn answered<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, Refusal> {

@@ -16,10 +16,12 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use indicatif::HumanCount;
 use mock_meta_provider::{FaultStats, Stats};
+use reqwest::Url;
 use serde::Serialize;
 
 use super::output;
 use crate::config::{self, DeliveryOrder, UsageError};
+use crate::peer;
 use crate::process::signal;
 use check::{Evidence, Guarantee};
 use client::Credentials;
@@ -78,11 +80,23 @@ pub struct Args {
     /// Repeats a run's choices [default: random, and printed]
     #[arg(long, value_name = "S")]
     random_seed: Option<u64>,
-    /// The running gateway to try out
-    #[arg(long, env = "SIMULATE_AGAINST", value_name = "URL", requires = "mock")]
+    /// The running gateway to try out: its base URL, without ? and #
+    #[arg(
+        long,
+        env = "SIMULATE_AGAINST",
+        hide_env_values = true,
+        value_name = "URL",
+        requires = "mock"
+    )]
     against: Option<String>,
     /// The mock provider of the running gateway
-    #[arg(long, env = "SIMULATE_MOCK", value_name = "URL", requires = "against")]
+    #[arg(
+        long,
+        env = "SIMULATE_MOCK",
+        hide_env_values = true,
+        value_name = "URL",
+        requires = "against"
+    )]
     mock: Option<String>,
     /// The order that is kept, by the system of its own, or by the running one [default: conversation; with --against: none]
     #[arg(long, env = "DELIVERY_ORDER", value_enum, value_name = "ORDER")]
@@ -172,6 +186,8 @@ impl Args {
     async fn system(&self) -> anyhow::Result<System> {
         let order = self.delivery_order;
         if let (Some(gateway), Some(mock)) = (&self.against, &self.mock) {
+            let gateway = base_url("SIMULATE_AGAINST", gateway)?;
+            let mock = base_url("SIMULATE_MOCK", mock)?;
             let (api_key, webhook_secret) = config::credentials()?;
             let credentials = Credentials {
                 api_key,
@@ -186,18 +202,16 @@ impl Args {
     }
 }
 
+fn base_url(name: &str, url: &str) -> Result<Url, UsageError> {
+    peer::base_url(url)
+        .map_err(|wrong| UsageError(format!("{name} {wrong}, such as http://localhost:3000")))
+}
+
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let scenarios = args.scenarios();
     let seed = args
         .random_seed
         .unwrap_or_else(|| u64::from(rand::random::<u32>()));
-    for url in [&args.against, &args.mock].into_iter().flatten() {
-        if !url.starts_with("http://") && !url.starts_with("https://") {
-            return Err(
-                UsageError(format!("{url} is not a URL such as http://localhost:3000")).into(),
-            );
-        }
-    }
     let stop = signal::stop()?;
     let simulated = async {
         let system = args.system().await?;

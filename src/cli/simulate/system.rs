@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use mock_meta_provider::{Behaviour, Config, Mock};
+use reqwest::Url;
 use sqlx::ConnectOptions;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -63,8 +64,8 @@ pub enum Part {
 impl System {
     /// One that runs: nothing of it is started, stopped or configured, except the answers to the run's own participants.
     pub async fn running(
-        gateway_url: &str,
-        mock_url: &str,
+        gateway_url: Url,
+        mock_url: Url,
         credentials: Credentials,
         order: DeliveryOrder,
     ) -> anyhow::Result<Self> {
@@ -108,7 +109,7 @@ impl System {
         let (worker, _) = Process::start("worker", &environment, "working").await?;
         Ok(Self {
             gateway,
-            provider: Provider::new(&mock.url())?,
+            provider: Provider::new(mock.url().parse()?)?,
             ordered: order == DeliveryOrder::Conversation,
             too_late_ms: PROVIDER_TIMEOUT_MS + 500,
             patience: Duration::from_mins(1),
@@ -207,7 +208,7 @@ fn environment(
     environment
 }
 
-fn address(listening: &serde_json::Value) -> anyhow::Result<&str> {
-    let address = listening["address"].as_str();
-    address.context("gateway serve did not say where it listens")
+fn address(listening: &serde_json::Value) -> anyhow::Result<Url> {
+    let address = listening["address"].as_str().map(str::parse);
+    Ok(address.context("gateway serve did not say where it listens")??)
 }
