@@ -1,15 +1,18 @@
 //! The routes that configure and observe: they change how calls end, never a call that has ended.
 
+use std::collections::HashSet;
+
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value, json};
 
 use crate::config::Behaviour;
-use crate::http::{JsonBody, Refusal, check_id, require_json};
+use crate::http::{JsonBody, Refusal, check_name, require_json};
 use crate::ledger::Ledger;
 use crate::mock::SharedApp;
 use crate::script::{MAX_ANSWERS, MAX_SCRIPTS, Script};
@@ -44,6 +47,33 @@ pub(crate) struct LedgerQuery {
     participant_prefix: String,
 }
 
+/// The fields of an object in their order, also those that are given twice.
+pub(crate) struct Patch(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Patch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Patch;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Patch, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Patch(fields))
+            }
+        }
+
+        deserializer.deserialize_map(Fields)
+    }
+}
+
 /// `GET /config`
 pub(crate) async fn get_config(State(app): State<SharedApp>) -> Response {
     let config = app.state().behaviour.clone();
@@ -58,7 +88,7 @@ pub(crate) async fn get_config(State(app): State<SharedApp>) -> Response {
 /// `POST /config`
 pub(crate) async fn set_config(
     State(app): State<SharedApp>,
-    JsonBody(patch): JsonBody<Map<String, Value>>,
+    JsonBody(patch): JsonBody<Patch>,
 ) -> Result<Response, Refusal> {
     let config = {
         let mut state = app.state();
@@ -76,12 +106,17 @@ pub(crate) async fn set_config(
 }
 
 /// Puts the given fields over the present ones: all of them, or none where one is wrong.
-fn merge(present: &Behaviour, patch: Map<String, Value>) -> Result<Behaviour, Refusal> {
+fn merge(present: &Behaviour, Patch(patch): Patch) -> Result<Behaviour, Refusal> {
     let refuse = |error: String| Refusal::new(StatusCode::BAD_REQUEST, error);
     let mut merged = serde_json::to_value(present).map_err(|error| refuse(error.to_string()))?;
+    let mut given = HashSet::new();
     for (field, value) in patch {
         if let Some(known) = merged.get_mut(&field) {
             *known = value;
+            if given.contains(&field) {
+                return Err(Refusal::field(&field, "is there twice"));
+            }
+            given.insert(field);
         }
     }
     let behaviour: Behaviour = serde_path_to_error::deserialize(merged)
@@ -98,7 +133,7 @@ pub(crate) async fn set_script(
     JsonBody(script): JsonBody<Script>,
 ) -> Result<Response, Refusal> {
     if let Some(to) = &script.to {
-        check_id("to", to)?;
+        check_name("to", to)?;
     }
     if script.answers.len() > MAX_ANSWERS {
         return Err(Refusal::field(

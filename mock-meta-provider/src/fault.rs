@@ -1,6 +1,9 @@
 //! What can go wrong with a call, and how it is written on the wire.
 
-use serde::de::Error as _;
+use std::fmt;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -108,13 +111,28 @@ impl Fault {
 
 impl<'de> Deserialize<'de> for Fault {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let request = match Value::deserialize(deserializer)? {
-            Value::String(fault) => FaultRequest {
-                fault,
-                ..FaultRequest::default()
-            },
-            object => serde_json::from_value(object).map_err(D::Error::custom)?,
-        };
+        struct NameOrObject;
+
+        impl<'de> Visitor<'de> for NameOrObject {
+            type Value = FaultRequest;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a fault, or an object with it")
+            }
+
+            fn visit_str<E>(self, fault: &str) -> Result<FaultRequest, E> {
+                Ok(FaultRequest {
+                    fault: fault.to_owned(),
+                    ..FaultRequest::default()
+                })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<FaultRequest, A::Error> {
+                FaultRequest::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        let request = deserializer.deserialize_any(NameOrObject)?;
         request.into_fault().map_err(D::Error::custom)
     }
 }

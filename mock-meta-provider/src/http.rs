@@ -6,8 +6,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRequest, Request, State};
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -73,6 +73,8 @@ async fn method_not_allowed(method: Method) -> Refusal {
 pub(crate) struct Refusal {
     status: StatusCode,
     error: String,
+    /// The one content coding that is taken, where another one is the reason.
+    coding: Option<HeaderValue>,
 }
 
 impl Refusal {
@@ -80,6 +82,7 @@ impl Refusal {
         Self {
             status,
             error: error.into(),
+            coding: None,
         }
     }
 
@@ -102,6 +105,9 @@ impl IntoResponse for Refusal {
         let mut response = failure(self.status, &self.error);
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(RETRY_AFTER, 1.into());
+        }
+        if let Some(coding) = self.coding {
+            response.headers_mut().insert(ACCEPT_ENCODING, coding);
         }
         response
     }
@@ -141,8 +147,15 @@ fn describe(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
     }
 }
 
-/// Lets only JSON through: what a web page can post without asking is not JSON.
+/// Lets only JSON through, as it is: what a web page can post without asking is not JSON.
 pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), Refusal> {
+    if !is_plain(headers) {
+        let error = "content-encoding must be identity";
+        return Err(Refusal {
+            coding: Some(HeaderValue::from_static("identity")),
+            ..Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error)
+        });
+    }
     let content_type = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -162,6 +175,16 @@ pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), Refusal> {
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
         "content-type must be application/json",
     ))
+}
+
+/// Whether a body has no content coding; the gateway asks it too.
+#[must_use]
+pub fn is_plain(headers: &HeaderMap) -> bool {
+    headers.get_all(CONTENT_ENCODING).iter().all(|value| {
+        let codings = value.as_bytes().split(|&byte| byte == b',');
+        let mut codings = codings.map(<[u8]>::trim_ascii);
+        codings.all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity"))
+    })
 }
 
 async fn read_body(body: Body) -> Result<Bytes, Refusal> {
@@ -212,25 +235,45 @@ pub(crate) fn millis<S: Serializer>(
     format_time(time).serialize(serializer)
 }
 
-/// Checks an id of any kind: 1 to 128 characters, none of them a control character.
-pub(crate) fn check_id(field: &str, id: &str) -> Result<(), Refusal> {
+/// The longest event id or participant, in characters.
+const MAX_NAME: usize = 160;
+/// The longest `clientMessageId`, in characters.
+const MAX_CLIENT_MESSAGE_ID: usize = 128;
+const MAX_TEXT_BYTES: usize = 65_536;
+
+/// Checks an event id or a participant: 1 to 160 characters, none of them a control character.
+pub(crate) fn check_name(field: &str, name: &str) -> Result<(), Refusal> {
+    check_id(field, name, MAX_NAME)
+}
+
+/// Checks a `clientMessageId`: 1 to 128 characters, none of them a control character.
+pub(crate) fn check_client_message_id(id: &str) -> Result<(), Refusal> {
+    check_id("clientMessageId", id, MAX_CLIENT_MESSAGE_ID)
+}
+
+fn check_id(field: &str, id: &str, longest: usize) -> Result<(), Refusal> {
     let length = id.chars().count();
-    if !(1..=128).contains(&length) || id.chars().any(char::is_control) {
-        return Err(Refusal::field(
-            field,
-            "must have 1 to 128 characters and no control characters",
-        ));
+    if !(1..=longest).contains(&length) || id.chars().any(char::is_control) {
+        let message = format!("must have 1 to {longest} characters and no control characters");
+        return Err(Refusal::field(field, message));
     }
     Ok(())
 }
 
-/// Checks a message's text: 1 to 65536 bytes without NUL.
+/// Checks the text of a message to a customer: 1 to 65536 bytes without NUL.
 pub(crate) fn check_text(text: &str) -> Result<(), Refusal> {
-    if !(1..=65_536).contains(&text.len()) || text.contains('\0') {
-        return Err(Refusal::field(
-            "text",
-            "must have 1 to 65536 bytes and no NUL",
-        ));
+    check_text_length(text)?;
+    if text.contains('\0') {
+        return Err(Refusal::field("text", "must not have the character NUL"));
     }
     Ok(())
+}
+
+/// Checks the text of a customer, who may write anything: 1 to 65536 bytes.
+pub(crate) fn check_text_length(text: &str) -> Result<(), Refusal> {
+    if (1..=MAX_TEXT_BYTES).contains(&text.len()) {
+        return Ok(());
+    }
+    let message = format!("must have 1 to {MAX_TEXT_BYTES} bytes");
+    Err(Refusal::field("text", message))
 }

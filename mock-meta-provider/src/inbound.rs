@@ -1,5 +1,6 @@
 //! `POST /simulate/inbound`: an event is made, answered for at once, and posted in the background.
 
+use std::fmt;
 use std::time::Duration;
 
 use axum::Json;
@@ -8,12 +9,13 @@ use axum::http::StatusCode;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::Url;
-use serde::{Deserialize, Serialize};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::chance::{self, InboundPlan};
-use crate::http::{JsonBody, Refusal, check_id, check_text, format_time, millis};
+use crate::http::{JsonBody, Refusal, check_name, check_text_length, format_time, millis};
 use crate::message::Channel;
 use crate::mock::{App, SharedApp};
 use crate::webhook::Post;
@@ -27,10 +29,42 @@ pub(crate) struct InboundRequest {
     event_id: Option<String>,
     channel: Channel,
     from: String,
+    #[serde(deserialize_with = "customers_text")]
     text: String,
     duplicate: Option<bool>,
     out_of_order: Option<bool>,
     webhook_url: Option<String>,
+}
+
+/// Reads a text as customers write it: what UTF-8 cannot hold, half a surrogate pair, is U+FFFD in it.
+fn customers_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    struct Text;
+
+    impl Visitor<'_> for Text {
+        type Value = String;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string")
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<String, E> {
+            Ok(text.to_owned())
+        }
+
+        /// Half a surrogate pair comes as three bytes that no UTF-8 has.
+        fn visit_bytes<E>(self, text: &[u8]) -> Result<String, E> {
+            let mut text = text.to_vec();
+            for at in 0..text.len() {
+                if let [0xED, 0xA0..=0xBF, _, ..] = text[at..] {
+                    text[at..at + 3].copy_from_slice("\u{FFFD}".as_bytes());
+                }
+            }
+            Ok(String::from_utf8_lossy(&text).into_owned())
+        }
+    }
+
+    // Asked for bytes, the parser does not insist on what a `String` needs.
+    deserializer.deserialize_bytes(Text)
 }
 
 /// An event as it is posted to the webhook.
@@ -59,10 +93,10 @@ pub(crate) async fn simulate_inbound(
     State(app): State<SharedApp>,
     JsonBody(request): JsonBody<InboundRequest>,
 ) -> Result<Json<Value>, Refusal> {
-    check_id("from", &request.from)?;
-    check_text(&request.text)?;
+    check_name("from", &request.from)?;
+    check_text_length(&request.text)?;
     if let Some(event_id) = &request.event_id {
-        check_id("eventId", event_id)?;
+        check_name("eventId", event_id)?;
     }
     let url = app.webhook.resolve(request.webhook_url.as_deref());
     let url = url.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;

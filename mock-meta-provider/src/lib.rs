@@ -8,7 +8,8 @@
 //!
 //! - `config`: what can be chosen; `chance`: every random choice, made from the seed
 //! - `fault`: what can go wrong with a call; `script`: the faults that are set in advance
-//! - `mock`: the running provider, started and stopped; `serve`: its connections, cut where a fault says so
+//! - `mock`: the running provider, started and stopped; `serve`: its connections, cut where a fault says so; `socket`: one of
+//!   them, and its client (the gateway serves on it too)
 //! - `http`: routes, bodies and refusals; `browser`: what web pages may not do (the gateway asks it too); `admin`: the routes that configure and observe
 //! - `message`: one call of `POST /messages`; `ledger` and `stats`: what is remembered of it
 //! - [`process`]: its environment, its log, its signals, in the gateway's own files
@@ -31,14 +32,18 @@ mod mock;
 pub mod process;
 mod script;
 mod serve;
+mod socket;
 mod stats;
 mod webhook;
 
 pub use browser::Hosts;
 pub use config::{Behaviour, Config, ConfigError, Secret, listen_address};
 pub use fault::Fault;
+pub use http::is_plain;
 pub use ledger::{Ledger, LedgerConversation, LedgerMessage};
 pub use message::Channel;
 pub use mock::{Mock, StartError};
 pub use script::Script;
+pub use serve::without_trailing_slash;
+pub use socket::{IDLE, Peer, Socket};
 pub use stats::{FaultStats, Stats, WebhookStats};

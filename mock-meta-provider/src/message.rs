@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -13,10 +13,13 @@ use serde_json::{Value, json};
 
 use crate::chance::{self, CallPlan};
 use crate::fault::Fault;
-use crate::http::{JsonBody, Refusal, check_id, check_text, failure, format_time};
+use crate::http::{
+    JsonBody, Refusal, check_client_message_id, check_name, check_text, failure, format_time,
+};
 use crate::ledger::{Acceptance, CallStart};
 use crate::mock::{App, SharedApp};
 use crate::serve::Cut;
+use crate::socket::Peer;
 
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 const MAX_KEY_BYTES: usize = 255;
@@ -77,12 +80,13 @@ impl Drop for Call {
 /// `POST /messages`
 pub(crate) async fn send_message(
     State(app): State<SharedApp>,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
     JsonBody(request): JsonBody<SendRequest>,
 ) -> Result<Response, Refusal> {
-    check_id("to", &request.to)?;
+    check_name("to", &request.to)?;
     check_text(&request.text)?;
-    check_id("clientMessageId", &request.client_message_id)?;
+    check_client_message_id(&request.client_message_id)?;
     let key = read_key(&headers)?;
     let permit = app
         .call_permit()
@@ -91,8 +95,9 @@ pub(crate) async fn send_message(
     tracing::info!(key = %call.key, channel = %request.channel, call = call.start.number, plan = ?Plan(&plan), "call");
     if plan.fault == Fault::Hang {
         let longest = Duration::from_millis(app.state().behaviour.hang_ms);
-        // The client may go before: then this future is dropped.
-        app.unless_stopping(tokio::time::sleep(longest)).await;
+        // A client that has finished sending may have gone, and there is no answer for it anyway.
+        let wait = tokio::time::timeout(longest, peer.left());
+        app.unless_stopping(wait).await;
         return Ok(Cut::Close.into_response());
     }
     let (worker, key) = (app.clone(), call.key.clone());
@@ -100,9 +105,18 @@ pub(crate) async fn send_message(
         let _permit = permit;
         carry_through(&worker, &key, &request, plan).await
     });
+    // Nobody knows whether a client that has finished sending still waits. It gets its answer, but counts as gone.
+    let waiting = async {
+        peer.left().await;
+        drop(call);
+        std::future::pending().await
+    };
+    let answer = tokio::select! {
+        answer = carried => answer,
+        answer = waiting => answer,
+    };
     // Stopped half-way: nothing can be said about the call any more.
-    Ok(carried
-        .await
+    Ok(answer
         .ok()
         .flatten()
         .unwrap_or_else(|| Cut::Close.into_response()))

@@ -1,22 +1,26 @@
-//! Connections: accepted up to a limit, served, and cut without a byte where an answer is a [`Cut`].
+//! Connections: accepted up to a limit, served, and cut without a byte where an answer is a [`Cut`]. A trailing slash in a path
+//! makes no difference.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Uri;
+use axum::http::uri::PathAndQuery;
 use axum::response::{IntoResponse, Response};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::mock::App;
+use crate::socket::Socket;
 
 const MAX_CONNECTIONS: usize = 4096;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -75,41 +79,87 @@ async fn serve_connection(stream: TcpStream, router: Router, stopping: Cancellat
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
+    let socket = Socket::new(stream, HEADER_TIMEOUT);
+    let peer = socket.peer();
     let router = TowerToHyperService::new(router);
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(|mut request: Request<Incoming>| {
+        if let Some(uri) = without_trailing_slash(request.uri()) {
+            *request.uri_mut() = uri;
+        }
+        request.extensions_mut().insert(peer.clone());
         let answer = router.call(request);
+        let peer = &peer;
         async move {
-            let Ok(response) = answer.await;
+            let Ok(response) = peer.serve(answer).await;
             match response.extensions().get::<Cut>() {
                 Some(cut) => Err(*cut),
                 None => Ok(response),
             }
         }
     });
-    let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
+    let connection = http1::Builder::new()
+        .header_read_timeout(None)
+        .half_close(true)
+        .serve_connection(TokioIo::new(socket), service);
+    tokio::pin!(connection);
     let served = tokio::select! {
-        served = &mut connection => served,
+        served = connection.as_mut() => served,
         () = stopping.cancelled() => {
-            std::pin::Pin::new(&mut connection).graceful_shutdown();
-            (&mut connection).await
+            connection.as_mut().graceful_shutdown();
+            connection.await
         }
     };
     let Err(error) = served else { return };
     let cut =
         std::error::Error::source(&error).and_then(|source| source.downcast_ref::<Cut>().copied());
     match cut {
-        Some(Cut::Reset) => reset(&connection.into_parts().io.into_inner()),
+        Some(Cut::Reset) => peer.reset(),
         Some(Cut::Close) => {}
         None => tracing::debug!(%error, "connection ended early"),
     }
 }
 
-/// Makes the coming close of a socket a reset.
-fn reset(stream: &TcpStream) {
-    if let Err(error) = stream.set_zero_linger() {
-        tracing::debug!(%error, "cannot reset, closed instead");
+/// The same address without the one slash that its path ends with; `None` where there is no such slash, or nothing else.
+#[must_use]
+pub fn without_trailing_slash(uri: &Uri) -> Option<Uri> {
+    let path = uri.path().strip_suffix('/')?;
+    if path.is_empty() || path.ends_with('/') {
+        return None;
+    }
+    let path_and_query = match uri.query() {
+        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
+        None => PathAndQuery::try_from(path),
+    };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(path_and_query.ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exactly_one_trailing_slash_makes_no_difference() {
+        for (given, meant) in [
+            ("/messages/", Some("/messages")),
+            ("/messages/?a=/", Some("/messages?a=/")),
+            ("/messages/?", Some("/messages?")),
+            (
+                "http://localhost:4000/messages/",
+                Some("http://localhost:4000/messages"),
+            ),
+            ("/%2e/", Some("/%2e")),
+            ("/", None),
+            ("//", None),
+            ("/messages//", None),
+            ("/messages", None),
+            ("/messages?a=/", None),
+            ("/messages%2f", None),
+            ("*", None),
+        ] {
+            let uri = without_trailing_slash(&given.parse().unwrap());
+            assert_eq!(uri.map(|uri| uri.to_string()).as_deref(), meant, "{given}");
+        }
     }
 }

@@ -371,7 +371,7 @@ async fn a_wrong_field_is_400_named_and_nothing_is_posted() {
     let cases = [
         ("channel", json!("telegram")),
         ("from", json!("")),
-        ("from", json!("x".repeat(129))),
+        ("from", json!("x".repeat(161))),
         ("text", json!("")),
         ("text", json!(["a"])),
         ("eventId", json!("")),

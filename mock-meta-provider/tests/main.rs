@@ -8,6 +8,7 @@
 )]
 
 mod admin;
+mod callers;
 mod fault;
 mod inbound;
 mod message;

@@ -130,12 +130,13 @@ async fn a_wrong_field_is_400_and_named() {
         ("channel", json!(null)),
         ("to", json!("")),
         ("to", json!("a\nb")),
-        ("to", json!("x".repeat(129))),
+        ("to", json!("x".repeat(161))),
         ("text", json!("")),
         ("text", json!("a\u{0}b")),
         ("text", json!("x".repeat(65_537))),
         ("text", json!(5)),
         ("clientMessageId", json!("")),
+        ("clientMessageId", json!("x".repeat(129))),
     ];
     for (field, value) in cases {
         let mut body = message("user-1", "text");
