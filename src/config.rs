@@ -280,8 +280,7 @@ impl ListenArgs {
 /// What is borne from clients.
 #[derive(Debug, Clone, Args)]
 pub struct ClientArgs {
-    /// How long a client may take for a request's headers, or to take some of its answer, and how long a connection may be
-    /// idle, in milliseconds
+    /// How long a client may take for a request's headers, or to take some of its answer, in milliseconds
     #[arg(long, env = "CLIENT_TIMEOUT_MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=600_000), value_name = "MS")]
     client_timeout_ms: u64,
 }

@@ -110,6 +110,10 @@ fn describe() {
         "Time from a request's headers to its answer's, by method and route"
     );
     describe_counter!(
+        "gateway_http_requests_abandoned_total",
+        "Requests whose caller was gone before the answer"
+    );
+    describe_counter!(
         "gateway_webhook_events_total",
         "Webhooks, by result: new, duplicate, refused or not_stored"
     );
@@ -196,6 +200,7 @@ fn begin() {
         "gateway_attempts_refused_total",
         "gateway_claims_total",
         "gateway_claims_unsettled_total",
+        "gateway_http_requests_abandoned_total",
         "gateway_log_lines_lost_total",
         "gateway_webhook_bodies_emptied_total",
     ] {

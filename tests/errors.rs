@@ -68,11 +68,14 @@ async fn an_unknown_route_is_not_found() {
     for path in [
         "/",
         "/nothing",
-        "/messages/",
+        "/nothing/",
+        "//",
+        "/messages//",
         "/messages/send/again",
         "/conversations/x/y/z",
         "/webhooks/other",
-        "/health/",
+        "/health//",
+        "/health%2f",
         "/api/nothing.js",
         "/%ff",
     ] {

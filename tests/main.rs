@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod ambiguity;
+mod callers;
 mod command_line;
 mod containers;
 mod embedded;
@@ -23,6 +24,7 @@ mod operator;
 mod order;
 mod outages;
 mod pacing;
+mod paths;
 mod reference;
 mod retention;
 mod retries;

@@ -265,10 +265,10 @@ async fn the_attempt_goes_on_when_the_caller_hangs_up() {
     });
     let call = provider.call().await;
     caller.abort();
-    system.gateway.logged("a connection broke").await;
-
     let key = call.key.clone();
     call.accept("unheard").await;
+    let said = "a caller went away before its answer";
+    system.gateway.logged(said).await;
     let sent = system.message_becomes(&key, "SENT").await;
     assert_eq!(sent["providerMessageId"], "unheard");
     let again = system

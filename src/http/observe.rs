@@ -13,7 +13,8 @@ use tracing::field::Empty;
 use super::problem::Problem;
 use crate::trace;
 
-static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The header with the request's id.
+pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID: usize = 128;
 
 /// Gives the request its id, counts it, and turns whatever error comes back into `application/problem+json`.
@@ -29,7 +30,9 @@ pub async fn observe(request: Request, next: Next) -> Response {
     // At the highest level, so that no filter takes the id from a line that it lets through.
     let span = tracing::error_span!("request", request_id = id, %method, route, key = Empty, event_id = Empty, otel.name = Empty, otel.kind = Empty);
     trace::begin_request(&span, request.headers(), label(&method), &route);
+    let abandoned = Abandoned(Some(&span));
     let mut response = next.run(request).instrument(span.clone()).await;
+    abandoned.answered();
     if let Some(problem) = problem(&response) {
         let mut rendered = problem.render(id);
         // What the framework said beside the status, such as Allow.
@@ -56,6 +59,29 @@ pub async fn observe(request: Request, next: Next) -> Response {
         .headers_mut()
         .insert(REQUEST_ID.clone(), request_id);
     response
+}
+
+/// A request that nobody has answered yet. One that is dropped before was given up with its connection.
+struct Abandoned<'a>(Option<&'a tracing::Span>);
+
+impl Abandoned<'_> {
+    fn answered(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        if let Some(span) = self.0 {
+            count_abandoned();
+            span.in_scope(|| tracing::debug!("a caller went away before its answer"));
+        }
+    }
+}
+
+/// Counts a request whose caller was gone before the answer.
+pub fn count_abandoned() {
+    counter!("gateway_http_requests_abandoned_total").increment(1);
 }
 
 /// The caller's id for the request, if it is visible ASCII of a sensible length; else a new one.

@@ -1,15 +1,19 @@
-//! Serves a router on a listener, with what `axum::serve` lacks: limits on connections and their time, and an end that waits.
+//! Serves a router on a listener, with what `axum::serve` lacks: limits on connections and their time, an eye on clients that go
+//! away, and an end that waits. A trailing slash in a path makes no difference.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::http::HeaderValue;
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
+use mock_meta_provider::{Peer, Socket, without_trailing_slash};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_io_timeout::TimeoutStream;
@@ -17,19 +21,23 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::observe::{REQUEST_ID, count_abandoned};
+
 /// The most connections at once, where the system allows as many.
 pub const MAX_CONNECTIONS: usize = 16_384;
 /// How often it is said that all connections are taken.
 const FULL_NOTICE: Duration = Duration::from_mins(1);
 /// How long to wait after the system refused a connection, for example for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long the reset may take by which a client that had closed its connection refuses an answer.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a server bears from its clients.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// The most connections at once; more wait in the kernel's queue.
     pub connections: usize,
-    /// How long a client may take for a request's headers, or to take some of its answer, and how long a connection may be idle.
+    /// How long a client may take for a request's headers, or to take some of its answer.
     pub patience: Duration,
 }
 
@@ -152,23 +160,34 @@ async fn serve(
         tracing::debug!(%error, "a connection broke");
         return;
     }
-    let mut stream = TimeoutStream::new(stream);
+    let socket = Socket::new(stream, patience);
+    let peer = socket.peer();
+    let mut stream = TimeoutStream::new(socket);
     stream.set_write_timeout(Some(patience));
+    let half_closed = OnceLock::new();
     let service = service_fn(|request: hyper::Request<Incoming>| {
         let router = router.borrow().clone();
-        router.oneshot(request.map(axum::body::Body::new))
+        let answer = router.oneshot(normalized(request).map(axum::body::Body::new));
+        answered(&peer, answer, &half_closed)
     });
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(patience)
+        .header_read_timeout(None)
+        // Who has finished sending may still read.
+        .half_close(true)
         .serve_connection(TokioIo::new(Box::pin(stream)), service);
     tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stopping.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let serving = async {
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = stopping.cancelled() => connection.as_mut().graceful_shutdown(),
         }
+        connection.await
+    };
+    let ended = tokio::select! {
+        biased;
+        ended = serving => ended,
+        // What it asked for is dropped with the connection.
+        () = peer.gone() => Ok(()),
     };
     match ended {
         Ok(()) => {}
@@ -177,7 +196,47 @@ async fn serve(
         }
         Err(error) => tracing::debug!(%client, %error, "a connection broke"),
     }
+    if let Some(request_id) = half_closed.get() {
+        report_refused(&peer, request_id).await;
+    }
     drop(place);
+}
+
+/// The same request, to the path without a trailing slash; only the documentation's page keeps its own.
+fn normalized<T>(mut request: hyper::Request<T>) -> hyper::Request<T> {
+    if request.uri().path() != "/api/"
+        && let Some(uri) = without_trailing_slash(request.uri())
+    {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
+/// The answer to a request, noting its id where the client has finished sending by then: it may be gone.
+async fn answered<E>(
+    peer: &Peer,
+    answer: impl Future<Output = Result<Response, E>>,
+    half_closed: &OnceLock<HeaderValue>,
+) -> Result<Response, E> {
+    let response = peer.serve(answer).await?;
+    if peer.has_left()
+        && let Some(request_id) = response.headers().get(&REQUEST_ID)
+    {
+        half_closed.get_or_init(|| request_id.clone());
+    }
+    Ok(response)
+}
+
+/// Counts a request whose client had finished sending, if it refuses the answer: then it was gone before.
+async fn report_refused(peer: &Peer, request_id: &HeaderValue) {
+    if tokio::time::timeout(REFUSAL_TIMEOUT, peer.gone())
+        .await
+        .is_ok()
+    {
+        count_abandoned();
+        let request_id = request_id.to_str().unwrap_or_default();
+        tracing::debug!(request_id, "a caller went away before its answer");
+    }
 }
 
 fn was_not_read(error: &hyper::Error) -> bool {

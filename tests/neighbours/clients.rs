@@ -1,6 +1,6 @@
 //! Clients that are slow, deaf or many: each has its time, together they have a limit, and the others are served meanwhile.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use mock_meta_provider::Mock;
@@ -199,7 +199,7 @@ async fn clients_that_never_read_share_a_limited_memory() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_for_long_is_cut_off_and_so_is_an_idle_one() {
+async fn a_client_that_does_not_read_for_long_is_cut_off() {
     let system = System::start().await;
     let page = large_page(&system.client).await;
     let (gateway, client) = system.another(&[IMPATIENT]).await;
@@ -215,13 +215,38 @@ async fn a_client_that_does_not_read_for_long_is_cut_off_and_so_is_an_idle_one()
     assert!(read.starts_with("HTTP/1.1 200"), "{read}");
     assert!(read.len() < 12_000_000);
 
-    let mut idle = connect(&client).await;
-    ask(&mut idle, "/health").await;
-    let read = rest(&mut idle).await;
-    assert!(read.ends_with(r#"{"status":"ok"}"#), "{read}");
-    let mut silent = connect(&client).await;
-    assert_eq!(rest(&mut silent).await, "");
     assert_full_service(&client).await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_outlives_those_of_load_balancers_whatever_slow_clients_are_allowed() {
+    let system = System::with(&[("CLIENT_TIMEOUT_MS", "500")]).await;
+    let mut silent = connect(&system.client).await;
+    let mut idle = connect(&system.client).await;
+    ask(&mut idle, "/health").await;
+    assert_answered(&mut idle, 200).await;
+    // What begins a request has to end it in time.
+    let mut slow = connect(&system.client).await;
+    slow.write_all(b"GET /health HTTP/1.1\r\nhost:")
+        .await
+        .unwrap();
+    assert_eq!(rest(&mut slow).await, "");
+    let asked_at = Instant::now();
+    ask(&mut idle, "/health").await;
+    let closed = async |connection: &mut TcpStream| {
+        let mut said = String::new();
+        let closed = timeout(Duration::from_mins(3), connection.read_to_string(&mut said));
+        closed.await.expect("it is still open").unwrap();
+        said
+    };
+    assert_eq!(closed(&mut silent).await, "");
+    let said = closed(&mut idle).await;
+    assert!(said.ends_with(r#"{"status":"ok"}"#), "{said}");
+    assert!(
+        asked_at.elapsed() >= Duration::from_secs(75),
+        "{:?}",
+        asked_at.elapsed()
+    );
 }
 
 /// Sends one byte a second until nobody takes it any more, or something is answered; the answer.

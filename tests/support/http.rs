@@ -95,6 +95,16 @@ impl Client {
         self.url.strip_prefix("http://").unwrap().parse().unwrap()
     }
 
+    /// A counter or gauge of its metrics, without labels.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let metrics = self.get("/metrics").await.text;
+        let value = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = value.unwrap_or_else(|| panic!("no {name} in {metrics}"));
+        value.parse().unwrap()
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         self.call(self.http.get(self.url(path))).await.unwrap()
     }
