@@ -352,8 +352,7 @@ async fn a_field_that_is_there_twice_is_invalid() {
                 .to_string()
                 .replacen('{', &format!("{{\"{field}\":{value},"), 1);
             let answer = post_raw(&system.client, path, twice).await;
-            answer.expect_problem(400, "invalid_request");
-            assert!(answer.text.contains(field.as_str()), "{}", answer.text);
+            assert_eq!(answer.fields(), [field.as_str()]);
         }
     }
     assert_eq!(rows(&system).await, 0);
@@ -366,7 +365,8 @@ async fn half_a_character_is_invalid() {
         let spelt = |text: &str| body.to_string().replace("user", text);
         for half in [r"\ud83e", r"\udd80", r"\ud83e\ud83e", r"\udd80\ud83e"] {
             let answer = post_raw(&system.client, path, spelt(half)).await;
-            answer.expect_problem(400, "invalid_request");
+            let participant = if success == 200 { "from" } else { "to" };
+            assert_eq!(answer.fields(), [participant]);
         }
         post_raw(&system.client, path, spelt(r"\ud83e\udd80"))
             .await
@@ -376,15 +376,10 @@ async fn half_a_character_is_invalid() {
 }
 
 #[tokio::test]
-async fn a_text_has_any_character_but_nul() {
+async fn a_text_has_any_character() {
     let system = System::start().await;
     let any = "\u{1}\t\r\n\u{7f}\u{85}\u{202e}\u{feff}\u{fffe}\u{10ffff}'\"\\%_";
     for (path, body, success) in bodies() {
-        let answer = system
-            .client
-            .post(path, &with(body.clone(), "text", "a\0b"))
-            .await;
-        assert_eq!(answer.fields(), ["text"]);
         system
             .client
             .post(path, &with(body, "text", any))
@@ -399,12 +394,13 @@ async fn a_text_has_any_character_but_nul() {
 }
 
 #[tokio::test]
-async fn ids_and_participants_have_1_to_128_characters_and_none_that_controls() {
+async fn ids_and_participants_have_1_to_160_characters_a_client_message_id_128_and_none_controls() {
     let system = System::start().await;
-    let longest = "ş".repeat(128);
     for (path, body, success) in bodies() {
         let names = ["eventId", "from", "to", "clientMessageId"];
         for field in names.into_iter().filter(|field| body[*field].is_string()) {
+            let length = if field == "clientMessageId" { 128 } else { 160 };
+            let longest = "ş".repeat(length);
             for bad in [
                 "",
                 "a\nb",
@@ -491,6 +487,9 @@ async fn a_timestamp_is_a_time_of_rfc_3339() {
         "2025-01-01T10:00:00+25:00",
         "12025-01-01T10:00:00Z",
         "9999-12-31T23:59:59-01:00",
+        "0000-01-01T00:00:00Z",
+        "0000-12-31T23:59:59.999Z",
+        "0001-01-01T00:59:59+01:00",
         " 2025-01-01T10:00:00Z",
     ] {
         let answer = system
@@ -506,7 +505,7 @@ async fn a_timestamp_is_a_time_of_rfc_3339() {
             "2025-01-01T10:00:00.123Z",
         ),
         (2, "2016-12-31T23:59:60Z", "2017-01-01T00:00:00.000Z"),
-        (3, "0000-01-01T00:00:00Z", "0000-01-01T00:00:00.000Z"),
+        (3, "0000-12-31T23:00:00-01:00", "0001-01-01T00:00:00.000Z"),
         (4, "9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999Z"),
     ] {
         let body = event(&format!("evt_{n}"), "user-1", "Hello", good);
@@ -578,11 +577,33 @@ async fn bad_query_parameters_are_named_together_and_unknown_ones_ignored() {
     ] {
         system.client.get(good).await.expect(200);
     }
+    for (path, names) in [
+        ("/conversations?limit=1&limit=2", &["limit"][..]),
+        (
+            "/conversations?limit=1&page=1&%6cimit=1&page=0",
+            &["limit", "page"],
+        ),
+        (
+            "/conversations?channel=sms&archived=true&archived=true",
+            &["archived", "channel"],
+        ),
+        (
+            "/conversations?colour=red&colour=blue&cursor=a&cursor=b",
+            &["cursor"],
+        ),
+        ("/messages?status=FAILED&status=FAILED", &["status"]),
+        (
+            "/messages?channel=whatsapp&channel=whatsapp",
+            &["channel", "status"],
+        ),
+    ] {
+        assert_eq!(system.client.get(path).await.fields(), names, "{path}");
+    }
     system
         .client
-        .get("/conversations?limit=1&limit=2")
+        .get("/conversations?colour=red&colour=blue")
         .await
-        .expect_problem(400, "invalid_request");
+        .expect(200);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod ambiguity;
+mod bodies;
 mod callers;
 mod command_line;
 mod containers;
@@ -26,6 +27,7 @@ mod outages;
 mod pacing;
 mod paths;
 mod reference;
+mod refusals;
 mod retention;
 mod retries;
 mod secrecy;

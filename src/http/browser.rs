@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
+use axum::http::HeaderMap;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use mock_meta_provider::Hosts;
@@ -15,11 +16,16 @@ pub async fn refuse_pages(
     request: Request,
     next: Next,
 ) -> Response {
-    match hosts.and_then(|hosts| hosts.refuse(request.headers())) {
+    match hosts.and_then(|hosts| refusal(&hosts, request.headers())) {
         None => next.run(request).await,
-        Some(detail) => {
-            tracing::warn!(detail, "a web page was refused");
-            Problem::forbidden(detail).into_response()
-        }
+        Some(problem) => problem.into_response(),
     }
+}
+
+/// Why a request is refused, if a foreign web page may have made a browser send it.
+#[must_use]
+pub fn refusal(hosts: &Hosts, headers: &HeaderMap) -> Option<Problem> {
+    let detail = hosts.refuse(headers)?;
+    tracing::warn!(detail, "a web page was refused");
+    Some(Problem::forbidden(detail))
 }

@@ -24,7 +24,7 @@ const REQUEST_ID: &str = "X-Request-Id";
 #[openapi(
     info(
         title = "gateway",
-        description = "A messaging gateway between Meta-like channels and a customer inbox.\n\nClients must accept new fields and new enum values in answers. Every error is `application/problem+json`, with a `code` for programs. A request that was answered with 503 was not stored, or is not known to be: repeating it is always safe.\n\nEvery answer carries `X-Request-Id`: the caller's, if it is visible ASCII of at most 128 characters, else a new one. The log has it in every line about the request. Unknown fields and query parameters are ignored.",
+        description = "A messaging gateway between Meta-like channels and a customer inbox.\n\nClients must accept new fields and new enum values in answers. Every error is `application/problem+json`, with a `code` for programs. A request that was answered with 503 was not stored, or is not known to be: repeating it is always safe.\n\nEvery answer carries `X-Request-Id`: the caller's, if it is visible ASCII of at most 128 characters, else a new one. The log has it in every line about the request. Unknown fields and query parameters are ignored; a known one that is given twice is refused. A trailing slash in a path makes no difference.",
     ),
     components(schemas(ProblemBody)),
     tags(
@@ -141,7 +141,7 @@ fn add_problems(path: &str, operation: &mut Operation) {
         );
         add(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "`unsupported_media_type`: the content type is not `application/json`.",
+            "`unsupported_media_type`: the content type is not `application/json`, or the body has a content coding; then the answer has `Accept-Encoding`.",
         );
     }
     if is_webhook {
@@ -210,6 +210,10 @@ fn problem(status: StatusCode, description: &str) -> Response {
     if status == StatusCode::SERVICE_UNAVAILABLE {
         let seconds = header(Type::Integer, "How long to wait, in seconds.");
         response = response.header("Retry-After", seconds);
+    }
+    if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+        let coding = header(Type::String, "`identity`, where that is what was wrong.");
+        response = response.header("Accept-Encoding", coding);
     }
     if code == "unauthorized" {
         let scheme = header(Type::String, "`Bearer`, and the realm.");

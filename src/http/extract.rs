@@ -1,5 +1,6 @@
 //! What comes from outside: bounded, parsed, validated, and refused with an answer that names the field.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -13,8 +14,11 @@ use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use validator::{Validate, ValidationError, ValidationErrors, ValidationErrorsKind};
 
+use super::fields::{Fields, is_unspeakable};
+use super::once::Once;
 use super::problem::{FieldError, Problem};
 use crate::conversation::Channel;
+use crate::json::repaired;
 
 /// The largest body that is taken in, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
@@ -22,56 +26,57 @@ pub const MAX_BODY: usize = 64 * 1024;
 const MAX_DISCARDED: usize = 1024 * 1024;
 /// How long a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest id or participant, in characters.
-pub const MAX_NAME: usize = 128;
+/// The longest event id or participant, in characters.
+pub const MAX_NAME: usize = 160;
+/// The longest `clientMessageId`, in characters.
+pub const MAX_CLIENT_MESSAGE_ID: usize = 128;
 /// The longest outbound text, in characters (Unicode scalar values).
 pub const MAX_TEXT: usize = 4096;
 
-/// A whole body as it came, at most [`MAX_BODY`].
+/// What has come of a body, at most [`MAX_BODY`] of it, and what is wrong with the whole.
 #[derive(Debug)]
-pub struct Raw(pub Bytes);
-
-impl<S: Send + Sync> FromRequest<S> for Raw {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        tokio::time::timeout(BODY_TIMEOUT, read(request.into_body()))
-            .await
-            .map_err(|_| {
-                Problem::new(
-                    StatusCode::REQUEST_TIMEOUT,
-                    "invalid_request",
-                    "the body did not arrive in time",
-                )
-            })?
-            .map(Self)
-    }
+pub struct Arrived {
+    /// As it came.
+    pub body: Bytes,
+    /// Why there is no more.
+    pub problem: Option<Problem>,
 }
 
-async fn read(mut body: Body) -> Result<Bytes, Problem> {
+/// Reads a body.
+pub async fn read(mut body: Body) -> Arrived {
+    let deadline = tokio::time::Instant::now() + BODY_TIMEOUT;
     let mut kept = BytesMut::new();
     let mut length = 0;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Problem::invalid("the body broke off"))?;
+    let problem = loop {
+        let frame = match tokio::time::timeout_at(deadline, body.frame()).await {
+            Err(_) => break Some(Problem::too_slow("the body did not arrive in time")),
+            Ok(Some(Err(_))) => break Some(Problem::invalid("the body broke off")),
+            Ok(Some(Ok(frame))) => frame,
+            Ok(None) if length <= MAX_BODY => break None,
+            Ok(None) => break Some(too_large()),
+        };
         let Ok(data) = frame.into_data() else {
             continue;
         };
         length += data.len();
+        let room = MAX_BODY - kept.len();
+        kept.extend_from_slice(&data[..data.len().min(room)]);
         if length > MAX_DISCARDED {
-            break;
+            break Some(too_large());
         }
-        if length <= MAX_BODY {
-            kept.extend_from_slice(&data);
-        }
+    };
+    Arrived {
+        body: kept.freeze(),
+        problem,
     }
-    if length > MAX_BODY {
-        return Err(Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too_large",
-            format!("the body is larger than {MAX_BODY} bytes"),
-        ));
-    }
-    Ok(kept.freeze())
+}
+
+fn too_large() -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "too_large",
+        format!("the body is larger than {MAX_BODY} bytes"),
+    )
 }
 
 /// A JSON body, validated.
@@ -81,18 +86,26 @@ pub struct Json<T>(pub T);
 impl<T: DeserializeOwned + Validate, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let headers = request.headers().clone();
-        let Raw(body) = Raw::from_request(request, state).await?;
-        json(&headers, &body).map(Self)
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let Arrived { body, problem } = read(body).await;
+        match problem {
+            Some(problem) => Err(problem),
+            None => json(&parts.headers, &body, None).map(Self),
+        }
     }
 }
 
-/// Parses a JSON body and validates it.
+/// Parses a JSON body and validates it. What no text can hold is U+FFFD in the field for which that is `forgiven`; any other is
+/// refused for it.
 pub fn json<T: DeserializeOwned + Validate>(
     headers: &HeaderMap,
     body: &[u8],
+    forgiven: Option<&str>,
 ) -> Result<T, Problem> {
+    if !mock_meta_provider::is_plain(headers) {
+        return Err(Problem::unsupported_coding());
+    }
     if !is_json(headers) {
         return Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -100,26 +113,55 @@ pub fn json<T: DeserializeOwned + Validate>(
             "the content type must be application/json",
         ));
     }
+    let readable = repaired(body);
     // Else a list would be read as the fields in their order, and a text be repeated in what is said about it.
-    if body.trim_ascii_start().first() != Some(&b'{') {
+    if readable.trim_ascii_start().first() != Some(&b'{') {
         return Err(Problem::invalid("the body is not a JSON object"));
     }
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value: T = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        if error.inner().is_data() && error.path().iter().len() > 0 {
-            Problem::field(&error.path().to_string(), type_error(error.inner()))
-        } else {
-            Problem::invalid(format!(
-                "the body is not a JSON object of this kind: {}",
-                error.inner()
-            ))
-        }
-    })?;
+    let mut once = Once::default();
+    let mut deserializer = serde_json::Deserializer::from_slice(&readable);
+    let value: T =
+        serde_path_to_error::deserialize(once.of(&mut deserializer)).map_err(|error| {
+            if error.inner().is_data() && error.path().iter().len() > 0 {
+                Problem::field(&error.path().to_string(), type_error(error.inner()))
+            } else {
+                Problem::invalid(format!(
+                    "the body is not a JSON object of this kind: {}",
+                    error.inner()
+                ))
+            }
+        })?;
     deserializer
         .end()
         .map_err(|error| Problem::invalid(format!("the body is not JSON: {error}")))?;
-    value.validate().map_err(|errors| invalid(&errors))?;
-    Ok(value)
+    let mut errors = Vec::new();
+    if let Cow::Owned(_) = readable {
+        let is_refused = |name: &str| once.known.contains(&name) && forgiven != Some(name);
+        errors.extend(
+            Fields::of(body)
+                .filter(|field| is_refused(&field.name) && is_unspeakable(field.value))
+                .map(|field| {
+                    FieldError::new(field.name, "must not have NUL or half a surrogate pair")
+                }),
+        );
+    }
+    checked(value, &once, errors)
+}
+
+/// The value, if neither its own validation nor anybody else has found anything: else all that was found, a line a field.
+fn checked<T: Validate>(value: T, once: &Once, mut errors: Vec<FieldError>) -> Result<T, Problem> {
+    let twice = once.repeated.iter();
+    errors.splice(
+        0..0,
+        twice.map(|name| FieldError::new(*name, "must not be there twice")),
+    );
+    if let Err(invalid) = value.validate() {
+        errors.extend(named(&invalid));
+    }
+    if errors.is_empty() {
+        return Ok(value);
+    }
+    Err(Problem::fields(errors))
 }
 
 /// Says what is wrong without repeating the value: that may be a message's text.
@@ -129,9 +171,6 @@ fn type_error(error: &serde_json::Error) -> String {
         .rsplit_once("expected ")
         .map_or("another type", |(_, rest)| rest);
     let expected = expected.split(" at line").next().unwrap_or(expected);
-    if message.starts_with("duplicate field") {
-        return "is there twice".into();
-    }
     format!("must be {expected}")
 }
 
@@ -158,6 +197,8 @@ impl<T: DeserializeOwned + Validate, S: Send + Sync> FromRequestParts<S> for Que
         let query = parts.uri.query().unwrap_or_default();
         let deserializer =
             serde_urlencoded::Deserializer::new(form_urlencoded::parse(query.as_bytes()));
+        let mut once = Once::default();
+        let deserializer = once.of(deserializer);
         let value: T = serde_path_to_error::deserialize(deserializer).map_err(|error| {
             let field = error.path().to_string();
             if field == "." {
@@ -166,8 +207,7 @@ impl<T: DeserializeOwned + Validate, S: Send + Sync> FromRequestParts<S> for Que
                 Problem::field(&field, format!("cannot be read: {}", error.inner()))
             }
         })?;
-        value.validate().map_err(|errors| invalid(&errors))?;
-        Ok(Self(value))
+        checked(value, &once, Vec::new()).map(Self)
     }
 }
 
@@ -188,8 +228,8 @@ impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for Id<T> {
     }
 }
 
-/// All invalid fields, in the API's spelling, sorted.
-fn invalid(errors: &ValidationErrors) -> Problem {
+/// All invalid fields, in the API's spelling.
+fn named(errors: &ValidationErrors) -> Vec<FieldError> {
     let mut fields = Vec::new();
     for (field, kind) in errors.errors() {
         let ValidationErrorsKind::Field(errors) = kind else {
@@ -197,14 +237,10 @@ fn invalid(errors: &ValidationErrors) -> Problem {
         };
         for error in errors {
             let message = error.message.clone().unwrap_or_else(|| error.code.clone());
-            fields.push(FieldError {
-                field: camel_case(field),
-                message: message.into_owned(),
-            });
+            fields.push(FieldError::new(camel_case(field), message));
         }
     }
-    fields.sort_by(|a, b| a.field.cmp(&b.field));
-    Problem::fields(fields)
+    fields
 }
 
 fn camel_case(snake_case: &str) -> String {
@@ -230,10 +266,19 @@ pub fn channel(name: &str) -> Result<(), ValidationError> {
     }
 }
 
-/// Validates an id or a participant.
+/// Validates an event id or a participant.
 pub fn name(name: &str) -> Result<(), ValidationError> {
-    if !(1..=MAX_NAME).contains(&name.chars().count()) {
-        return Err(refuse(format!("must have 1 to {MAX_NAME} characters")));
+    short(name, MAX_NAME)
+}
+
+/// Validates a `clientMessageId`.
+pub fn client_message_id(id: &str) -> Result<(), ValidationError> {
+    short(id, MAX_CLIENT_MESSAGE_ID)
+}
+
+fn short(name: &str, longest: usize) -> Result<(), ValidationError> {
+    if !(1..=longest).contains(&name.chars().count()) {
+        return Err(refuse(format!("must have 1 to {longest} characters")));
     }
     if name.chars().any(char::is_control) {
         return Err(refuse("must not have control characters"));
@@ -246,20 +291,13 @@ pub fn inbound_text(text: &str) -> Result<(), ValidationError> {
     if text.is_empty() {
         return Err(refuse("must not be empty"));
     }
-    without_nul(text)
+    Ok(())
 }
 
 /// Validates an outbound text.
 pub fn outbound_text(text: &str) -> Result<(), ValidationError> {
     if !(1..=MAX_TEXT).contains(&text.chars().count()) {
         return Err(refuse(format!("must have 1 to {MAX_TEXT} characters")));
-    }
-    without_nul(text)
-}
-
-fn without_nul(text: &str) -> Result<(), ValidationError> {
-    if text.contains('\0') {
-        return Err(refuse("must not have the character NUL"));
     }
     Ok(())
 }
@@ -277,19 +315,19 @@ pub fn timestamp(text: &str) -> Result<(), ValidationError> {
     match parse_timestamp(text) {
         Some(_) => Ok(()),
         None => Err(refuse(
-            "must be a time as in RFC 3339, such as 2025-01-01T10:00:00Z",
+            "must be a time as in RFC 3339, such as 2025-01-01T10:00:00Z, from year 1 to 9999",
         )),
     }
 }
 
-/// The time of an RFC 3339 text, cut to milliseconds; its year in UTC has four digits.
+/// The time of an RFC 3339 text, cut to milliseconds; its year in UTC is 1 to 9999.
 #[must_use]
 pub fn parse_timestamp(text: &str) -> Option<DateTime<Utc>> {
     let time = DateTime::parse_from_rfc3339(text)
         .ok()?
         .to_utc()
         .trunc_subsecs(3);
-    (0..=9999).contains(&time.year()).then_some(time)
+    (1..=9999).contains(&time.year()).then_some(time)
 }
 
 #[cfg(test)]
@@ -306,6 +344,8 @@ mod tests {
     fn a_time_is_cut_to_milliseconds_and_stays_within_four_digits() {
         let cut = parse_timestamp("2025-01-01T12:00:00.123999+02:00").unwrap();
         assert_eq!(cut.to_rfc3339(), "2025-01-01T10:00:00.123+00:00");
+        let first = parse_timestamp("0000-12-31T23:00:00-01:00").unwrap();
+        assert_eq!(first.to_rfc3339(), "0001-01-01T00:00:00+00:00");
         for text in [
             "",
             "2025-01-01",
@@ -313,6 +353,8 @@ mod tests {
             "1735725600",
             "9999-12-31T23:59:59-01:00",
             "0000-01-01T00:00:00+01:00",
+            "0000-12-31T23:59:59.999Z",
+            "0001-01-01T00:59:59.999+01:00",
             "+12025-01-01T10:00:00Z",
         ] {
             assert!(parse_timestamp(text).is_none(), "{text}");
@@ -321,7 +363,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn every_time_is_cut_to_milliseconds(micros in -62_167_219_200_000_000_i64..=253_402_300_799_999_999) {
+        fn every_time_is_cut_to_milliseconds(micros in -62_135_596_800_000_000_i64..=253_402_300_799_999_999) {
             let at = DateTime::from_timestamp_micros(micros).unwrap();
             let cut = parse_timestamp(&at.to_rfc3339()).unwrap();
             proptest::prop_assert_eq!(cut.timestamp_millis(), at.trunc_subsecs(3).timestamp_millis());
@@ -333,7 +375,7 @@ mod tests {
             text in "\\PC{0,40}|[+-]?[0-9]{4,5}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{1,12})?(Z|[+-][0-9]{2}:[0-9]{2})",
         ) {
             if let Some(time) = parse_timestamp(&text) {
-                proptest::prop_assert!((0..=9999).contains(&time.year()));
+                proptest::prop_assert!((1..=9999).contains(&time.year()));
                 proptest::prop_assert_eq!(time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true).len(), 24);
             }
         }

@@ -4,9 +4,11 @@ pub mod auth;
 pub mod browser;
 pub mod docs;
 pub mod extract;
+pub mod fields;
 pub mod headers;
 pub mod key;
 pub mod observe;
+pub mod once;
 pub mod operations;
 pub mod page;
 pub mod problem;
@@ -81,10 +83,6 @@ pub fn router(gateway: Gateway) -> Router {
     let require_key = from_fn_with_state(gateway.clone(), require_key);
     let secrets = Arc::clone(&gateway.secrets);
     let no_pages = from_fn_with_state(hosts_unless(&gateway, secrets.has_api_keys()), refuse_pages);
-    let no_webhook_pages = from_fn_with_state(
-        hosts_unless(&gateway, secrets.has_webhook_secrets()),
-        refuse_pages,
-    );
     let (router, document) = OpenApiRouter::with_openapi(docs::document())
         .merge(
             send.route_layer(admit_send)
@@ -96,7 +94,7 @@ pub fn router(gateway: Gateway) -> Router {
                 .route_layer(require_key.clone())
                 .route_layer(no_pages.clone()),
         )
-        .merge(webhooks.route_layer(admit).route_layer(no_webhook_pages))
+        .merge(webhooks.route_layer(admit))
         .merge(metrics.route_layer(require_key).route_layer(no_pages))
         .merge(health)
         .with_state(gateway)

@@ -1,6 +1,6 @@
 //! Every error answer, as `application/problem+json` (RFC 9457): one shape, one place that maps errors to statuses.
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -21,6 +21,8 @@ pub struct Problem {
     pub detail: String,
     /// What is wrong with which field.
     pub errors: Vec<FieldError>,
+    /// A header that goes with it.
+    header: Option<&'static (HeaderName, HeaderValue)>,
 }
 
 /// What is wrong with a field of a request.
@@ -32,6 +34,16 @@ pub struct FieldError {
     /// What it must be.
     #[schema(example = "must be whatsapp or instagram")]
     pub message: String,
+}
+
+impl FieldError {
+    /// What is wrong with a field.
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            message: message.into(),
+        }
+    }
 }
 
 /// The body of every error answer (RFC 9457).
@@ -72,12 +84,15 @@ impl Problem {
             code,
             detail: detail.into(),
             errors: Vec::new(),
+            header: None,
         }
     }
 
-    /// 400, naming fields.
+    /// 400, naming fields: sorted, of each the first that was said.
     #[must_use]
-    pub fn fields(errors: Vec<FieldError>) -> Self {
+    pub fn fields(mut errors: Vec<FieldError>) -> Self {
+        errors.sort_by(|a, b| a.field.cmp(&b.field));
+        errors.dedup_by(|a, b| a.field == b.field);
         let names: Vec<&str> = errors.iter().map(|error| &*error.field).collect();
         let detail = format!("invalid: {}", names.join(", "));
         Self {
@@ -89,16 +104,46 @@ impl Problem {
     /// 400, naming one field.
     #[must_use]
     pub fn field(field: &str, message: impl Into<String>) -> Self {
-        Self::fields(vec![FieldError {
-            field: field.to_owned(),
-            message: message.into(),
-        }])
+        Self::fields(vec![FieldError::new(field, message)])
+    }
+
+    /// The same, where it names fields, naming one more.
+    #[must_use]
+    pub fn and(mut self, error: FieldError) -> Self {
+        if self.errors.is_empty() {
+            return self;
+        }
+        self.errors.push(error);
+        Self::fields(self.errors)
     }
 
     /// 400.
     #[must_use]
     pub fn invalid(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail)
+    }
+
+    /// 408.
+    #[must_use]
+    pub fn too_slow(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "invalid_request", detail)
+    }
+
+    /// 415, for a body that is compressed, or said to be.
+    #[must_use]
+    pub fn unsupported_coding() -> Self {
+        static IDENTITY: (HeaderName, HeaderValue) = (
+            header::ACCEPT_ENCODING,
+            HeaderValue::from_static("identity"),
+        );
+        Self {
+            header: Some(&IDENTITY),
+            ..Self::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "the content encoding must be identity",
+            )
+        }
     }
 
     /// 403.
@@ -167,6 +212,9 @@ impl Problem {
                 header::RETRY_AFTER,
                 HeaderValue::from_static(RETRY_AFTER_SECONDS),
             );
+        }
+        if let Some((name, value)) = self.header {
+            headers.insert(name, value.clone());
         }
         if self.status == StatusCode::UNAUTHORIZED && self.code == "unauthorized" {
             headers.insert(

@@ -1,6 +1,7 @@
 //! The provider's webhook.
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use bytes::Bytes;
@@ -9,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use validator::Validate;
 
-use super::Event;
+use super::{Event, event_id};
 use crate::conversation::{Channel, ConversationId};
 use crate::crash::{self, Point};
 use crate::http::Gateway;
-use crate::http::extract::{self, Raw};
+use crate::http::browser;
+use crate::http::extract::{self, Arrived};
 use crate::http::problem::Problem;
 use crate::message::MessageId;
 
@@ -27,7 +29,7 @@ pub struct EventRequest {
         required,
         nullable = false,
         min_length = 1,
-        max_length = 128,
+        max_length = 160,
         pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
         example = "evt_123"
     )]
@@ -42,22 +44,16 @@ pub struct EventRequest {
         required,
         nullable = false,
         min_length = 1,
-        max_length = 128,
+        max_length = 160,
         pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
         example = "user-123"
     )]
     from: Option<String>,
-    /// What was written; as long as the body may be.
+    /// What was written; as long as the body may be. U+0000 and half surrogate pairs are stored as U+FFFD.
     #[validate(required(message = "is required"), custom(function = extract::inbound_text))]
-    #[schema(
-        required,
-        nullable = false,
-        min_length = 1,
-        pattern = r"^[^\u0000]*$",
-        example = "Hello"
-    )]
+    #[schema(required, nullable = false, min_length = 1, example = "Hello")]
     text: Option<String>,
-    /// When, by the provider's clock; finer than milliseconds is cut, and the year in UTC has four digits.
+    /// When, by the provider's clock; finer than milliseconds is cut, and the year in UTC is 1 to 9999.
     #[validate(required(message = "is required"), custom(function = extract::timestamp))]
     #[schema(required, nullable = false, format = DateTime, example = "2025-01-01T10:00:00Z")]
     timestamp: Option<String>,
@@ -91,9 +87,10 @@ pub struct ReceiptView {
 pub async fn receive_webhook(
     State(gateway): State<Gateway>,
     headers: HeaderMap,
-    raw: Result<Raw, Problem>,
+    body: Body,
 ) -> Result<Json<ReceiptView>, Problem> {
-    let received = receive(&gateway, &headers, raw).await;
+    let arrived = extract::read(body).await;
+    let received = receive(&gateway, &headers, arrived).await;
     let result = match &received {
         Ok(receipt) if receipt.duplicate => "duplicate",
         Ok(_) => "new",
@@ -107,14 +104,11 @@ pub async fn receive_webhook(
 async fn receive(
     gateway: &Gateway,
     headers: &HeaderMap,
-    raw: Result<Raw, Problem>,
+    arrived: Arrived,
 ) -> Result<ReceiptView, Problem> {
-    let Raw(body) = raw.inspect_err(|problem| log_refused(&[], problem))?;
-    let event = gateway
-        .secrets
-        .check_signature(headers, &body)
-        .and_then(|()| event(headers, &body))
-        .inspect_err(|problem| log_refused(&body, problem))?;
+    let body = arrived.body.clone();
+    let event =
+        admitted(gateway, headers, arrived).inspect_err(|problem| log_refused(&body, problem))?;
     let event_id = event.event_id.clone();
     // From here on every line about this request names the event.
     tracing::Span::current().record("event_id", &event_id);
@@ -132,8 +126,22 @@ async fn receive(
     })
 }
 
+/// The event, if its sender proves to be the provider, or need not, and it is one.
+fn admitted(gateway: &Gateway, headers: &HeaderMap, arrived: Arrived) -> Result<Event, Problem> {
+    if !gateway.secrets.has_webhook_secrets()
+        && let Some(problem) = browser::refusal(&gateway.hosts, headers)
+    {
+        return Err(problem);
+    }
+    if let Some(problem) = arrived.problem {
+        return Err(problem);
+    }
+    gateway.secrets.check_signature(headers, &arrived.body)?;
+    event(headers, &arrived.body)
+}
+
 fn event(headers: &HeaderMap, body: &Bytes) -> Result<Event, Problem> {
-    let request: EventRequest = extract::json(headers, body)?;
+    let request: EventRequest = extract::json(headers, body, Some("text"))?;
     let (Some(event_id), Some(channel), Some(participant_id), Some(text), Some(timestamp)) = (
         request.event_id,
         request.channel.as_deref().and_then(Channel::parse),
@@ -160,13 +168,7 @@ fn event(headers: &HeaderMap, body: &Bytes) -> Result<Event, Problem> {
 
 /// A provider gives up some day on an event that is refused: somebody has to be able to find out which one.
 fn log_refused(body: &[u8], problem: &Problem) {
-    let event_id = serde_json::from_slice::<serde_json::Value>(body)
-        .ok()
-        .and_then(|event| {
-            event["eventId"]
-                .as_str()
-                .map(|id| id.chars().take(extract::MAX_NAME).collect::<String>())
-        });
+    let event_id = event_id::find(body);
     tracing::warn!(
         event_id,
         code = problem.code,

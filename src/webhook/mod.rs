@@ -1,5 +1,6 @@
 //! Inbound events: each is stored exactly once, however often and in whatever order it is delivered.
 
+pub mod event_id;
 pub mod http;
 pub mod retention;
 pub mod service;

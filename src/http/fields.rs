@@ -1,0 +1,187 @@
+//! The fields of a JSON object as they came, found in what there is of it: it may be cut off, or broken further on.
+
+use std::borrow::Cow;
+
+use crate::json;
+
+/// One field after the other, of the first object that there is.
+#[derive(Debug, Clone)]
+pub struct Fields<'a> {
+    rest: &'a [u8],
+}
+
+/// A field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field<'a> {
+    /// Its name.
+    pub name: String,
+    /// Its value, in JSON.
+    pub value: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    /// The fields of this object.
+    #[must_use]
+    pub fn of(body: &'a [u8]) -> Self {
+        let start = body.iter().position(|&byte| byte == b'{');
+        Self {
+            rest: start.map_or(body, |start| &body[start + 1..]),
+        }
+    }
+
+    /// What follows them: nothing, the end of the object, or whatever it is that is no field.
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Field<'a>;
+
+    fn next(&mut self) -> Option<Field<'a>> {
+        let is_between = |byte: &u8| byte.is_ascii_whitespace() || *byte == b',';
+        let start = self.rest.iter().position(|byte| !is_between(byte));
+        self.rest = &self.rest[start.unwrap_or(self.rest.len())..];
+        let (name, after) = self.rest.split_at(string(self.rest)?);
+        let value = after.trim_ascii_start().strip_prefix(b":")?;
+        let value = value.trim_ascii_start();
+        let (value, rest) = value.split_at(length(value));
+        self.rest = rest;
+        let name = text(name);
+        Some(Field { name, value })
+    }
+}
+
+/// The text that a JSON string stands for; what of it cannot be read is taken as it is.
+#[must_use]
+pub fn text(string: &[u8]) -> String {
+    serde_json::from_slice(&json::repaired(string)).unwrap_or_else(|_| {
+        let inner = string.strip_prefix(b"\"").unwrap_or(string);
+        let inner = inner.strip_suffix(b"\"").unwrap_or(inner);
+        String::from_utf8_lossy(inner).into_owned()
+    })
+}
+
+/// Whether a field has a character that no text can hold.
+#[must_use]
+pub fn is_unspeakable(value: &[u8]) -> bool {
+    matches!(json::repaired(value), Cow::Owned(_))
+}
+
+/// The length of the string that begins here.
+fn string(bytes: &[u8]) -> Option<usize> {
+    let inner = bytes.strip_prefix(b"\"")?;
+    let mut is_escaped = false;
+    let end = inner.iter().position(|&byte| {
+        let ends = byte == b'"' && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        ends
+    });
+    Some(end.map_or(bytes.len(), |end| end + 2))
+}
+
+/// The length of the value that begins here.
+fn length(bytes: &[u8]) -> usize {
+    let (mut at, mut depth) = (0, 0_usize);
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'"' => {
+                at += string(&bytes[at..]).unwrap_or(1);
+                if depth == 0 {
+                    return at;
+                }
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' if depth <= 1 => return at + depth,
+            b'}' | b']' => depth -= 1,
+            b',' if depth == 0 => return at,
+            byte if depth == 0 && byte.is_ascii_whitespace() => return at,
+            _ => {}
+        }
+        at += 1;
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(body: &str) -> Vec<(String, &str)> {
+        let fields = Fields::of(body.as_bytes());
+        fields
+            .map(|field| (field.name, std::str::from_utf8(field.value).unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn fields_are_found_in_what_there_is() {
+        for (body, expected) in [
+            (r#"{"a":1,"b":"x"}"#, &[("a", "1"), ("b", r#""x""#)][..]),
+            (
+                r#" { "a" : [1,{"b":"]"}] , "c":{} }"#,
+                &[("a", r#"[1,{"b":"]"}]"#), ("c", "{}")],
+            ),
+            (
+                r#"{"a":"\"b\\","\u0062":null}"#,
+                &[("a", r#""\"b\\""#), ("b", "null")],
+            ),
+            (r#"{"a":true"#, &[("a", "true")]),
+            (r#"{"a":"cut"#, &[("a", "\"cut")]),
+            (r#"{"a":{"b":"cu"#, &[("a", r#"{"b":"cu"#)]),
+            (r#"{"a":1,"#, &[("a", "1")]),
+            (r#"{"a":1,"b""#, &[("a", "1")]),
+            (r#"{"a":1}{"b":2}"#, &[("a", "1")]),
+            (r#"{"a":1 "b":2]"#, &[("a", "1"), ("b", "2")]),
+            (r#"[{"a":1}]"#, &[("a", "1")]),
+            (r#"{"a":"x"y","b":1}"#, &[("a", r#""x""#)]),
+            ("{", &[]),
+            ("", &[]),
+            ("nonsense", &[]),
+        ] {
+            let expected: Vec<(String, &str)> = expected
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), *value))
+                .collect();
+            assert_eq!(fields(body), expected, "{body}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_fields_of_valid_json_are_those_that_it_has(
+            entries in proptest::collection::vec((".{0,5}", proptest::prelude::any::<Option<String>>()), 0..6),
+            cut in 0_usize..200,
+        ) {
+            let value = |value: &Option<String>| serde_json::json!([{ "eventId": value }, value]).to_string();
+            let json = entries
+                .iter()
+                .map(|(name, given)| format!("{}:{}", serde_json::json!(name), value(given)))
+                .collect::<Vec<_>>();
+            let body = format!("{{{}}}", json.join(","));
+            let found: Vec<_> = Fields::of(body.as_bytes()).collect();
+            proptest::prop_assert_eq!(found.len(), entries.len());
+            for (found, (name, given)) in found.iter().zip(&entries) {
+                if !name.contains('\0') {
+                    proptest::prop_assert_eq!(&found.name, name);
+                }
+                let value = value(given);
+                proptest::prop_assert_eq!(found.value, value.as_bytes());
+            }
+            // Of what is cut off, no other fields are found.
+            let whole: Vec<_> = found.iter().map(|field| field.name.clone()).collect();
+            let cut = &body.as_bytes()[..cut.min(body.len())];
+            let found: Vec<_> = Fields::of(cut).map(|field| field.name).collect();
+            proptest::prop_assert!(whole.starts_with(&found));
+        }
+
+        #[test]
+        fn whatever_comes_is_read_to_its_end(body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+            let mut fields = Fields::of(&body);
+            proptest::prop_assert!(fields.by_ref().count() <= body.len());
+            proptest::prop_assert!(body.ends_with(fields.rest()));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The event's id in whatever came: somebody has to be able to find out which event it was that is not stored.
+
+use crate::http::extract::MAX_NAME;
+use crate::http::fields::{Fields, text};
+use crate::json;
+
+const NAME: &str = "eventId";
+
+/// The `eventId` of an event that may be cut off, or no JSON; fit for a log. One of a nested object is none.
+#[must_use]
+pub fn find(body: &[u8]) -> Option<String> {
+    let mut fields = Fields::of(body);
+    let id = match fields.find(|field| field.name == NAME) {
+        Some(field) => spoken(field.value)?,
+        None => look_for(&json::repaired(fields.rest()))?,
+    };
+    let id = id.chars().take(MAX_NAME);
+    let printable = |char: char| if char.is_control() { '\u{FFFD}' } else { char };
+    Some(id.map(printable).collect())
+}
+
+/// What a field says: a text, a number, or something without quotes.
+fn spoken(value: &[u8]) -> Option<String> {
+    match value.first()? {
+        b'"' => Some(text(value)),
+        b'{' | b'[' => None,
+        _ if matches!(value, b"null" | b"true" | b"false") => None,
+        _ => Some(String::from_utf8_lossy(value).into_owned()),
+    }
+}
+
+/// The id in what is no JSON from its beginning on: in single quotes, without any, escaped, or in a form.
+fn look_for(rest: &[u8]) -> Option<String> {
+    let rest = std::str::from_utf8(rest).ok()?;
+    // The end of an object, after which there is nothing to look for.
+    if rest.starts_with('}') {
+        return None;
+    }
+    let is_quote = |char: char| matches!(char, '"' | '\'' | '\\');
+    rest.match_indices(NAME).find_map(|(at, _)| {
+        let before = rest[..at].chars().next_back();
+        if before.is_some_and(|char| char.is_alphanumeric() || char == '_') {
+            return None;
+        }
+        let after = rest[at + NAME.len()..].trim_start_matches(is_quote);
+        let value = after.trim_start().strip_prefix([':', '='])?.trim_start();
+        let inner = value.trim_start_matches(is_quote);
+        let ends = |char: char| {
+            let delimits = char.is_whitespace() || matches!(char, ',' | '}' | ']' | '&' | ';');
+            is_quote(char) || delimits && inner.len() == value.len()
+        };
+        let id = inner.split(ends).next()?;
+        let is_id = !id.is_empty() && !id.starts_with(['{', '[']);
+        is_id.then(|| id.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_is_found_in_what_there_is() {
+        for (body, expected) in [
+            (r#"{"eventId":"evt_1"}"#, Some("evt_1")),
+            (
+                r#"{"a":{"eventId":"nested"},"eventId":"evt_1"}"#,
+                Some("evt_1"),
+            ),
+            (
+                r#"{"eventId":"evt_1","a":{"eventId":"nested"}}"#,
+                Some("evt_1"),
+            ),
+            (r#"{"eventId":"first","eventId":"second"}"#, Some("first")),
+            (r#"{"a":{"eventId":"nested"}}"#, None),
+            (r#"{"a":{"eventId":"nested"},"b":"cut"#, None),
+            (
+                r#"{"text":"\"eventId\":\"quoted\"","eventId":"evt_1""#,
+                Some("evt_1"),
+            ),
+            (r#"{"text":"\"eventId\":\"quoted\""}"#, None),
+            (r#"{"event\u0049d":"evt\u005f1"}"#, Some("evt_1")),
+            (r#"{"eventId":"a\"b\\"}"#, Some(r#"a"b\"#)),
+            (r#"{"eventId" : 4711 , "#, Some("4711")),
+            (r#"{"eventId":-1.5e3}"#, Some("-1.5e3")),
+            (r#"{"eventId":null}"#, None),
+            (r#"{"eventId":true}"#, None),
+            (r#"{"eventId":["evt_1"]}"#, None),
+            (r#"{"eventId":{"id":"evt_1"}}"#, None),
+            (r#"{"eventId":""}"#, Some("")),
+            (r#"{"eventId":"#, None),
+            (r#"{"eventId""#, None),
+            (r#"{"eventId":"evt_12"#, Some("evt_12")),
+            (
+                r#"{"eventId":"a\u0000b\ud800"}"#,
+                Some("a\u{FFFD}b\u{FFFD}"),
+            ),
+            ("{\"eventId\":\"a\nb\u{85}\"}", Some("a\u{FFFD}b\u{FFFD}")),
+            (
+                r#"{"text":"a "quoted" word","eventId":"evt_1"}"#,
+                Some("evt_1"),
+            ),
+            (r#"{"text":"a","eventId":"evt_1",}"#, Some("evt_1")),
+            (r#"{"text":"a" "eventId":"evt_1"}"#, Some("evt_1")),
+            (r#"{"eventId":evt_1}"#, Some("evt_1")),
+            (r#"[{"eventId":"evt_1"}]"#, Some("evt_1")),
+            ("\u{FEFF}{\"eventId\":\"evt_1\"}", Some("evt_1")),
+            ("{'eventId': 'evt 1', 'text': 'x'}", Some("evt 1")),
+            ("{eventId: 'evt_1'}", Some("evt_1")),
+            ("{text: 'x', eventId: 12}", Some("12")),
+            ("eventId=evt_1&text=x", Some("evt_1")),
+            ("text=x&eventId=evt_1", Some("evt_1")),
+            (r#""{\"eventId\":\"evt_1\",\"text\":\"x\"}""#, Some("evt_1")),
+            ("myEventId=no&lasteventId=no&eventIds=no", None),
+            (r#"{"a":1} "eventId":"evt_1""#, None),
+            ("nonsense", None),
+            ("", None),
+        ] {
+            assert_eq!(find(body.as_bytes()).as_deref(), expected, "{body}");
+        }
+        assert_eq!(
+            find(b"\xff{\"eventId\":\"evt\xff\"").as_deref(),
+            Some("evt\u{FFFD}")
+        );
+        assert_eq!(find(b"\x1f\x8b\x08\x00\xff\xfe"), None);
+    }
+
+    #[test]
+    fn an_id_is_no_longer_than_ids_may_be() {
+        let body = format!(r#"{{"eventId":"{}"}}"#, "ş".repeat(1000));
+        assert_eq!(find(body.as_bytes()), Some("ş".repeat(160)));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_can_be_looked_through(body in "[{}\\[\\]\"':=,\\\\ a1é]{0,20}(eventId)?[{}\\[\\]\"':=,\\\\ a1é\u{0}]{0,20}") {
+            if let Some(id) = find(body.as_bytes()) {
+                proptest::prop_assert!(!id.chars().any(char::is_control));
+            }
+        }
+    }
+}
