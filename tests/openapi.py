@@ -118,9 +118,14 @@ def compare(url, config, secrets, directory, options):
 
 @schemathesis.hook
 def map_case(context, case):
-    """A page and a cursor together are refused, which a document cannot say of two parameters: a valid case has one of them."""
+    """What a document cannot say of two parameters: a page and a cursor together are refused, so a valid case has one of them; and so
+    are two different keys, so a valid case has one in its body or in its header."""
+    if not case.meta.generation.mode.is_positive:
+        return case
+    if isinstance(case.body, dict) and case.headers and "Idempotency-Key" in case.headers:
+        case.body.pop("clientMessageId", None)
     query = case.query or {}
-    if case.meta.generation.mode.is_positive and "page" in query and "cursor" in query:
+    if "page" in query and "cursor" in query:
         about = getattr(case.meta.phase.data, "parameter", None)
         other = "page" if about == "cursor" else "cursor"
         case.query = {name: value for name, value in query.items() if name != other}

@@ -344,6 +344,35 @@ async fn the_document_says_which_fields_of_a_request_are_required() {
 }
 
 #[tokio::test]
+async fn the_document_says_how_long_ids_may_be_and_that_a_header_can_stand_for_one() {
+    let system = System::start().await;
+    let document = document(&system).await;
+    for (schema, field, longest) in [
+        ("EventRequest", "eventId", 160),
+        ("EventRequest", "from", 160),
+        ("SendRequest", "to", 160),
+        ("SendRequest", "clientMessageId", 128),
+    ] {
+        let property = &document["components"]["schemas"][schema]["properties"][field];
+        assert_eq!(property["maxLength"], longest, "{property}");
+    }
+    let parameters = &document["paths"]["/messages/send"]["post"]["parameters"];
+    let key = &parameters[0];
+    assert_eq!(
+        (&key["name"], &key["in"]),
+        (&json!("Idempotency-Key"), &json!("header"))
+    );
+    assert_eq!(key["required"], false);
+    assert_eq!(key["schema"]["maxLength"], 128, "{key}");
+    assert_eq!(key["schema"]["pattern"], "^[!-~]*$", "{key}");
+    let refused = &document["paths"]["/messages/send"]["post"]["responses"]["415"];
+    assert!(
+        refused["headers"]["Accept-Encoding"].is_object(),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
 async fn answers_have_the_fields_that_the_document_says_and_no_others() {
     let system = System::start().await;
     let document = document(&system).await;

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use mock_meta_provider::{Channel, Fault};
 use serde_json::{Value, json};
 
-use crate::support::{Held, System, event, eventually};
+use crate::support::{Answer, Held, System, event, eventually};
 
 /// Waits and timeouts that no busy machine reaches.
 const PATIENT: [(&str, &str); 2] = [("SEND_WAIT_MS", "60000"), ("PROVIDER_TIMEOUT_MS", "60000")];
@@ -356,5 +356,90 @@ async fn a_send_moves_the_preview_and_nothing_else_of_its_conversation() {
     assert_eq!(
         (&conversation["status"], &conversation["unreadCount"]),
         (&json!("closed"), &json!(1))
+    );
+}
+
+/// Sends with headers.
+async fn send_with(system: &System, headers: &[(&str, &[u8])], body: &Value) -> Answer {
+    let mut request = system.client.http.post(system.client.url("/messages/send"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    system.client.call(request.json(body)).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_idempotency_key_stands_for_a_missing_client_message_id() {
+    let system = System::start().await;
+    let longest = "~".repeat(128);
+    for key in ["!", "order-1", "\"quoted\",'2'", &longest] {
+        let header: [(&str, &[u8]); 1] = [("Idempotency-Key", key.as_bytes())];
+        let keyless = json!({ "channel": "whatsapp", "to": "user-1", "text": key });
+        let first = send_with(&system, &header, &keyless).await.expect(201);
+        assert_eq!(first["clientMessageId"], key);
+        let at_provider = system.mock.message(id(&first)).unwrap();
+        assert_eq!(at_provider.client_message_id, key);
+        let same = keyed("user-1", key, key);
+        let mut null = keyless.clone();
+        null["clientMessageId"] = Value::Null;
+        for (headers, body) in [
+            (&header[..], &keyless),
+            (&[], &same),
+            (&header, &same),
+            (&header, &null),
+        ] {
+            let again = send_with(&system, headers, body).await;
+            assert_eq!(again.header("idempotent-replayed"), Some("true"), "{body}");
+            assert_eq!(again.header("idempotent-mismatch"), None);
+            assert_eq!(again.expect(200)["id"], first["id"]);
+        }
+        let other = json!({ "channel": "whatsapp", "to": "user-1", "text": "another" });
+        let again = send_with(&system, &header, &other).await;
+        assert_eq!(again.header("idempotent-mismatch"), Some("true"));
+        assert_eq!(system.mock.message(id(&first)).unwrap().deliveries, 1);
+    }
+    assert_eq!(
+        system.database.count("select count(*) from messages").await,
+        4
+    );
+}
+
+#[tokio::test]
+async fn an_idempotency_key_that_is_another_or_none_is_refused_by_name() {
+    let system = System::start().await;
+    let keyless = json!({ "channel": "whatsapp", "to": "user-1", "text": "Hi" });
+    let long = "x".repeat(129);
+    for bad in ["", " ", "a b", "a\tb", "ş", &long] {
+        let header: [(&str, &[u8]); 1] = [("idempotency-key", bad.as_bytes())];
+        for body in [&keyless, &keyed("user-1", "Hi", "order-1")] {
+            let answer = send_with(&system, &header, body).await;
+            assert_eq!(answer.fields(), ["Idempotency-Key"], "{bad:?}");
+        }
+        let empty = send_with(&system, &header, &json!({ "clientMessageId": "" })).await;
+        let all = [
+            "Idempotency-Key",
+            "channel",
+            "clientMessageId",
+            "text",
+            "to",
+        ];
+        assert_eq!(empty.fields(), all);
+    }
+    for second in ["a", "b"] {
+        let twice: [(&str, &[u8]); 2] = [
+            ("idempotency-key", b"a"),
+            ("idempotency-key", second.as_bytes()),
+        ];
+        let answer = send_with(&system, &twice, &keyless).await;
+        assert_eq!(answer.fields(), ["Idempotency-Key"]);
+    }
+    let header: [(&str, &[u8]); 1] = [("idempotency-key", b"order-1")];
+    for different in ["order-2", "Order-1", "order-1 ", "\"order-1\""] {
+        let answer = send_with(&system, &header, &keyed("user-1", "Hi", different)).await;
+        assert_eq!(answer.fields(), ["clientMessageId"], "{different}");
+    }
+    assert_eq!(
+        system.database.count("select count(*) from messages").await,
+        0
     );
 }

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -13,10 +13,11 @@ use super::service::{self, Outbound};
 use super::{Direction, ErrorKind, Message, MessageId, Status, store};
 use crate::conversation::{Channel, ConversationId};
 use crate::http::Gateway;
-use crate::http::extract::{self, Id, Query};
+use crate::http::extract::{self, Id, MAX_CLIENT_MESSAGE_ID, Query};
 use crate::http::page::{millis, number, optional_millis};
-use crate::http::problem::Problem;
+use crate::http::problem::{FieldError, Problem};
 
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 static REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 static MISMATCH: HeaderName = HeaderName::from_static("idempotent-mismatch");
 static TRUE: HeaderValue = HeaderValue::from_static("true");
@@ -143,7 +144,7 @@ pub struct SendRequest {
         required,
         nullable = false,
         min_length = 1,
-        max_length = 128,
+        max_length = 160,
         pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
         example = "user-123"
     )]
@@ -160,7 +161,7 @@ pub struct SendRequest {
     )]
     text: Option<String>,
     /// The idempotency key: the same key on the same channel again answers with the existing record.
-    #[validate(custom(function = extract::name))]
+    #[validate(custom(function = extract::client_message_id))]
     #[schema(
         min_length = 1,
         max_length = 128,
@@ -176,6 +177,9 @@ pub struct SendRequest {
 /// the caller hangs up. The same `(channel, clientMessageId)` again never sends a second message.
 #[utoipa::path(
     post, path = "/messages/send", tag = "messages",
+    params(("Idempotency-Key" = Option<String>, Header,
+        description = "Stands for a `clientMessageId` that the body does not have. Together they must be equal.",
+        min_length = 1, max_length = 128, pattern = "^[!-~]*$", example = "order-1001")),
     request_body = SendRequest,
     responses(
         (status = 201, description = "Stored; the status after the first attempt.", body = MessageView),
@@ -187,8 +191,19 @@ pub struct SendRequest {
 )]
 pub async fn send_message(
     State(gateway): State<Gateway>,
-    extract::Json(request): extract::Json<SendRequest>,
+    headers: HeaderMap,
+    request: Result<extract::Json<SendRequest>, Problem>,
 ) -> Result<Response, Problem> {
+    let (request, key) = match (request, idempotency_key(&headers)) {
+        (Ok(extract::Json(request)), Ok(key)) => (request, key),
+        (Ok(_), Err(error)) => return Err(Problem::fields(vec![error])),
+        (Err(problem), Err(error)) => return Err(problem.and(error)),
+        (Err(problem), Ok(_)) => return Err(problem),
+    };
+    if key.is_some() && request.client_message_id.is_some() && key != request.client_message_id {
+        let message = "must be the Idempotency-Key of the header, where both are given";
+        return Err(Problem::field("clientMessageId", message));
+    }
     let (Some(channel), Some(to), Some(text)) = (
         request.channel.as_deref().and_then(Channel::parse),
         request.to,
@@ -200,7 +215,7 @@ pub async fn send_message(
         channel,
         participant_id: to,
         text,
-        client_message_id: request.client_message_id,
+        client_message_id: request.client_message_id.or(key),
     };
     let sent = service::send(&gateway.app, outbound).await?;
     let status = if sent.replayed {
@@ -217,6 +232,29 @@ pub async fn send_message(
         headers.insert(MISMATCH.clone(), TRUE.clone());
     }
     Ok(response)
+}
+
+/// The key in the header: one, of visible ASCII. An empty one is refused, too: whoever sends it means to be protected.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, FieldError> {
+    let mut keys = headers.get_all(&IDEMPOTENCY_KEY).iter();
+    let Some(key) = keys.next() else {
+        return Ok(None);
+    };
+    let refuse = |message| Err(FieldError::new("Idempotency-Key", message));
+    if keys.next().is_some() {
+        return refuse("must not be there twice".to_owned());
+    }
+    match key.to_str() {
+        Ok(key)
+            if (1..=MAX_CLIENT_MESSAGE_ID).contains(&key.len())
+                && key.bytes().all(|byte| byte.is_ascii_graphic()) =>
+        {
+            Ok(Some(key.to_owned()))
+        }
+        _ => refuse(format!(
+            "must have 1 to {MAX_CLIENT_MESSAGE_ID} visible ASCII characters"
+        )),
+    }
 }
 
 /// One message and its status.
