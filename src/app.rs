@@ -3,13 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use crate::database::{self, batch::Writer};
+use crate::database::CONNECT_TIMEOUT;
+use crate::database::batch::Writer;
+use crate::database::fault::{Outage, Unavailable};
+use crate::database::pool::Pool;
 use crate::delivery::{backoff::Backoff, settle::Settle};
 use crate::error::{Error, Result};
 use crate::message::service::Accept;
@@ -18,15 +22,62 @@ use crate::provider::client::Client;
 use crate::webhook::service::Ingest;
 
 /// Two, so that one commits while the other runs; for the others larger batches gain more than that.
-const INGEST_WRITERS: usize = 2;
-const ACCEPT_WRITERS: usize = 1;
-const SETTLE_WRITERS: usize = 1;
+const INGEST_WRITERS: u32 = 2;
+const ACCEPT_WRITERS: u32 = 1;
+const SETTLE_WRITERS: u32 = 1;
+/// Connections of a pool, where the server has room for them.
+const USUAL_POOL: u32 = 10;
+/// By itself a process takes no more than this part of the connections that the server has for it: there may be others like it.
+const SHARE: u32 = 3;
+
+/// What a process is there for, and with it how many connections it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Takes in webhooks and messages, and sends.
+    Serve,
+    /// Sends.
+    Worker,
+    /// Does one thing and ends.
+    Command,
+}
+
+impl Role {
+    /// Connections that are its writers', from its start to its end.
+    fn writers(self) -> u32 {
+        match self {
+            Self::Serve => INGEST_WRITERS + ACCEPT_WRITERS + SETTLE_WRITERS,
+            Self::Worker | Self::Command => SETTLE_WRITERS,
+        }
+    }
+
+    /// The fewest connections that it can work with.
+    #[must_use]
+    pub fn least_connections(self) -> u32 {
+        self.writers() + 1
+    }
+
+    /// How many it takes of those that the server has room for.
+    #[must_use]
+    pub fn usual_connections(self, room: u32) -> u32 {
+        let least = self.least_connections();
+        match self {
+            Self::Serve | Self::Worker => {
+                (self.writers() + USUAL_POOL).min(room / SHARE).max(least)
+            }
+            Self::Command => least,
+        }
+    }
+}
 
 /// What a gateway is made with.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// What for.
+    pub role: Role,
     /// The database.
     pub database: PgConnectOptions,
+    /// How many connections to it this process may have, its writers' included.
+    pub connections: u32,
     /// The provider.
     pub provider: Client,
     /// When to try again.
@@ -43,7 +94,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct App {
     /// Reads, operators' actions and claims.
-    pub pool: PgPool,
+    pub pool: Pool,
     /// Takes webhooks in.
     pub ingest: Writer<Ingest>,
     /// Takes outbound messages in.
@@ -67,7 +118,7 @@ pub struct App {
 }
 
 impl App {
-    /// Puts a gateway together; it connects when it first needs to. One of the writing tasks that it adds to `engine` ends
+    /// Puts a gateway together; its writers begin to connect. One of the writing tasks that it adds to `engine` ends
     /// only when the `App` is dropped, or by a panic.
     pub fn new(settings: Settings, engine: &mut JoinSet<()>) -> Arc<Self> {
         let wake = Arc::new(Notify::new());
@@ -81,11 +132,18 @@ impl App {
             wake: Arc::clone(&wake),
         };
         let database = &settings.database;
+        let others = settings.connections.saturating_sub(settings.role.writers());
+        let pool = Pool::new(database.clone(), others);
+        let only_serving = |count| match settings.role {
+            Role::Serve => count,
+            Role::Worker | Role::Command => 0,
+        };
+        let (ingesting, accepting) = (only_serving(INGEST_WRITERS), only_serving(ACCEPT_WRITERS));
         Arc::new(Self {
-            pool: database::pool(database.clone()),
-            ingest: Writer::spawn(Ingest, database, INGEST_WRITERS, engine),
-            accept: Writer::spawn(accept, database, ACCEPT_WRITERS, engine),
-            settle: Writer::spawn(settle, database, SETTLE_WRITERS, engine),
+            ingest: Writer::spawn(Ingest, database, &pool, ingesting, engine),
+            accept: Writer::spawn(accept, database, &pool, accepting, engine),
+            settle: Writer::spawn(settle, database, &pool, SETTLE_WRITERS, engine),
+            pool,
             provider: settings.provider,
             backoff: settings.backoff,
             terms,
@@ -94,6 +152,37 @@ impl App {
             tasks: TaskTracker::new(),
             wake,
         })
+    }
+
+    /// Waits until the writers have their connections, or the database is one that nobody can write to as it is.
+    pub async fn connected(&self) {
+        tokio::join!(
+            self.ingest.connected(),
+            self.accept.connected(),
+            self.settle.connected()
+        );
+    }
+
+    /// Whether what must be written can be: asked of the writers themselves, within [`CONNECT_TIMEOUT`].
+    pub async fn writable(&self) -> Result<(), Unavailable> {
+        let proven = async {
+            tokio::join!(
+                self.ingest.proven(),
+                self.accept.proven(),
+                self.settle.proven()
+            )
+        };
+        match timeout(CONNECT_TIMEOUT, proven).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(self.trouble().unwrap_or(Outage::NoAnswer.into())),
+        }
+    }
+
+    /// What is in the way of writing, where that is known.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Unavailable> {
+        let trouble = self.ingest.trouble().or_else(|| self.accept.trouble());
+        trouble.or_else(|| self.settle.trouble())
     }
 
     /// Runs work to its end, also when whoever waits for it goes away.

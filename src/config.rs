@@ -11,7 +11,7 @@ use mock_meta_provider::{Config as MockConfig, Hosts};
 use reqwest::Url;
 use sqlx::postgres::PgConnectOptions;
 
-use crate::app::Settings;
+use crate::app::{Role, Settings};
 use crate::database;
 use crate::delivery::backoff::Backoff;
 use crate::http::auth::Secrets;
@@ -61,6 +61,10 @@ pub struct DatabaseArgs {
         value_parser = directory
     )]
     data_dir: PathBuf,
+    /// The most connections to the database of this process, its writers included (serve needs 5, every other command 2); unset: serve 14,
+    /// worker 11, but at most a third of those that the server has for it
+    #[arg(long, env = "DATABASE_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "N")]
+    database_max_connections: Option<u32>,
 }
 
 /// Where the database is.
@@ -86,6 +90,12 @@ fn directory(text: &str) -> Result<PathBuf, &'static str> {
 }
 
 impl DatabaseArgs {
+    /// The most connections of this process, where somebody has set it.
+    #[must_use]
+    pub fn max_connections(&self) -> Option<u32> {
+        self.database_max_connections
+    }
+
     /// The database that was asked for.
     pub fn database(&self) -> Result<Database, UsageError> {
         match self.database_url.as_deref() {
@@ -209,9 +219,16 @@ impl DeliveryArgs {
 
     /// What a gateway between this database and this provider is made with.
     #[must_use]
-    pub fn settings(&self, database: PgConnectOptions, provider: Client) -> Settings {
+    pub fn settings(
+        &self,
+        role: Role,
+        (database, connections): (PgConnectOptions, u32),
+        provider: Client,
+    ) -> Settings {
         Settings {
+            role,
             database,
+            connections,
             provider,
             backoff: Backoff {
                 max_attempts: self.retry_max_attempts,

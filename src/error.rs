@@ -1,6 +1,9 @@
 //! What can go wrong in the gateway, with nothing of HTTP in it.
 
-use crate::database::{self, Fault};
+use std::error::Error as StdError;
+use std::fmt;
+
+use crate::database::fault::{Cause, Fault, Said, Unavailable, fault};
 
 /// The gateway's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -20,21 +23,21 @@ pub enum Error {
     /// A queue is full; it names the queue.
     #[error("the {0} queue is full")]
     Overloaded(&'static str),
-    /// The database did not answer, or not in time: not stored, or not known to be.
-    #[error("the database does not answer")]
-    Unavailable(#[source] Option<sqlx::Error>),
+    /// The database cannot be used: not stored, or not known to be.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
     /// Somebody else's transaction holds a row that the statement needs.
     #[error("a row is locked by another transaction")]
     Locked,
     /// The database refused the data of this one item.
     #[error("the database refused the data")]
-    Refused(#[source] sqlx::Error),
+    Refused(#[source] Cause),
     /// The lease would end before the attempt could: left to whoever claims it next.
     #[error("the lease ends too soon for an attempt")]
     LeaseTooShort,
     /// An error of the database that should not happen.
     #[error("database error")]
-    Database(#[source] sqlx::Error),
+    Database(#[source] Cause),
     /// The migrations could not be applied.
     #[error("the migrations could not be applied")]
     Migrate(#[from] sqlx::migrate::MigrateError),
@@ -43,13 +46,48 @@ pub enum Error {
     Interrupted,
 }
 
+impl From<&sqlx::Error> for Error {
+    fn from(error: &sqlx::Error) -> Self {
+        match fault(error) {
+            Fault::Locked => Self::Locked,
+            Fault::Away(_) => Self::Unavailable(error.into()),
+            Fault::Row => Self::Refused(error.into()),
+            Fault::LostRace | Fault::Other => Self::Database(error.into()),
+        }
+    }
+}
+
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        match database::fault(&error) {
-            Fault::Locked => Self::Locked,
-            Fault::Away => Self::Unavailable(Some(error)),
-            Fault::Row => Self::Refused(error),
-            Fault::LostRace | Fault::Other => Self::Database(error),
+        (&error).into()
+    }
+}
+
+/// An error with what has caused it, each cause once: for the log, and for the line that ends a process.
+pub struct Causes<'a>(pub &'a (dyn StdError + 'static));
+
+impl fmt::Display for Causes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut next = Some(self.0);
+        let mut separator = "";
+        while let Some(error) = next {
+            if let Some(error) = error.downcast_ref::<sqlx::Error>() {
+                return write!(f, "{separator}{}", Said(error));
+            }
+            next = error.source();
+            let text = error.to_string();
+            // Some repeat what they were caused by.
+            let own = match next.map(ToString::to_string) {
+                Some(source) => text
+                    .strip_suffix(&source)
+                    .map_or(&*text, |own| own.trim_end_matches([' ', ':'])),
+                None => &*text,
+            };
+            if !own.is_empty() {
+                write!(f, "{separator}{own}")?;
+                separator = ": ";
+            }
         }
+        Ok(())
     }
 }

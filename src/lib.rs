@@ -13,13 +13,13 @@
 //! - [`delivery`]: a lease, an attempt, a settlement: the only road to `SENT` or `FAILED`; and the worker.
 //! - [`provider`]: what the provider's answers mean, and its only caller. [`pace`]: how fast it may be called.
 //!   [`peer`]: which URLs, proxies and certificates are for whoever is called over HTTP.
-//! - [`database`]: connections, faults, migrations; [`database::batch`] is the group commit that webhooks, sends and
-//!   settlements share; [`database::embedded`] is the private PostgreSQL.
+//! - [`database`]: connections, each of which passes [`database::connect`], faults, migrations; [`database::batch`] is the group
+//!   commit that webhooks, sends and settlements share; [`database::embedded`] is the private PostgreSQL.
 //! - [`http`]: the router, and what every request passes through. [`cli`]: one file a subcommand, but a folder for `simulate`,
 //!   which tries all of this out from the outside.
 //! - [`app`]: what a running gateway is made of. [`config`]: its settings, for which [`process`] reads the environment; signals and
-//!   standard error too. [`error`]: what can go wrong. [`telemetry`]: logs, metrics. [`trace`]: traces.
-//!   [`json`]: bodies that others wrote, repaired. [`crash`]: where the proof by crash kills a process.
+//!   standard error too. [`error`]: what can go wrong, [`complaint`]: and how often that is said. [`telemetry`]: logs, metrics.
+//!   [`trace`]: traces. [`json`]: bodies that others wrote, repaired. [`crash`]: where the proof by crash kills a process.
 //!
 //! # Invariants
 //!
@@ -36,6 +36,7 @@
 
 pub mod app;
 pub mod cli;
+pub mod complaint;
 pub mod config;
 pub mod conversation;
 pub mod crash;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use gateway::cli::Cli;
 use gateway::config::UsageError;
+use gateway::error::Causes;
 use gateway::process::stderr;
 use git_version::git_version;
 
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
     let code = match Cli::of_arguments(VERSION).run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            stderr::line(&format!("error: {error:#}"));
+            stderr::line(&format!("error: {}", Causes(&*error)));
             if error.is::<UsageError>() {
                 ExitCode::from(2)
             } else {

@@ -176,7 +176,7 @@ fn describe() {
     );
     describe_gauge!(
         "gateway_database_up",
-        "Whether the database answered when these metrics were read"
+        "Whether the database could be written to when these metrics were read"
     );
     describe_gauge!(
         "gateway_send_permits_free",

@@ -1,10 +1,12 @@
 //! `gateway migrate`.
 
-use sqlx::{ConnectOptions, Connection};
+use sqlx::Connection;
 
-use super::{Opened, output};
+use super::{Opened, max_connections, output};
+use crate::app::Role;
 use crate::config::DatabaseArgs;
 use crate::database;
+use crate::database::connect::{self, Limits};
 
 /// Apply the migrations, or list them
 #[derive(Debug, clap::Args)]
@@ -21,10 +23,12 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> anyhow::Result<()> {
+    max_connections(&args.database, Role::Command)?;
     let opened = Opened::open(&args.database).await?;
     if args.status {
         status(&opened, args.json).await?;
     } else {
+        connect::survey(&opened.options).await?;
         match database::migrate(&opened.options).await? {
             0 => output::say("nothing to apply: the database is up to date"),
             applied => output::say(&format!("applied {applied} migrations")),
@@ -34,7 +38,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn status(opened: &Opened, json: bool) -> anyhow::Result<()> {
-    let mut connection = opened.options.connect().await?;
+    let (mut connection, _) = connect::connect(&opened.options, Limits::None, &[]).await?;
     let migrations = database::migrations(&mut connection).await?;
     connection.close().await?;
     if json {

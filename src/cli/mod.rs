@@ -15,16 +15,17 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::App;
-use crate::config::{ClientArgs, Database, DatabaseArgs, RetentionArgs, TraceArgs};
-use crate::database::{self, embedded::Embedded};
+use crate::app::{App, Role};
+use crate::complaint::Complaint;
+use crate::config::{ClientArgs, Database, DatabaseArgs, RetentionArgs, TraceArgs, UsageError};
+use crate::database::connect::{self, Survey};
+use crate::database::{self, embedded::Embedded, fault::Outage};
 use crate::delivery::worker::Worker;
-use crate::error::Result;
+use crate::error::{Causes, Error, Result};
 use crate::http::server::{Limits, MAX_CONNECTIONS, Server};
 use crate::process::{environment, signal};
 use crate::telemetry::{self, LogFormat};
@@ -33,6 +34,7 @@ use crate::webhook;
 
 /// How long `serve` and `worker` wait for the database and its migrations.
 const DATABASE_WAIT: Duration = Duration::from_mins(1);
+const NOT_READY: &str = "the database was not ready within 60 s";
 /// How long a command waits for its last spans; `serve` and `worker` have done so within their shutdown.
 const TRACE_WAIT: Duration = Duration::from_secs(5);
 const DATABASE_POLL: Duration = Duration::from_millis(200);
@@ -153,6 +155,17 @@ fn share_files(clients: &ClientArgs, attempts: usize) -> anyhow::Result<Limits> 
     })
 }
 
+/// The most connections of a process with this role, where somebody has set it.
+fn max_connections(args: &DatabaseArgs, role: Role) -> Result<Option<u32>, UsageError> {
+    let least = role.least_connections();
+    match args.max_connections() {
+        Some(given) if given < least => Err(UsageError(format!(
+            "DATABASE_MAX_CONNECTIONS is {given}, but this command needs at least {least}"
+        ))),
+        given => Ok(given),
+    }
+}
+
 /// A database for the time of one command.
 struct Opened {
     options: PgConnectOptions,
@@ -191,46 +204,58 @@ impl Opened {
 }
 
 /// Waits until the database answers and is migrated, applying the migrations itself if it may.
-async fn wait_for_database(options: &PgConnectOptions, migrate: bool) -> anyhow::Result<()> {
-    let deadline = Instant::now() + DATABASE_WAIT;
-    let mut said = false;
+async fn wait_for_database(
+    options: &PgConnectOptions,
+    migrate: bool,
+    deadline: Instant,
+) -> anyhow::Result<Survey> {
+    let mut complaint = Complaint::default();
+    let mut seen = anyhow::anyhow!("it does not answer, or somebody else is migrating it");
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let waiting_for = match timeout(left, prepare(options, migrate)).await {
-            Ok(Ok(0)) => return Ok(()),
-            Ok(Ok(pending)) => {
-                anyhow::anyhow!("{pending} migrations are not applied: run gateway migrate")
+        match timeout(left, prepare(options, migrate)).await {
+            Ok(Ok(survey)) if survey.pending == 0 => return Ok(survey),
+            Ok(Ok(Survey { pending, .. })) => {
+                seen = anyhow::anyhow!("{pending} migrations are not applied: run gateway migrate");
             }
-            Ok(Err(error)) => error.into(),
-            Err(_) => anyhow::anyhow!("it does not answer, or somebody else is migrating it"),
-        };
-        if Instant::now() >= deadline {
-            return Err(waiting_for).context("the database was not ready within 60 s");
+            Ok(Err(Error::Unavailable(error))) if error.outage == Outage::Unfit => {
+                return Err(error.into());
+            }
+            Ok(Err(error)) => seen = error.into(),
+            Err(_) => {}
         }
-        if !said {
-            said = true;
-            tracing::warn!("waiting for the database: {waiting_for:#}");
+        if Instant::now() >= deadline {
+            return Err(seen).context(NOT_READY);
+        }
+        let cause = Causes(&*seen).to_string();
+        if let Some(passed_over) = complaint.again(&cause) {
+            tracing::warn!(passed_over, "waiting for the database: {cause}");
         }
         tokio::time::sleep(DATABASE_POLL).await;
     }
 }
 
-/// How many migrations the database lacks.
-async fn prepare(options: &PgConnectOptions, migrate: bool) -> Result<usize> {
-    if migrate {
-        let applied = database::migrate(options).await?;
-        if applied > 0 {
-            tracing::info!(applied, "migrated the database");
-        }
-        return Ok(0);
+/// Waits until the writers have their connections, before anything else takes them.
+async fn wait_for_writers(app: &App, deadline: Instant) -> anyhow::Result<()> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    let in_time = timeout(left, app.connected()).await.is_ok();
+    match app.trouble() {
+        // What the survey has missed.
+        Some(trouble) if trouble.outage == Outage::Unfit => Err(trouble.into()),
+        _ if in_time => Ok(()),
+        trouble => Err(trouble.unwrap_or(Outage::NoAnswer.into())).context(NOT_READY),
     }
-    let mut connection = database::bounded(options.connect()).await?;
-    let migrations = database::migrations(&mut connection).await?;
-    connection.close().await?;
-    Ok(migrations
-        .iter()
-        .filter(|migration| !migration.applied)
-        .count())
+}
+
+/// What the database is like, after the migrations that it lacks were applied, if they may be.
+async fn prepare(options: &PgConnectOptions, migrate: bool) -> Result<Survey> {
+    let mut survey = connect::survey(options).await?;
+    if migrate && survey.pending > 0 {
+        let applied = database::migrate(options).await?;
+        tracing::info!(applied, "migrated the database");
+        survey.pending = 0;
+    }
+    Ok(survey)
 }
 
 /// Begins the work that needs no request: retries, and the end of what is too old.

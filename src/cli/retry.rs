@@ -7,20 +7,21 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use mock_meta_provider::Mock;
 use serde::Serialize;
-use sqlx::postgres::{PgConnectOptions, PgPool};
+use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{Opened, output, prepare};
-use crate::app::App;
+use super::{Opened, max_connections, output, prepare};
+use crate::app::{App, Role};
 use crate::config::{Backends, DatabaseArgs, DeliveryArgs, MockArgs, WorkerArgs};
 use crate::conversation::Channel;
+use crate::database::pool::Pool;
 use crate::delivery::worker::Worker;
 use crate::message::store::{Failures, Since};
 use crate::message::{ErrorKind, Message, MessageId, Status, service, store};
 use crate::provider::client::Client;
-use crate::{database, delivery, pace};
+use crate::{delivery, pace};
 
 /// Messages of one statement.
 const PAGE: usize = 500;
@@ -101,8 +102,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         let localhost = std::net::Ipv4Addr::LOCALHOST.into();
         Backends::of(&args.database, provider.clone(), localhost)?;
     }
+    max_connections(&args.database, Role::Command)?;
     let opened = Opened::open(&args.database).await?;
-    if prepare(&opened.options, opened.embedded.is_some()).await? > 0 {
+    let survey = prepare(&opened.options, opened.embedded.is_some()).await?;
+    if survey.pending > 0 {
         bail!("the database is not migrated: run gateway migrate");
     }
     let done = match (args.list, args.dry_run, args.requeue_only) {
@@ -116,7 +119,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn list(args: &Args, options: &PgConnectOptions) -> anyhow::Result<()> {
-    let rows = failed(args, &database::pool(options.clone()), Row::of).await?;
+    let rows = failed(args, &Pool::new(options.clone(), 1), Row::of).await?;
     if rows.is_empty() && !args.json {
         output::say(if args.is_narrowed() {
             "no message that failed is like that"
@@ -129,7 +132,7 @@ async fn list(args: &Args, options: &PgConnectOptions) -> anyhow::Result<()> {
 }
 
 async fn dry_run(args: &Args, options: &PgConnectOptions) -> anyhow::Result<()> {
-    let pool = database::pool(options.clone());
+    let pool = Pool::new(options.clone(), 1);
     let asked = asked(args, &pool).await?;
     let ids: Vec<MessageId> = asked.iter().map(|one| one.id).collect();
     let mut rows: Vec<Row> = Vec::new();
@@ -181,7 +184,7 @@ fn print_failed(args: &Args, rows: Vec<Row>) -> anyhow::Result<()> {
 }
 
 async fn requeue_only(args: &Args, options: &PgConnectOptions) -> anyhow::Result<()> {
-    let pool = database::pool(options.clone());
+    let pool = Pool::new(options.clone(), 1);
     let mut asked = asked(args, &pool).await?;
     let due = requeue(args, &pool, &mut asked).await?;
     if args.json {
@@ -198,7 +201,8 @@ async fn send(args: &Args, opened: &Opened, provider: Option<Client>) -> anyhow:
         (args.delivery.provider_at(&url)?, mock)
     };
     let mut engine = JoinSet::new();
-    let settings = args.delivery.settings(opened.options.clone(), provider);
+    let database = (opened.options.clone(), Role::Command.least_connections());
+    let settings = args.delivery.settings(Role::Command, database, provider);
     let app = App::new(settings, &mut engine);
     let mut asked = asked(args, &app.pool).await?;
     let count = asked.len();
@@ -243,7 +247,7 @@ async fn mock(args: &Args, opened: &Opened) -> anyhow::Result<(String, Option<Mo
 }
 
 /// The messages that the command is about, oldest first: that is the order in which they are put in line again.
-async fn asked(args: &Args, pool: &PgPool) -> anyhow::Result<Vec<Since>> {
+async fn asked(args: &Args, pool: &Pool) -> anyhow::Result<Vec<Since>> {
     let since = |message: &Message| Since {
         id: message.id,
         retry_count: message.retry_count,
@@ -273,7 +277,7 @@ async fn asked(args: &Args, pool: &PgPool) -> anyhow::Result<Vec<Since>> {
 /// What is needed of each failed message that the options leave.
 async fn failed<T>(
     args: &Args,
-    pool: &PgPool,
+    pool: &Pool,
     needed: impl Fn(&Message) -> T,
 ) -> anyhow::Result<Vec<T>> {
     let which = Failures {
@@ -299,11 +303,7 @@ async fn failed<T>(
 }
 
 /// Makes them due and says how many those are; one that is being sent at this moment, or is due already, stays as it is.
-async fn requeue(
-    args: &Args,
-    pool: &PgPool,
-    asked: &mut [Since],
-) -> anyhow::Result<Vec<MessageId>> {
+async fn requeue(args: &Args, pool: &Pool, asked: &mut [Since]) -> anyhow::Result<Vec<MessageId>> {
     let terms = args.delivery.terms();
     let bar = output::progress(asked.len() as u64, "making due");
     let mut due = Vec::new();

@@ -2,14 +2,15 @@
 
 use anyhow::bail;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
-use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
 use tokio_util::sync::CancellationToken;
 
-use super::{Opened, output};
+use super::{Opened, max_connections, output, prepare};
+use crate::app::Role;
 use crate::config::{DatabaseArgs, UsageError};
 use crate::conversation::store::{self, Seeded};
-use crate::database;
+use crate::database::connect::{self, Limits, Settings};
+use crate::database::pool::Pool;
 use crate::process::signal;
 
 /// The demo inbox, as one transaction that changes nothing the second time.
@@ -26,7 +27,7 @@ const BATCH: u64 = 10_000;
 const CONNECTIONS: usize = 2;
 
 /// What makes a large statement fast: memory for what it generates, and a plan by hash whatever it believes its input to be.
-const PLANS: [(&str, &str); 3] = [
+const PLANS: Settings = &[
     ("work_mem", "32MB"),
     ("enable_nestloop", "off"),
     ("jit", "off"),
@@ -58,8 +59,9 @@ pub struct Args {
 
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let large = Large::of(&args)?;
+    max_connections(&args.database, Role::Command)?;
     let opened = Opened::open(&args.database).await?;
-    database::migrate(&opened.options).await?;
+    prepare(&opened.options, true).await?;
     let done = match large {
         Some(large) => large.load(&opened).await,
         None => demo(&opened).await,
@@ -69,7 +71,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn demo(opened: &Opened) -> anyhow::Result<()> {
-    let mut connection = opened.options.connect().await?;
+    let (mut connection, _) = connect::connect(&opened.options, Limits::None, &[]).await?;
     let new = store::seed(&mut connection, DEMO).await?;
     connection.close().await?;
     match new {
@@ -117,10 +119,7 @@ impl Large {
         output::say(&format!("random seed {}", self.seed));
         // Such a statement is slow, and long.
         let options = opened.options.clone().disable_statement_logging();
-        let pool = PgPoolOptions::new()
-            .max_connections(u32::try_from(CONNECTIONS)?)
-            .connect_with(options.options(PLANS))
-            .await?;
+        let pool = Pool::with(options, Limits::None, PLANS, u32::try_from(CONNECTIONS)?);
         let stop = signal::stop()?;
         let (conversations, messages) = self.write(&pool, &stop).await?;
         output::say(&format!(
@@ -136,12 +135,11 @@ impl Large {
         if messages > 0 {
             store::analyze(&pool).await?;
         }
-        pool.close().await;
         Ok(())
     }
 
     /// Writes what is not there yet, until stopped; how many conversations and messages those are.
-    async fn write(&self, pool: &PgPool, stop: &CancellationToken) -> sqlx::Result<(i64, i64)> {
+    async fn write(&self, pool: &Pool, stop: &CancellationToken) -> sqlx::Result<(i64, i64)> {
         let stopped = stop.clone();
         tokio::spawn(async move {
             stopped.cancelled().await;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context;
 use mock_meta_provider::Mock;
@@ -9,8 +10,11 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::{begin_work, finish, share_files, stop_signal, wait_for_database, writer_ended};
-use crate::app::App;
+use super::{
+    DATABASE_WAIT, begin_work, finish, max_connections, share_files, stop_signal,
+    wait_for_database, wait_for_writers, writer_ended,
+};
+use crate::app::{App, Role};
 use crate::config::{
     Backends, ClientArgs, DatabaseArgs, DeliveryArgs, HostArgs, ListenArgs, MockArgs,
     RetentionArgs, ShutdownArgs, WorkerArgs, secrets,
@@ -59,6 +63,7 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let address = args.listen.address();
     let backends = Backends::of(&args.database, args.delivery.provider()?, address.ip())?;
+    let max_connections = max_connections(&args.database, Role::Serve)?;
     let secrets = Arc::new(secrets()?);
     let hosts = Arc::new(args.host.hosts(address.ip()));
     let metrics = telemetry::metrics()?;
@@ -72,20 +77,24 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     tracing::info!(address = %format!("http://{}", server.address()), "listening");
     warn_when_open(&secrets, &server);
 
+    let mut engine = JoinSet::new();
     let ready = async {
         let ready = Ready::prepare(backends, &args, &server).await?;
-        wait_for_database(&ready.database, !args.no_migrate).await?;
-        anyhow::Ok(ready)
+        let deadline = Instant::now() + DATABASE_WAIT;
+        let survey = wait_for_database(&ready.database, !args.no_migrate, deadline).await?;
+        let connections =
+            max_connections.unwrap_or_else(|| Role::Serve.usual_connections(survey.room));
+        let database = (ready.database.clone(), connections);
+        let provider = ready.provider.clone();
+        let settings = args.delivery.settings(Role::Serve, database, provider);
+        let app = App::new(settings, &mut engine);
+        wait_for_writers(&app, deadline).await?;
+        anyhow::Ok((ready, app))
     };
-    let ready = tokio::select! {
+    let (ready, app) = tokio::select! {
         ready = ready => ready?,
         () = stop.cancelled() => return Ok(()),
     };
-    let mut engine = JoinSet::new();
-    let settings = args
-        .delivery
-        .settings(ready.database.clone(), ready.provider.clone());
-    let app = App::new(settings, &mut engine);
     server.replace(http::router(Gateway {
         app: Arc::clone(&app),
         stopping: stop.clone(),

@@ -2,13 +2,17 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::{begin_work, share_files, stop_signal, wait_for_database};
-use crate::app::App;
+use super::{
+    DATABASE_WAIT, begin_work, max_connections, share_files, stop_signal, wait_for_database,
+    wait_for_writers,
+};
+use crate::app::{App, Role};
 use crate::config::{
     Backends, ClientArgs, DatabaseArgs, DeliveryArgs, HostArgs, MetricsArgs, RetentionArgs,
     ShutdownArgs, WorkerArgs, secrets,
@@ -48,6 +52,7 @@ pub struct Args {
 
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let (database, provider) = Backends::required(&args.database, args.delivery.provider()?)?;
+    let max_connections = max_connections(&args.database, Role::Worker)?;
     let secrets = Arc::new(secrets()?);
     let metrics_addr = args.metrics.address();
     let address = metrics_addr.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip());
@@ -66,13 +71,23 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         }
         None => None,
     };
-    tokio::select! {
-        ready = wait_for_database(&database, false) => ready?,
-        () = stop.cancelled() => return Ok(()),
-    }
-
     let mut engine = JoinSet::new();
-    let app = App::new(args.delivery.settings(database, provider), &mut engine);
+    let ready = async {
+        let deadline = Instant::now() + DATABASE_WAIT;
+        let survey = wait_for_database(&database, false, deadline).await?;
+        let connections =
+            max_connections.unwrap_or_else(|| Role::Worker.usual_connections(survey.room));
+        let database = (database.clone(), connections);
+        let settings = args.delivery.settings(Role::Worker, database, provider);
+        let app = App::new(settings, &mut engine);
+        wait_for_writers(&app, deadline).await?;
+        anyhow::Ok(app)
+    };
+    let app = tokio::select! {
+        ready = ready => ready?,
+        () = stop.cancelled() => return Ok(()),
+    };
+
     if let Some(server) = &server {
         server.replace(http::operations_router(Gateway {
             app: Arc::clone(&app),

@@ -1,8 +1,9 @@
 //! The statements of the inbox.
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use super::{Channel, Conversation, ConversationId, Filter, Start, Status};
+use crate::database::pool::Pool;
 
 /// A statement whose CTE `c` has rows of `conversations`, completed so that they become `Conversation`s.
 macro_rules! query_conversations {
@@ -27,7 +28,7 @@ from c
 /// Each (channel, status) pair is a branch with its own `order by … limit`, which reads the inbox index from its end;
 /// without it PostgreSQL sorts the whole table. Ids come from the index alone, whole rows only for what is shown.
 pub async fn list(
-    pool: &PgPool,
+    pool: &Pool,
     filter: Filter,
     start: Start,
     limit: i64,
@@ -41,7 +42,7 @@ pub async fn list(
 }
 
 async fn list_page(
-    pool: &PgPool,
+    pool: &Pool,
     filter: Filter,
     offset: i64,
     limit: i64,
@@ -90,7 +91,7 @@ with page as (
 }
 
 async fn list_after(
-    pool: &PgPool,
+    pool: &Pool,
     filter: Filter,
     (last_message_at, id): (chrono::DateTime<chrono::Utc>, uuid::Uuid),
     limit: i64,
@@ -140,7 +141,7 @@ with page as (
 }
 
 /// One conversation.
-pub async fn find(pool: &PgPool, id: ConversationId) -> sqlx::Result<Option<Conversation>> {
+pub async fn find(pool: &Pool, id: ConversationId) -> sqlx::Result<Option<Conversation>> {
     query_conversations!(
         r#"-- conversation::find
 with c as (select * from conversations where id = $1)"#,
@@ -152,7 +153,7 @@ with c as (select * from conversations where id = $1)"#,
 }
 
 /// Nothing unread is left at this moment; a message that comes in later counts again.
-pub async fn mark_read(pool: &PgPool, id: ConversationId) -> sqlx::Result<Option<Conversation>> {
+pub async fn mark_read(pool: &Pool, id: ConversationId) -> sqlx::Result<Option<Conversation>> {
     query_conversations!(
         r#"-- conversation::mark_read
 with c as (update conversations set unread_count = 0, last_read_at = now() where id = $1 returning *)"#,
@@ -165,7 +166,7 @@ with c as (update conversations set unread_count = 0, last_read_at = now() where
 
 /// Opens or closes a conversation.
 pub async fn set_status(
-    pool: &PgPool,
+    pool: &Pool,
     id: ConversationId,
     status: Status,
 ) -> sqlx::Result<Option<Conversation>> {
@@ -182,7 +183,7 @@ with c as (update conversations set status = $2 where id = $1 returning *)"#,
 
 /// Takes a conversation out of the inbox, or puts it back. One that is archived already keeps its time.
 pub async fn set_archived(
-    pool: &PgPool,
+    pool: &Pool,
     id: ConversationId,
     archived: bool,
 ) -> sqlx::Result<Option<Conversation>> {
@@ -217,7 +218,7 @@ pub struct Seeded {
 /// Makes these conversations of the large inbox of a seed, each with as many messages. One that is there already is left as
 /// it is.
 pub async fn seed_large(
-    pool: &PgPool,
+    pool: &Pool,
     seed: &str,
     numbers: &[i64],
     sizes: &[i64],
@@ -228,7 +229,7 @@ pub async fn seed_large(
 }
 
 /// Counts again what the planner goes by, after many rows are new.
-pub async fn analyze(pool: &PgPool) -> sqlx::Result<()> {
+pub async fn analyze(pool: &Pool) -> sqlx::Result<()> {
     // Checked at run time: it cannot be prepared.
     sqlx::raw_sql(
         "-- conversation::analyze

@@ -9,16 +9,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metrics::{counter, gauge, histogram};
+use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, PgConnection};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{
-    CONNECT_TIMEOUT, Fault, LOCK_TIMEOUT, STATEMENT_TIMEOUT, bounded, fault, limited, store,
-};
-use crate::error::{Error, Result};
+use super::connect::{self, Limits, Settings, limited, too_slow};
+use super::fault::{Fault, Outage, Said, Unavailable, fault};
+use super::pool::Pool;
+use super::{LOCK_TIMEOUT, STATEMENT_TIMEOUT, bounded, store};
+use crate::complaint::Complaint;
+use crate::error::{Causes, Error, Result};
 
 /// The most items of one statement.
 pub const MAX_BATCH: usize = 64;
@@ -28,13 +30,26 @@ const MAX_QUEUED: usize = 1024;
 const SEARCH_LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_millis(500);
+/// How often an idle writer looks after its connection, and one that has none tries for it.
+const LOOK: Duration = Duration::from_secs(5);
+const TRY: Duration = Duration::from_secs(1);
+/// How old the last proof that a writer can write may be.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// Planning such a statement costs more than running it, so a writer's connection plans each once. A plan made while the
 /// tables were small must not read them whole when they are large: it may only walk indexes.
-const PLANS: [(&str, &str); 5] = [
+const PLANS: Settings = &[
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+];
+/// The same with joins by hash.
+const INPUT_PLANS: Settings = &[
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "on"),
     ("enable_mergejoin", "off"),
     ("jit", "off"),
 ];
@@ -66,9 +81,24 @@ struct Entry<B: Batch> {
     queued: Instant,
 }
 
+/// What is known of a writer's connections.
+#[derive(Debug, Default)]
+struct Standing {
+    /// How many of its tasks have one that can write.
+    connected: u32,
+    /// When one has written, or was seen to be able to.
+    proven_at: Option<Instant>,
+    /// What is in the way, since then.
+    trouble: Option<Unavailable>,
+}
+
 /// The queue in front of the tasks that write batches.
 pub struct Writer<B: Batch> {
     queue: mpsc::Sender<Entry<B>>,
+    count: u32,
+    /// Asks the tasks to look after their connections.
+    ask: watch::Sender<()>,
+    standing: Arc<watch::Sender<Standing>>,
 }
 
 impl<B: Batch> std::fmt::Debug for Writer<B> {
@@ -78,26 +108,70 @@ impl<B: Batch> std::fmt::Debug for Writer<B> {
 }
 
 impl<B: Batch> Writer<B> {
-    /// Starts `count` writing tasks, each with a connection of its own. They end, once everything queued is written,
-    /// when the `Writer` is dropped.
+    /// Starts `count` writing tasks, each with a connection of its own, which it makes at once and keeps. When the server has no
+    /// more of them, it takes one of the pool's. They end, once everything queued is written, when the `Writer` is dropped.
     pub fn spawn(
         batch: B,
         options: &PgConnectOptions,
-        count: usize,
+        pool: &Pool,
+        count: u32,
         tasks: &mut JoinSet<()>,
     ) -> Self {
         let (queue, receiver) = mpsc::channel(MAX_QUEUED);
         let receiver = Arc::new(Mutex::new(receiver));
         let batch = Arc::new(batch);
+        let ask = watch::Sender::new(());
+        let standing = Arc::new(watch::Sender::new(Standing::default()));
         for _ in 0..count {
             let task = Task {
                 batch: Arc::clone(&batch),
-                options: planned::<B>(limited(options.clone())),
+                options: limited(options.clone()),
+                pool: pool.clone(),
                 connection: None,
+                asked: ask.subscribe(),
+                standing: Arc::clone(&standing),
+                losing: Complaint::default(),
+                failing: Complaint::default(),
             };
             tasks.spawn(task.run(Arc::clone(&receiver)));
         }
-        Self { queue }
+        Self {
+            queue,
+            count,
+            ask,
+            standing,
+        }
+    }
+
+    /// Waits until each task has its connection, or the database is one that nobody can write to as it is.
+    pub async fn connected(&self) {
+        let settled = |standing: &Standing| {
+            let is_final =
+                |trouble: &Unavailable| matches!(trouble.outage, Outage::ReadOnly | Outage::Unfit);
+            standing.connected == self.count || standing.trouble.as_ref().is_some_and(is_final)
+        };
+        // The sender lives as long as this does.
+        self.standing.subscribe().wait_for(settled).await.ok();
+    }
+
+    /// Waits until a task has written, or was seen to be able to: now, or a moment ago.
+    pub async fn proven(&self) {
+        if self.count == 0 {
+            return;
+        }
+        let since = Instant::now().checked_sub(FRESH);
+        let mut standing = self.standing.subscribe();
+        let is_fresh = |standing: &Standing| standing.proven_at.is_some_and(|at| Some(at) > since);
+        if !is_fresh(&standing.borrow()) {
+            self.ask.send_replace(());
+        }
+        standing.wait_for(is_fresh).await.ok();
+    }
+
+    /// What is in the way of writing, where that is known.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Unavailable> {
+        self.standing.borrow().trouble.clone()
     }
 
     /// Hands in one item, and waits until it is committed.
@@ -130,7 +204,7 @@ impl<B: Batch> Writer<B> {
         // The batch in front may use up its patience too.
         match timeout(patience * 2, answered).await {
             Ok(answer) => answer.map_err(|_| Error::Interrupted)?,
-            Err(_) => Err(Error::Unavailable(None)),
+            Err(_) => Err(self.trouble().unwrap_or(Outage::NoAnswer.into()).into()),
         }
     }
 }
@@ -138,25 +212,116 @@ impl<B: Batch> Writer<B> {
 struct Task<B: Batch> {
     batch: Arc<B>,
     options: PgConnectOptions,
+    pool: Pool,
     connection: Option<PgConnection>,
+    asked: watch::Receiver<()>,
+    standing: Arc<watch::Sender<Standing>>,
+    /// Of a connection that cannot be had, and of a batch that cannot be written.
+    losing: Complaint,
+    failing: Complaint,
 }
 
 impl<B: Batch> Task<B> {
     async fn run(mut self, receiver: Arc<Mutex<mpsc::Receiver<Entry<B>>>>) {
+        self.look().await;
         let mut entries = Vec::with_capacity(MAX_BATCH);
         loop {
-            let queued = {
+            let received = async {
                 let mut receiver = receiver.lock().await;
-                if receiver.recv_many(&mut entries, MAX_BATCH).await == 0 {
-                    return;
-                }
-                receiver.len()
+                let received = receiver.recv_many(&mut entries, MAX_BATCH).await;
+                (received > 0).then(|| receiver.len())
             };
+            let pause = if self.connection.is_some() { LOOK } else { TRY };
+            let queued = tokio::select! {
+                biased;
+                received = received => received,
+                Ok(()) = self.asked.changed() => {
+                    self.look().await;
+                    continue;
+                }
+                () = tokio::time::sleep(pause) => {
+                    self.look().await;
+                    continue;
+                }
+            };
+            let Some(queued) = queued else { return };
             // Whoever gave up, or hung up, before its item was written is not known to be acknowledged: nothing is lost.
             entries.retain(|entry: &Entry<B>| !entry.answer.is_closed());
             measure::<B>(&entries, queued);
             self.commit(std::mem::take(&mut entries)).await;
         }
+    }
+
+    /// Looks after the connection, so that it is there when there is something to write, and nobody else takes its place.
+    async fn look(&mut self) {
+        let looked = match &mut self.connection {
+            Some(connection) => timeout(STATEMENT_TIMEOUT, store::is_writable(connection))
+                .await
+                .unwrap_or_else(|_| Err(too_slow())),
+            None => self.connect().await,
+        };
+        let trouble = match looked {
+            Ok(true) => {
+                self.prove();
+                return;
+            }
+            // Another connection may be to where it can be written.
+            Ok(false) => Outage::ReadOnly.into(),
+            Err(error) => Unavailable::from(&error),
+        };
+        let cause = Causes(&trouble).to_string();
+        if let Some(passed_over) = self.losing.again(&cause) {
+            tracing::warn!(
+                writer = B::NAME,
+                error = cause,
+                passed_over,
+                "a writer has no connection that it can write to, it tries again"
+            );
+        }
+        self.lose(trouble);
+    }
+
+    /// Connects; whether it can be written to.
+    async fn connect(&mut self) -> sqlx::Result<bool> {
+        let plans = if B::JOINS_INPUT_ONLY {
+            INPUT_PLANS
+        } else {
+            PLANS
+        };
+        let connected = connect::connect(&self.options, Limits::Ours, plans).await;
+        let (connection, greeting) = match connected {
+            Err(error) if fault(&error) == Fault::Away(Outage::Full) => {
+                let Ok(mut connection) = self.pool.part_with_one().await else {
+                    return Err(error);
+                };
+                let greeting = timeout(STATEMENT_TIMEOUT, store::greet(&mut connection, plans));
+                let greeting = greeting.await.unwrap_or_else(|_| Err(too_slow()))?;
+                (connection, greeting)
+            }
+            connected => connected?,
+        };
+        self.connection = Some(connection);
+        self.standing
+            .send_modify(|standing| standing.connected += 1);
+        if !greeting.read_only {
+            self.prove();
+        }
+        Ok(!greeting.read_only)
+    }
+
+    fn prove(&self) {
+        self.standing.send_modify(|standing| {
+            standing.proven_at = Some(Instant::now());
+            standing.trouble = None;
+        });
+    }
+
+    fn lose(&mut self, trouble: Unavailable) {
+        let lost = u32::from(self.connection.take().is_some());
+        self.standing.send_modify(|standing| {
+            standing.connected -= lost;
+            standing.trouble = Some(trouble);
+        });
     }
 
     /// Writes the entries and answers each, whatever happens: halves the batch around a bad or locked row, repeats it while
@@ -171,6 +336,7 @@ impl<B: Batch> Task<B> {
             }
             let error = match self.write(&part).await {
                 Ok(answers) => {
+                    self.prove();
                     for (entry, answer) in part.into_iter().zip(answers) {
                         reply(entry, Ok(answer));
                     }
@@ -190,17 +356,19 @@ impl<B: Batch> Task<B> {
                     parts.push_back(rest);
                 }
                 Fault::Row | Fault::Locked => {
-                    tracing::warn!(writer = B::NAME, %error, "a row could not be written");
+                    tracing::warn!(writer = B::NAME, error = %Said(&error), "a row could not be written");
                     for entry in part {
-                        reply(entry, Err(again(&error)));
+                        reply(entry, Err((&error).into()));
                     }
                 }
-                Fault::LostRace => parts.push_front(still_patient(part)),
-                Fault::Away | Fault::Other => {
-                    tracing::warn!(writer = B::NAME, entries = part.len(), %error, "a batch was not written, it is repeated");
+                Fault::LostRace => parts.push_front(still_patient(part, &error)),
+                Fault::Away(_) | Fault::Other => {
+                    if let Some(passed_over) = self.failing.again(&Said(&error).to_string()) {
+                        tracing::warn!(writer = B::NAME, entries = part.len(), error = %Said(&error), passed_over, "a batch was not written, it is repeated");
+                    }
                     counter!("gateway_batch_failures_total", "writer" => B::NAME).increment(1);
-                    self.connection = None;
-                    part = still_patient(part);
+                    self.lose((&error).into());
+                    part = still_patient(part, &error);
                     if !part.is_empty() {
                         tokio::time::sleep(pause).await;
                         pause = LAST_PAUSE.min(pause * 2);
@@ -216,36 +384,24 @@ impl<B: Batch> Task<B> {
 
     /// One try, with a limit on the client's side too: a database that is stopped does not enforce its own.
     async fn write(&mut self, entries: &[Entry<B>]) -> sqlx::Result<Vec<B::Answer>> {
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            none => none.insert(
-                timeout(CONNECT_TIMEOUT, self.options.connect())
-                    .await
-                    .map_err(|_| sqlx::Error::PoolTimedOut)??,
-            ),
-        };
+        if self.connection.is_none() {
+            self.connect().await?;
+        }
+        let connection = self.connection.as_mut().ok_or_else(too_slow)?;
         let items: Vec<&B::Item> = entries.iter().map(|entry| &entry.item).collect();
         timeout(STATEMENT_TIMEOUT, self.batch.write(connection, &items))
             .await
-            .map_err(|_| sqlx::Error::PoolTimedOut)?
+            .map_err(|_| too_slow())?
     }
 
     async fn set_lock_timeout(&mut self, wait: Duration) {
         if let Some(connection) = &mut self.connection
             && let Err(error) = bounded(store::set_lock_timeout(connection, wait)).await
         {
-            tracing::warn!(writer = B::NAME, %error, "the lock timeout was not set, the connection is closed");
-            self.connection = None;
+            tracing::warn!(writer = B::NAME, error = %Causes(&error), "the lock timeout was not set, the connection is closed");
+            self.lose(Outage::NoAnswer.into());
         }
     }
-}
-
-fn planned<B: Batch>(options: PgConnectOptions) -> PgConnectOptions {
-    let options = options.options(PLANS);
-    if B::JOINS_INPUT_ONLY {
-        return options.options([("enable_hashjoin", "on")]);
-    }
-    options
 }
 
 fn reply<B: Batch>(entry: Entry<B>, answer: Result<B::Answer>) {
@@ -255,7 +411,7 @@ fn reply<B: Batch>(entry: Entry<B>, answer: Result<B::Answer>) {
 }
 
 /// Answers those that have been waiting too long, and returns the others.
-fn still_patient<B: Batch>(entries: Vec<Entry<B>>) -> Vec<Entry<B>> {
+fn still_patient<B: Batch>(entries: Vec<Entry<B>>, error: &sqlx::Error) -> Vec<Entry<B>> {
     let Some(patience) = B::PATIENCE else {
         return entries;
     };
@@ -263,17 +419,9 @@ fn still_patient<B: Batch>(entries: Vec<Entry<B>>) -> Vec<Entry<B>> {
         .into_iter()
         .partition(|entry| entry.queued.elapsed() < patience);
     for entry in tired {
-        reply(entry, Err(Error::Unavailable(None)));
+        reply(entry, Err(Unavailable::from(error).into()));
     }
     patient
-}
-
-/// An error for one more of those that share it.
-fn again(error: &sqlx::Error) -> Error {
-    match fault(error) {
-        Fault::Locked => Error::Locked,
-        _ => Error::Refused(sqlx::Error::Protocol(error.to_string())),
-    }
 }
 
 #[allow(clippy::cast_precision_loss)] // counts far below 2^52

@@ -5,6 +5,57 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
+use super::connect::Greeting;
+
+/// Gives a connection these settings, and asks the database who it is.
+pub async fn greet(
+    connection: &mut PgConnection,
+    settings: &[(&str, &str)],
+) -> sqlx::Result<Greeting> {
+    let (names, values): (Vec<&str>, Vec<&str>) = settings.iter().copied().unzip();
+    // set_config returns what it has set: else nobody would wait for it.
+    sqlx::query_as!(
+        Greeting,
+        r#"-- database::greet
+select pg_is_in_recovery() or current_setting('transaction_read_only') = 'on' as "read_only!",
+  current_setting('server_encoding') as "encoding!",
+  current_setting('server_version_num')::int as "version!",
+  (extract(epoch from current_setting('statement_timeout')::interval) * 1000)::bigint as "statement_timeout_ms!",
+  (extract(epoch from current_setting('lock_timeout')::interval) * 1000)::bigint as "lock_timeout_ms!"
+from (select count(set_config(name, value, false)) from unnest($1::text[], $2::text[]) as wanted (name, value)) as given"#,
+        &names as &[&str],
+        &values as &[&str]
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// Whether something can be written through this connection.
+pub async fn is_writable(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"-- database::is_writable
+select not (pg_is_in_recovery() or current_setting('transaction_read_only') = 'on') as "writable!""#
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// How many connections the server lets the role of this one have in this database.
+pub async fn room(connection: &mut PgConnection) -> sqlx::Result<i32> {
+    sqlx::query_scalar!(
+        r#"-- database::room
+select case when role.rolsuper then server.most
+  else least(server.most - server.reserved, nullif(role.rolconnlimit, -1), nullif(base.datconnlimit, -1)) end as "room!"
+from pg_roles role, pg_database base, (
+  select current_setting('max_connections')::int as most,
+    current_setting('superuser_reserved_connections')::int + coalesce(current_setting('reserved_connections', true)::int, 0) as reserved
+) server
+where role.rolname = session_user and base.datname = current_database()"#
+    )
+    .fetch_one(connection)
+    .await
+}
+
 /// The versions of the migrations that were applied; none where nothing was ever migrated.
 pub async fn applied_migrations(connection: &mut PgConnection) -> sqlx::Result<HashSet<i64>> {
     if !has_migrations(connection).await? {

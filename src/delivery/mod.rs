@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::conversation::ConversationId;
 use crate::crash::{self, Point};
-use crate::error::{Error, Result};
+use crate::error::{Causes, Error, Result};
 use crate::message::{ErrorKind, MessageId};
 use crate::pace::Pause;
 use crate::provider::{Failure, Outcome, Outgoing};
@@ -131,7 +131,7 @@ pub async fn attempt(app: &App, lease: Lease) -> Result<Ended> {
         counter!("gateway_attempts_refused_total").increment(1);
     }
     ended.inspect_err(|error| {
-        tracing::warn!(%message_id, %conversation_id, attempt, %error, "an attempt was not settled, its lease will end");
+        tracing::warn!(%message_id, %conversation_id, attempt, error = %Causes(error), "an attempt was not settled, its lease will end");
     })
 }
 

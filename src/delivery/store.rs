@@ -1,11 +1,12 @@
 //! The statements of the queue. Only the settling ones here write `SENT` or `FAILED`.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::{Accepted, Failed};
 use crate::conversation::{Channel, ConversationId};
+use crate::database::pool::Pool;
 use crate::message::store::Terms;
 use crate::message::{ErrorKind, MessageId};
 
@@ -78,7 +79,7 @@ from leased l cross join lateral (select * from messages where id = l.message_id
 /// Leases at most `limit` due deliveries to this token, and of each channel no more than may be called now; nobody else holds a
 /// valid lease on them.
 pub async fn claim(
-    pool: &PgPool,
+    pool: &Pool,
     limit: i64,
     token: Uuid,
     terms: &Terms,
@@ -258,7 +259,7 @@ returning message_id as "message_id: MessageId""#,
 }
 
 /// Conversations whose head is blocked although nothing is in front of it: a release was lost in a crash.
-pub async fn list_unreleased(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<ConversationId>> {
+pub async fn list_unreleased(pool: &Pool, limit: i64) -> sqlx::Result<Vec<ConversationId>> {
     sqlx::query_scalar!(
         r#"-- delivery::list_unreleased
 select b.conversation_id as "conversation_id!: ConversationId"
@@ -288,7 +289,7 @@ pub struct Requeued {
 /// `max_wait_seconds`, then release; 0: due now), the others become due, also those whose lease has expired. Leased and blocked
 /// ones stay as they are.
 pub async fn requeue(
-    pool: &PgPool,
+    pool: &Pool,
     message_ids: &[MessageId],
     max_wait_seconds: f64,
 ) -> sqlx::Result<Vec<Requeued>> {
@@ -333,7 +334,7 @@ select id as "message_id!: MessageId", conversation_id as "conversation_id!: Con
 
 /// Those of these failed messages that `requeue` would make due at this moment.
 pub async fn list_requeueable(
-    pool: &PgPool,
+    pool: &Pool,
     message_ids: &[MessageId],
 ) -> sqlx::Result<Vec<MessageId>> {
     sqlx::query_scalar!(
@@ -348,7 +349,7 @@ where message_id = any($1::uuid[]) and (due_at is null or attempt > 0 and (lease
 
 /// Parks a delivery that waits for an attempt and that nobody holds, as `FAILED` and canceled, and returns its conversation, to be
 /// released. It stays ambiguous if it was, and is so too when somebody who held it never settled it.
-pub async fn cancel(pool: &PgPool, message_id: MessageId) -> sqlx::Result<Option<ConversationId>> {
+pub async fn cancel(pool: &Pool, message_id: MessageId) -> sqlx::Result<Option<ConversationId>> {
     sqlx::query_scalar!(
         r#"-- delivery::cancel
 -- Locks the delivery, then its message.
@@ -380,7 +381,7 @@ pub struct Standing {
 }
 
 /// How the delivery of a message stands; none: there is nothing to deliver, or not any more.
-pub async fn find(pool: &PgPool, message_id: MessageId) -> sqlx::Result<Option<Standing>> {
+pub async fn find(pool: &Pool, message_id: MessageId) -> sqlx::Result<Option<Standing>> {
     sqlx::query_as!(
         Standing,
         r#"-- delivery::find
@@ -411,7 +412,7 @@ pub struct Backlog {
 }
 
 /// Counts the queue.
-pub async fn backlog(pool: &PgPool) -> sqlx::Result<Backlog> {
+pub async fn backlog(pool: &Pool) -> sqlx::Result<Backlog> {
     sqlx::query_as!(
         Backlog,
         r#"-- delivery::backlog
@@ -429,7 +430,7 @@ from deliveries join channels using (channel)"#
 }
 
 /// Whether nothing is due at this moment, apart from what a channel holds back that is paused for longer than this.
-pub async fn is_idle(pool: &PgPool, longest_pause_seconds: f64) -> sqlx::Result<bool> {
+pub async fn is_idle(pool: &Pool, longest_pause_seconds: f64) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"-- delivery::is_idle
 select not exists (

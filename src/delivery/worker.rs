@@ -10,8 +10,9 @@ use uuid::Uuid;
 
 use super::{Lease, attempt, store};
 use crate::app::App;
+use crate::complaint::Complaint;
 use crate::database::bounded;
-use crate::error::{Error, Result};
+use crate::error::{Causes, Error, Result};
 use crate::message::MessageId;
 use crate::pace;
 use crate::provider::Outgoing;
@@ -37,6 +38,9 @@ pub struct Worker {
     permits: Arc<Semaphore>,
     only: Option<Vec<MessageId>>,
     swept_at: Option<Instant>,
+    /// Of claims, and of sweeps.
+    claiming: Complaint,
+    sweeping: Complaint,
 }
 
 impl Worker {
@@ -48,6 +52,8 @@ impl Worker {
             permits: Arc::new(Semaphore::new(concurrency)),
             only: None,
             swept_at: None,
+            claiming: Complaint::default(),
+            sweeping: Complaint::default(),
         }
     }
 
@@ -68,7 +74,7 @@ impl Worker {
                 Ok(0) => self.pause().await,
                 Ok(_) => continue,
                 Err(error) => {
-                    tracing::warn!(%error, "the worker could not claim, it goes on in a moment");
+                    self.complain(&error);
                     PAUSE
                 }
             };
@@ -87,7 +93,7 @@ impl Worker {
             let claimed = match self.claim_once().await {
                 Ok(claimed) => claimed,
                 Err(error) => {
-                    tracing::warn!(%error, "the worker could not claim, it goes on in a moment");
+                    self.complain(&error);
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
@@ -112,15 +118,26 @@ impl Worker {
         }
     }
 
+    fn complain(&mut self, error: &Error) {
+        let error = Causes(error).to_string();
+        if let Some(passed_over) = self.claiming.again(&error) {
+            tracing::warn!(
+                error,
+                passed_over,
+                "the worker could not claim, it goes on in a moment"
+            );
+        }
+    }
+
     /// How long to wait when nothing could be claimed.
-    async fn pause(&self) -> Duration {
+    async fn pause(&mut self) -> Duration {
         match bounded(pace::store::next_call_in(&self.app.pool)).await {
             Ok(Some(seconds)) => Duration::try_from_secs_f64(seconds)
                 .unwrap_or_default()
                 .clamp(MIN_PAUSE, POLL),
             Ok(None) => POLL,
             Err(error) => {
-                tracing::warn!(%error, "the worker could not ask for the pace, it goes on in a moment");
+                self.complain(&error);
                 PAUSE
             }
         }
@@ -135,7 +152,14 @@ impl Worker {
     async fn step(&mut self, permits: Result<OwnedSemaphorePermit>) -> Result<usize> {
         let mut permits = permits?;
         if let Err(error) = self.sweep().await {
-            tracing::warn!(%error, "lost releases were not looked for, the next sweep does it");
+            let error = Causes(&error).to_string();
+            if let Some(passed_over) = self.sweeping.again(&error) {
+                tracing::warn!(
+                    error,
+                    passed_over,
+                    "lost releases were not looked for, the next sweep does it"
+                );
+            }
         }
         let asked_at = Instant::now();
         let token = Uuid::now_v7();
@@ -205,8 +229,8 @@ impl Worker {
             return Ok(());
         }
         let release = async {
-            let mut connection = self.app.pool.acquire().await?;
-            store::release(&mut connection, &conversation_ids).await
+            let mut pooled = self.app.pool.acquire().await?;
+            store::release(pooled.connection()?, &conversation_ids).await
         };
         let released = bounded(release).await?;
         tracing::info!(

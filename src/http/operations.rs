@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::Gateway;
 use super::problem::Problem;
+use crate::database::fault::Outage;
 use crate::database::{self, CONNECT_TIMEOUT};
 use crate::delivery;
 use crate::error::{Error, Result};
@@ -30,28 +31,37 @@ pub async fn get_health() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// Readiness: the database answers, and every migration that this binary knows is applied.
+/// Readiness: the database answers, can be written, and every migration that this binary knows is applied.
 #[utoipa::path(get, path = "/ready", tag = "operations", responses((status = 200, description = "It is ready.", body = Health)))]
 pub async fn get_ready(State(gateway): State<Gateway>) -> Result<Json<Health>, Problem> {
     if gateway.stopping.is_cancelled() {
         return Err(Problem::overloaded("stopping"));
     }
-    match timeout(CONNECT_TIMEOUT, pending_migrations(&gateway)).await {
+    let pending = timeout(CONNECT_TIMEOUT, pending_migrations(&gateway));
+    let (writable, pending) = tokio::join!(gateway.app.writable(), pending);
+    if let Err(unavailable) = writable {
+        return Err(Problem::unavailable(unavailable.to_string()));
+    }
+    match pending {
         Ok(Ok(0)) => Ok(Json(Health { status: "ok" })),
         Ok(Ok(pending)) => Err(Problem::unavailable(format!(
             "{pending} migrations are not applied: run gateway migrate"
         ))),
-        Ok(Err(_)) | Err(_) => Err(Problem::unavailable("the database does not answer")),
+        // Reads wait for each other: what must be written can be.
+        Ok(Err(Error::Unavailable(reads)))
+            if matches!(reads.outage, Outage::Full | Outage::Busy) =>
+        {
+            Ok(Json(Health { status: "ok" }))
+        }
+        Ok(Err(Error::Unavailable(reads))) => Err(Problem::unavailable(reads.to_string())),
+        Ok(Err(_)) | Err(_) => Err(Problem::unavailable(Outage::NoAnswer.to_string())),
     }
 }
 
 async fn pending_migrations(gateway: &Gateway) -> Result<usize> {
-    let mut connection = gateway.app.pool.acquire().await.map_err(Error::from)?;
-    let migrations = database::migrations(&mut connection).await?;
-    Ok(migrations
-        .iter()
-        .filter(|migration| !migration.applied)
-        .count())
+    let mut pooled = gateway.app.pool.acquire().await?;
+    let migrations = database::migrations(pooled.connection()?).await?;
+    Ok(database::pending(&migrations))
 }
 
 /// The metrics of this process, as Prometheus reads them.
@@ -74,27 +84,27 @@ async fn measure(gateway: &Gateway) {
     metrics_process::Collector::default().collect();
     counter!("gateway_log_lines_lost_total").absolute(stderr::lost_lines() as u64);
     let pool = &gateway.app.pool;
-    let idle = pool.num_idle();
-    let used = (pool.size() as usize).saturating_sub(idle);
+    let (size, idle) = pool.sizes();
+    let used = size.saturating_sub(idle);
     gauge!("gateway_database_pool_connections", "state" => "idle").set(idle as f64);
     gauge!("gateway_database_pool_connections", "state" => "used").set(used as f64);
     let free = gateway.app.send_permits.available_permits();
     gauge!("gateway_send_permits_free").set(free as f64);
-    match timeout(CONNECT_TIMEOUT, delivery::store::backlog(pool)).await {
-        Ok(Ok(backlog)) => {
-            gauge!("gateway_database_up").set(1.0);
-            gauge!("gateway_deliveries_due_age_seconds").set(backlog.due_age_seconds);
-            for (state, count) in [
-                ("due", backlog.due),
-                ("paused", backlog.paused),
-                ("leased", backlog.leased),
-                ("waiting", backlog.waiting),
-                ("blocked", backlog.blocked),
-                ("parked", backlog.parked),
-            ] {
-                gauge!("gateway_deliveries", "state" => state).set(count as f64);
-            }
+    let backlog = timeout(CONNECT_TIMEOUT, delivery::store::backlog(pool));
+    let (writable, backlog) = tokio::join!(gateway.app.writable(), backlog);
+    let up = if writable.is_ok() { 1.0 } else { 0.0 };
+    gauge!("gateway_database_up").set(up);
+    if let Ok(Ok(backlog)) = backlog {
+        gauge!("gateway_deliveries_due_age_seconds").set(backlog.due_age_seconds);
+        for (state, count) in [
+            ("due", backlog.due),
+            ("paused", backlog.paused),
+            ("leased", backlog.leased),
+            ("waiting", backlog.waiting),
+            ("blocked", backlog.blocked),
+            ("parked", backlog.parked),
+        ] {
+            gauge!("gateway_deliveries", "state" => state).set(count as f64);
         }
-        Ok(Err(_)) | Err(_) => gauge!("gateway_database_up").set(0.0),
     }
 }

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::error::Error;
+use crate::error::{Causes, Error};
 
 /// The seconds that a caller is asked to wait before it repeats a request that was not stored.
 const RETRY_AFTER_SECONDS: &str = "1";
@@ -247,7 +247,7 @@ impl From<Error> for Problem {
                 Self::overloaded(detail)
             }
             Error::Unavailable(_) | Error::Locked => {
-                tracing::warn!(error = %described(&error), "a request was not carried out");
+                tracing::warn!(error = %Causes(&error), "a request was not carried out");
                 Self::unavailable(format!(
                     "{detail}: not stored, or not known to be; repeating is safe"
                 ))
@@ -257,7 +257,7 @@ impl From<Error> for Problem {
             | Error::Database(_)
             | Error::Migrate(_)
             | Error::Interrupted => {
-                tracing::error!(error = %described(&error), "a request failed");
+                tracing::error!(error = %Causes(&error), "a request failed");
                 Self::new(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "internal",
@@ -271,13 +271,5 @@ impl From<Error> for Problem {
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
         Error::from(error).into()
-    }
-}
-
-/// An error and its cause, for the log.
-fn described(error: &Error) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -16,6 +16,8 @@ use crate::app::App;
 use crate::conversation::{Channel, ConversationId};
 use crate::crash::{self, Point};
 use crate::database::batch::Batch;
+use crate::database::fault::Said;
+use crate::database::pool::Pool;
 use crate::delivery::{self, Ended, Lease, attempt};
 use crate::error::{Error, Result};
 use crate::provider::Outgoing;
@@ -216,7 +218,7 @@ pub async fn retry(app: &Arc<App>, id: MessageId) -> Result<Message> {
 /// Gives those of these messages that have failed a fresh budget and makes them due, or puts them at the end of their
 /// conversation's order; returns which those are.
 pub async fn requeue(
-    pool: &PgPool,
+    pool: &Pool,
     terms: &Terms,
     ids: &[MessageId],
 ) -> Result<Vec<delivery::store::Requeued>> {
@@ -267,10 +269,10 @@ pub async fn find(app: &App, id: MessageId) -> Result<Message> {
         .ok_or(Error::NotFound("message"))
 }
 
-async fn release(pool: &PgPool, terms: &Terms, conversation_ids: &[ConversationId]) -> Result<()> {
+async fn release(pool: &Pool, terms: &Terms, conversation_ids: &[ConversationId]) -> Result<()> {
     if terms.ordered && !conversation_ids.is_empty() {
-        let mut connection = pool.acquire().await?;
-        delivery::store::release(&mut connection, conversation_ids).await?;
+        let mut pooled = pool.acquire().await?;
+        delivery::store::release(pooled.connection()?, conversation_ids).await?;
     }
     Ok(())
 }
@@ -370,7 +372,7 @@ impl Accept {
             match claim.await {
                 Ok(rows) => message_ids.extend(rows.into_iter().map(|row| row.message_id)),
                 Err(error) => {
-                    tracing::warn!(messages = claimable.len(), %error, "what was accepted could not be claimed at once");
+                    tracing::warn!(messages = claimable.len(), error = %Said(&error), "what was accepted could not be claimed at once");
                 }
             }
         }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 
 use super::service::NewMessage;
 use super::{Direction, ErrorKind, Message, MessageId, Status};
 use crate::conversation::{Channel, ConversationId, Start};
+use crate::database::pool::Pool;
 
 /// A statement whose CTE `m` has rows of `messages`, completed so that they become `Message`s.
 macro_rules! query_messages {
@@ -207,7 +208,7 @@ with m as (select * from messages where id = any($1::uuid[]))"#,
 }
 
 /// One message.
-pub async fn find(pool: &PgPool, id: MessageId) -> sqlx::Result<Option<Message>> {
+pub async fn find(pool: &Pool, id: MessageId) -> sqlx::Result<Option<Message>> {
     query_messages!(
         r#"-- message::find
 with m as (select * from messages where id = $1)"#,
@@ -220,7 +221,7 @@ with m as (select * from messages where id = $1)"#,
 
 /// The messages of a conversation, newest first.
 pub async fn list_thread(
-    pool: &PgPool,
+    pool: &Pool,
     conversation_id: ConversationId,
     start: Start,
     limit: i64,
@@ -234,7 +235,7 @@ pub async fn list_thread(
 }
 
 async fn list_thread_page(
-    pool: &PgPool,
+    pool: &Pool,
     conversation_id: ConversationId,
     offset: i64,
     limit: i64,
@@ -253,7 +254,7 @@ with m as (
 }
 
 async fn list_thread_after(
-    pool: &PgPool,
+    pool: &Pool,
     conversation_id: ConversationId,
     (sort_at, id): (DateTime<Utc>, uuid::Uuid),
     limit: i64,
@@ -275,7 +276,7 @@ with m as (
 /// Outbound messages that are `PENDING` or `FAILED`, newest first, those before `before` only. Read through the queue, which
 /// has a row for each of them, so that `messages` needs no index on the status.
 pub async fn list_unsent(
-    pool: &PgPool,
+    pool: &Pool,
     status: Status,
     channel: Option<Channel>,
     before: Option<MessageId>,
@@ -311,7 +312,7 @@ pub struct Failures {
 
 /// Messages that are `FAILED`, oldest first, those after `after` only. Read through the queue, like `list_unsent`.
 pub async fn list_failed(
-    pool: &PgPool,
+    pool: &Pool,
     which: &Failures,
     after: Option<MessageId>,
     limit: i64,
@@ -348,7 +349,7 @@ pub struct Since {
 }
 
 /// Those of these messages that have ended since: sent, failed once more, or parked.
-pub async fn list_ended(pool: &PgPool, since: &[Since]) -> sqlx::Result<Vec<Message>> {
+pub async fn list_ended(pool: &Pool, since: &[Since]) -> sqlx::Result<Vec<Message>> {
     let ids: Vec<MessageId> = since.iter().map(|one| one.id).collect();
     let retry_counts: Vec<i32> = since.iter().map(|one| one.retry_count).collect();
     query_messages!(

@@ -1,10 +1,11 @@
 //! The statements of the channels' rows. Those that lease what may be called are `delivery::claim` and `message::accept`.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use super::Pause;
 use crate::conversation::Channel;
+use crate::database::pool::Pool;
 
 /// A channel that is paused.
 pub struct Paused {
@@ -38,7 +39,7 @@ returning c.channel as "channel: Channel", c.paused_until as until"#,
 }
 
 /// In how many seconds something of what is due may be sent, at the earliest; none: nothing is due, or it is not for its pace that it waits.
-pub async fn next_call_in(pool: &PgPool) -> sqlx::Result<Option<f64>> {
+pub async fn next_call_in(pool: &Pool) -> sqlx::Result<Option<f64>> {
     sqlx::query_scalar!(
         r#"-- pace::next_call_in
 select extract(epoch from min(greatest(c.paused_until, c.next_call_at)) - now())::float8
@@ -51,7 +52,7 @@ where greatest(c.paused_until, c.next_call_at) > now() - interval '1 second'   -
 }
 
 /// The channels that are paused although something is due for them.
-pub async fn list_paused(pool: &PgPool) -> sqlx::Result<Vec<Paused>> {
+pub async fn list_paused(pool: &Pool) -> sqlx::Result<Vec<Paused>> {
     sqlx::query_as!(
         Paused,
         r#"-- pace::list_paused

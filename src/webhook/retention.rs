@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::store;
 use crate::app::App;
 use crate::database::bounded;
+use crate::error::Causes;
 
 /// How often it is looked for old bodies, and again after the database failed.
 const INTERVAL: Duration = Duration::from_mins(10);
@@ -29,7 +30,8 @@ pub async fn run(app: Arc<App>, days: i32, stop: CancellationToken) {
                 PAUSE
             }
             Err(error) => {
-                tracing::warn!(%error, "the bodies of old webhook events were not emptied, the next round does it");
+                // Once in each interval: that is seldom enough.
+                tracing::warn!(error = %Causes(&error), "the bodies of old webhook events were not emptied, the next round does it");
                 INTERVAL
             }
         };

@@ -1,10 +1,11 @@
 //! The statements of ingest: the event's key decides what is new.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use super::{Event, PROVIDER};
 use crate::conversation::ConversationId;
+use crate::database::pool::Pool;
 use crate::message::MessageId;
 
 /// The message of a new event.
@@ -112,7 +113,7 @@ where e.provider = $1 and e.event_id = any($2::text[])"#,
 
 /// Empties the bodies of at most `limit` events that were received longer ago than this, the oldest first, and returns how many
 /// those are. Their keys stay. Never waits for a lock.
-pub async fn empty_bodies(pool: &PgPool, older_than_days: i32, limit: i64) -> sqlx::Result<u64> {
+pub async fn empty_bodies(pool: &Pool, older_than_days: i32, limit: i64) -> sqlx::Result<u64> {
     let emptied = sqlx::query!(
         r#"-- webhook::empty_bodies
 with old as (

@@ -1,0 +1,174 @@
+//! What an error of the database means, told by its SQLSTATE (PostgreSQL's documentation, appendix A), and what is said of it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::connect::Unfit;
+
+/// What an error of the database means for whoever meets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The data of a row: SQLSTATE class 22 (data exception) or 23 (integrity constraint violation).
+    Row,
+    /// Two first messages to one participant raced, and this one lost: to be repeated.
+    LostRace,
+    /// Waited longer than [`super::LOCK_TIMEOUT`] for a row (55P03).
+    Locked,
+    /// The database cannot be used at the moment: it may be back in the next one.
+    Away(Outage),
+    /// Anything else: a mistake of ours.
+    Other,
+}
+
+/// Why the database cannot be used; its text is what callers are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Outage {
+    /// It is a standby, or somebody has made it so (25006).
+    #[error("the database is read-only")]
+    ReadOnly,
+    /// It takes no more connections (53300).
+    #[error("there are too many connections to the database")]
+    Full,
+    /// All connections that this process has for reads are in use.
+    #[error("all connections to the database are in use")]
+    Busy,
+    /// No room is left on its disk (53100).
+    #[error("the database's disk is full")]
+    DiskFull,
+    /// It has no table, or no column, of that name (42P01, 42703).
+    #[error("the database is not migrated")]
+    NotMigrated,
+    /// The role that the gateway connects as lacks a right (42501), or may not connect (class 28).
+    #[error("the database does not permit it")]
+    Forbidden,
+    /// There is none of that name (3D000).
+    #[error("there is no such database")]
+    Missing,
+    /// It is not what the gateway needs, or something stands before it that the gateway cannot use.
+    #[error("the database cannot be used as it is")]
+    Unfit,
+    /// It is away, restarting or stuck.
+    #[error("the database does not answer")]
+    NoAnswer,
+    /// It answers with an error that nobody has thought of.
+    #[error("the database answers with an error")]
+    Failing,
+}
+
+/// What the database, or the way to it, has said, in a line.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct Cause(Arc<str>);
+
+impl From<&sqlx::Error> for Cause {
+    fn from(error: &sqlx::Error) -> Self {
+        Self(Said(error).to_string().into())
+    }
+}
+
+/// The database could not be used: not stored, or not known to be.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{outage}")]
+pub struct Unavailable {
+    /// What callers are told.
+    pub outage: Outage,
+    /// What only the log is told.
+    #[source]
+    pub cause: Option<Cause>,
+}
+
+impl From<Outage> for Unavailable {
+    fn from(outage: Outage) -> Self {
+        Self {
+            outage,
+            cause: None,
+        }
+    }
+}
+
+impl From<&sqlx::Error> for Unavailable {
+    fn from(error: &sqlx::Error) -> Self {
+        let outage = match fault(error) {
+            Fault::Away(outage) => outage,
+            _ => Outage::Failing,
+        };
+        Self {
+            outage,
+            cause: Some(error.into()),
+        }
+    }
+}
+
+/// Tells the faults apart.
+#[must_use]
+pub fn fault(error: &sqlx::Error) -> Fault {
+    let sqlx::Error::Database(database) = error else {
+        return match error {
+            sqlx::Error::PoolTimedOut => Fault::Away(Outage::Busy),
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => Fault::Away(Outage::NoAnswer),
+            _ if unfit(error).is_some() => Fault::Away(Outage::Unfit),
+            // The answer for one item is missing: it is found by halving, like a bad row.
+            sqlx::Error::RowNotFound => Fault::Row,
+            _ => Fault::Other,
+        };
+    };
+    let code = database.code().unwrap_or_default();
+    match (&*code, code.get(..2).unwrap_or_default()) {
+        ("23503", _) if database.constraint() == Some("messages_conversation_id_fkey") => {
+            Fault::LostRace
+        }
+        ("55P03", _) => Fault::Locked,
+        (_, "22" | "23") => Fault::Row,
+        ("25006", _) => Fault::Away(Outage::ReadOnly),
+        ("53300", _) => Fault::Away(Outage::Full),
+        ("53100", _) => Fault::Away(Outage::DiskFull),
+        ("42P01" | "42703", _) => Fault::Away(Outage::NotMigrated),
+        ("42501", _) | (_, "28") => Fault::Away(Outage::Forbidden),
+        _ if unfit(error).is_some() => Fault::Away(Outage::Unfit),
+        ("3D000", _) => Fault::Away(Outage::Missing),
+        (_, "08" | "40" | "53" | "55" | "57" | "58") => Fault::Away(Outage::NoAnswer),
+        _ => Fault::Other,
+    }
+}
+
+/// What waiting cannot mend; any other error may be that of a database that is still being set up: not there yet, starting, full,
+/// without the role, its password, a right (28, 3D000, 42501) or its migrations.
+#[must_use]
+pub fn unfit(error: &sqlx::Error) -> Option<Unfit> {
+    match error {
+        sqlx::Error::Configuration(cause) => cause.downcast_ref().cloned(),
+        sqlx::Error::Database(database) => {
+            let message = database.message();
+            match &*database.code().unwrap_or_default() {
+                // A statement that this connection has not prepared is there, one that it has prepared is not, or is another.
+                "42P05" | "26000" => Some(Unfit::Shared),
+                "08P01" if message.contains("bind message supplies") => Some(Unfit::Shared),
+                "08P01" if message.contains("unsupported startup parameter") => {
+                    Some(Unfit::StartUp(message.to_owned()))
+                }
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// What is said of an error: once, without the line of PostgreSQL's source, and without the data that are in its details.
+pub struct Said<'a>(pub &'a sqlx::Error);
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(unfit) = unfit(self.0) {
+            return unfit.fmt(f);
+        }
+        match self.0 {
+            sqlx::Error::Database(error) => f.write_str(error.message()),
+            sqlx::Error::PoolTimedOut => f.write_str("no connection was free in time"),
+            error => error.fmt(f),
+        }
+    }
+}

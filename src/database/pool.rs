@@ -1,0 +1,338 @@
+//! Connections for reads, operators' actions and claims, made when they are needed and given back when they are not.
+//!
+//! Unlike sqlx's own pool it tells why there is no connection, is content with those that it has when the server has no more,
+//! and lets a writer have one of them.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt, TryStreamExt};
+use sqlx::postgres::{PgConnectOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo, Postgres};
+use sqlx::{Connection as _, Either, Execute, Executor, PgConnection, SqlStr};
+use tokio::sync::Notify;
+use tokio::time::{timeout, timeout_at};
+
+use super::connect::{self, Limits, Settings, limited, too_slow};
+use super::fault::{Fault, Outage, fault};
+use super::{CONNECT_TIMEOUT, STATEMENT_TIMEOUT};
+
+/// A plan made for an empty queue reads a full one from end to end; these statements take little time to plan.
+const PLANS: Settings = &[("plan_cache_mode", "force_custom_plan")];
+/// How long a connection may be idle, looked at as often as [`LOOK`]: all are given back within a minute.
+const MAX_IDLE: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_secs(10);
+/// How long no further connection is tried for after the server had no more of them.
+const FULL_FOR: Duration = Duration::from_secs(5);
+
+/// At most so many connections, none before the first use. Those who wait for one are served in their order.
+#[derive(Clone)]
+pub struct Pool(Arc<Inner>);
+
+struct Inner {
+    options: PgConnectOptions,
+    limits: Limits,
+    settings: Settings,
+    max: usize,
+    /// Whoever holds it is next.
+    line: tokio::sync::Mutex<()>,
+    /// Something has changed for whoever is next.
+    changed: Notify,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Those that are in use, or being opened.
+    used: usize,
+    /// The others, with the time of their last use; the latest is at the end.
+    idle: VecDeque<(PgConnection, Instant)>,
+    /// Until when no further one is tried for.
+    full_until: Option<Instant>,
+}
+
+impl State {
+    fn size(&self) -> usize {
+        self.used + self.idle.len()
+    }
+}
+
+/// A connection's place among those in use; free again when this is dropped.
+struct Place(Arc<Inner>);
+
+impl Place {
+    fn take(pool: &Arc<Inner>, state: &mut State) -> Self {
+        state.used += 1;
+        Self(Arc::clone(pool))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.state().used -= 1;
+        self.0.changed.notify_one();
+    }
+}
+
+enum Turn {
+    Reuse(PgConnection, Place),
+    Open(Place),
+}
+
+impl Pool {
+    /// A pool of at most `max` connections for a running gateway.
+    #[must_use]
+    pub fn new(options: PgConnectOptions, max: u32) -> Self {
+        Self::with(limited(options), Limits::Ours, PLANS, max)
+    }
+
+    /// One whose connections have these limits and settings.
+    #[must_use]
+    pub fn with(options: PgConnectOptions, limits: Limits, settings: Settings, max: u32) -> Self {
+        let inner = Arc::new(Inner {
+            options,
+            limits,
+            settings,
+            max: usize::try_from(max).unwrap_or(usize::MAX).max(1),
+            line: tokio::sync::Mutex::default(),
+            changed: Notify::new(),
+            state: Mutex::default(),
+        });
+        tokio::spawn(give_back(Arc::downgrade(&inner)));
+        Self(inner)
+    }
+
+    /// Connections that are open, and how many of those are idle.
+    #[must_use]
+    pub fn sizes(&self) -> (usize, usize) {
+        let state = self.0.state();
+        (state.size(), state.idle.len())
+    }
+
+    /// A connection, within [`CONNECT_TIMEOUT`].
+    ///
+    /// # Errors
+    /// `PoolTimedOut` when all were in use for so long, else why there is none.
+    pub async fn acquire(&self) -> sqlx::Result<Pooled> {
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        loop {
+            let turn = timeout_at(deadline.into(), self.turn()).await;
+            let turn = turn.map_err(|_| sqlx::Error::PoolTimedOut)?;
+            let ready = timeout_at(deadline.into(), self.prepare(turn)).await;
+            match ready.map_err(|_| too_slow())? {
+                Err(error) if self.is_content_after(&error) => {}
+                ready => return ready,
+            }
+        }
+    }
+
+    /// One of its connections, for good: for a writer, when the server has no more of them.
+    pub async fn part_with_one(&self) -> sqlx::Result<PgConnection> {
+        self.0.state().full_until = Some(Instant::now() + FULL_FOR);
+        let mut pooled = self.acquire().await?;
+        pooled.connection.take().ok_or(sqlx::Error::PoolClosed)
+    }
+
+    async fn prepare(&self, turn: Turn) -> sqlx::Result<Pooled> {
+        let place = match turn {
+            Turn::Reuse(mut connection, place) => match connection.ping().await {
+                Ok(()) => return Ok(Pooled::new(connection, place)),
+                // The server has ended it meanwhile.
+                Err(_) => place,
+            },
+            Turn::Open(place) => place,
+        };
+        let pool = &*self.0;
+        let connected = connect::connect(&pool.options, pool.limits, pool.settings).await;
+        let (connection, _) = connected?;
+        Ok(Pooled::new(connection, place))
+    }
+
+    /// Whether the server has no more connections, but this has some of them.
+    fn is_content_after(&self, error: &sqlx::Error) -> bool {
+        if fault(error) != Fault::Away(Outage::Full) {
+            return false;
+        }
+        let mut state = self.0.state();
+        state.full_until = Some(Instant::now() + FULL_FOR);
+        state.size() > 0
+    }
+
+    /// Waits for a connection that is idle, or for room for one more.
+    async fn turn(&self) -> Turn {
+        let _next = self.0.line.lock().await;
+        loop {
+            {
+                let mut state = self.0.state();
+                if let Some((connection, _)) = state.idle.pop_back() {
+                    return Turn::Reuse(connection, Place::take(&self.0, &mut state));
+                }
+                let full = state.full_until.is_some_and(|until| Instant::now() < until);
+                if state.size() == 0 || (state.size() < self.0.max && !full) {
+                    return Turn::Open(Place::take(&self.0, &mut state));
+                }
+            }
+            self.0.changed.notified().await;
+        }
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes what has been idle for long, until the pool is dropped.
+async fn give_back(pool: Weak<Inner>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(pool) = pool.upgrade() else { return };
+        loop {
+            let is_old = |(_, since): &mut (_, Instant)| since.elapsed() >= MAX_IDLE;
+            let Some((connection, _)) = pool.state().idle.pop_front_if(is_old) else {
+                break;
+            };
+            // One that cannot be closed well is closed all the same.
+            timeout(CONNECT_TIMEOUT, connection.close()).await.ok();
+        }
+    }
+}
+
+/// A connection of a pool, which goes back there.
+pub struct Pooled {
+    connection: Option<PgConnection>,
+    place: Option<Place>,
+    /// Whether nothing is left to be read from it.
+    clean: bool,
+}
+
+impl Pooled {
+    fn new(connection: PgConnection, place: Place) -> Self {
+        Self {
+            connection: Some(connection),
+            place: Some(place),
+            clean: false,
+        }
+    }
+
+    /// The connection, for a statement.
+    pub fn connection(&mut self) -> sqlx::Result<&mut PgConnection> {
+        self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)
+    }
+
+    /// After a statement that ran to its end, or failed.
+    fn ended<T>(&mut self, result: &sqlx::Result<T>) {
+        match result {
+            Ok(_) => self.clean = true,
+            // Through another one it may be possible to write.
+            Err(error) if fault(error) == Fault::Away(Outage::ReadOnly) => self.connection = None,
+            Err(_) => {}
+        }
+    }
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        let (Some(mut connection), Some(place)) = (self.connection.take(), self.place.take())
+        else {
+            return;
+        };
+        if self.clean {
+            put_back(connection, place);
+            return;
+        }
+        // A statement may have been cut short: its rest is read first, or the connection given up.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        runtime.spawn(async move {
+            if let Ok(Ok(())) = timeout(STATEMENT_TIMEOUT, connection.ping()).await {
+                put_back(connection, place);
+            }
+        });
+    }
+}
+
+fn put_back(connection: PgConnection, place: Place) {
+    let mut state = place.0.state();
+    state.idle.push_back((connection, Instant::now()));
+    drop(state);
+    drop(place);
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (size, idle) = self.sizes();
+        write!(f, "Pool({size} open, {idle} idle, of {})", self.0.max)
+    }
+}
+
+/// Each statement has a connection for its own time. What it answers is gathered first: the connection waits for nobody.
+impl<'p> Executor<'p> for &'_ Pool {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxStream<'e, sqlx::Result<Either<PgQueryResult, PgRow>>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let pool = self.clone();
+        let gathered = async move {
+            let mut pooled = pool.acquire().await?;
+            let gathered = pooled.connection()?.fetch_many(query).try_collect().await;
+            pooled.ended(&gathered);
+            let gathered: Vec<_> = gathered?;
+            Ok::<_, sqlx::Error>(stream::iter(gathered).map(Ok))
+        };
+        stream::once(gathered).try_flatten().boxed()
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, sqlx::Result<Option<PgRow>>>
+    where
+        'p: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let mut steps = self.fetch_many(query);
+        Box::pin(async move {
+            while let Some(step) = steps.try_next().await? {
+                if let Either::Right(row) = step {
+                    return Ok(Some(row));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, sqlx::Result<PgStatement>>
+    where
+        'p: 'e,
+    {
+        let pool = self.clone();
+        Box::pin(async move {
+            let mut pooled = pool.acquire().await?;
+            pooled.connection()?.prepare_with(sql, parameters).await
+        })
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, sqlx::Result<sqlx::Describe<Postgres>>>
+    where
+        'p: 'e,
+    {
+        let pool = self.clone();
+        Box::pin(async move {
+            let mut pooled = pool.acquire().await?;
+            pooled.connection()?.describe(sql).await
+        })
+    }
+}
