@@ -94,6 +94,13 @@ pub struct Database {
     pool: PgPool,
 }
 
+/// Somebody who may connect to a database.
+pub struct Role {
+    pub name: String,
+    /// What `DATABASE_URL` is to be.
+    pub url: String,
+}
+
 impl Database {
     /// A new one on the PostgreSQL that the tests share.
     pub async fn new() -> Self {
@@ -103,14 +110,25 @@ impl Database {
         Self::create(options.await.unwrap()).await
     }
 
+    /// One with this encoding.
+    pub async fn encoded(encoding: &str) -> Self {
+        let server = Self::new().await.server.clone();
+        let how = format!("encoding '{encoding}' template template0 lc_collate 'C' lc_ctype 'C'");
+        Self::create_like(server, &how).await
+    }
+
     async fn create(server: PgConnectOptions) -> Self {
+        Self::create_like(server, "").await
+    }
+
+    async fn create_like(server: PgConnectOptions, how: &str) -> Self {
         let name = format!("test_{}", uuid::Uuid::now_v7().simple());
         let admin = PgPoolOptions::new()
             .max_connections(1)
             .connect_with(server.clone())
             .await
             .unwrap();
-        sqlx::raw_sql(AssertSqlSafe(format!("create database {name}")))
+        sqlx::raw_sql(AssertSqlSafe(format!("create database {name} {how}")))
             .execute(&admin)
             .await
             .unwrap();
@@ -140,6 +158,21 @@ impl Database {
     /// What `DATABASE_URL` is to be.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    pub fn name(&self) -> &str {
+        self.options.get_database().unwrap()
+    }
+
+    /// A new role that may do with this database what `rights` are, such as `connection limit 5`; and the URL with it.
+    pub async fn role(&self, rights: &str) -> Role {
+        let name = self.name().replace("test_", "role_");
+        self.execute(&format!(
+            "create role {name} login {rights}; grant all on schema public to {name}; alter schema public owner to {name}"
+        ))
+        .await;
+        let url = self.url.replace("//gateway@", &format!("//{name}@"));
+        Role { name, url }
     }
 
     pub fn options(&self) -> PgConnectOptions {

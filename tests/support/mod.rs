@@ -4,6 +4,7 @@ mod collector;
 mod database;
 mod held;
 mod http;
+mod pooler;
 mod process;
 mod proxy;
 
@@ -14,9 +15,10 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 pub use collector::{Collector, Span};
-pub use database::{Database, Postgres, Stopped};
+pub use database::{Database, Postgres, Role, Stopped};
 pub use held::{Held, HeldCall};
 pub use http::{Answer, Client};
+pub use pooler::{Pooler, PoolerMode};
 pub use process::{Finished, Program, Run, signal};
 pub use proxy::{Proxy, relay};
 

@@ -89,6 +89,22 @@ impl Run {
         }
     }
 
+    /// Runs a program that must end within a minute.
+    pub async fn end(self) -> Finished {
+        let mut program = self.start();
+        let code = program.ended().await.code();
+        let log = eventually("its last words", async || {
+            let log = program.log();
+            let ended = log.last().is_some_and(|line| line.starts_with("error: "));
+            (code == Some(0) || ended).then_some(log)
+        });
+        Finished {
+            code,
+            stdout: String::new(),
+            stderr: log.await.join("\n"),
+        }
+    }
+
     /// Runs a program to its end.
     pub async fn finish(mut self) -> Finished {
         let output = tokio::task::spawn_blocking(move || self.0.output().unwrap())
