@@ -324,10 +324,10 @@ async fn a_field_of_another_type_is_named_without_its_value() {
     for (path, body, _) in bodies() {
         for field in body.as_object().unwrap().keys() {
             for value in [
-                json!(4711),
+                json!(471_147_114_711_i64),
                 json!(true),
-                json!(["4711"]),
-                json!({ "4711": 1 }),
+                json!(["471147114711"]),
+                json!({ "471147114711": 1 }),
             ] {
                 let answer = system
                     .client
@@ -336,7 +336,7 @@ async fn a_field_of_another_type_is_named_without_its_value() {
                 let named = answer.fields();
                 assert_eq!(named.len(), 1);
                 assert!(named[0].starts_with(field), "{named:?} is not {field}");
-                assert!(!answer.text.contains("4711"), "{}", answer.text);
+                assert!(!answer.text.contains("471147114711"), "{}", answer.text);
             }
         }
     }
