@@ -84,10 +84,12 @@ fn directory(text: &str) -> Result<PathBuf, &'static str> {
         None => Ok(text.into()),
         Some(rest) if rest.is_empty() || rest.starts_with('/') => {
             let home = std::env::home_dir().filter(|home| home.is_absolute());
-            let home = home.ok_or("begins with ~, but HOME is not set")?;
+            let home = home.ok_or("~ is the home directory, but HOME is not set")?;
             Ok(home.join(rest.trim_start_matches('/')))
         }
-        Some(_) => Err("begins with ~ and a name: write the path out, or ./~ where it is meant"),
+        Some(_) => {
+            Err("~ with a name is not understood: write the path out, or ./~ where it is meant")
+        }
     }
 }
 

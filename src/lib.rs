@@ -28,7 +28,7 @@
 //! 3. Only `delivery::store`'s settling statements write `SENT` or `FAILED`. `SENT` is a fact that whoever learns it may write,
 //!    once; `FAILED` needs the current token.
 //! 4. An HTTP 2xx on a write means committed.
-//! 5. Status codes only in `http/` and `*/http.rs`; printing only in `cli/output.rs`.
+//! 5. Status codes only in `http/` and `*/http.rs`; printing only in `cli/output.rs`, and on standard error by [`process::stderr`].
 //! 6. Work that must not be cut short (attempt, settle, batch) runs in a tracked task, never inside a request's future;
 //!    shutdown waits for those tasks. A panic in an attempt is settled as `internal`; one in a writer or in the worker's loop
 //!    ends the process with an error: it never leaves a silent half.

@@ -95,7 +95,7 @@ async fn days_out_of_bounds_are_refused() {
             .await;
         assert_eq!(refused.code, Some(2), "{refused:#?}");
         assert!(
-            refused.stderr.contains("webhook-body-retention-days"),
+            refused.stderr.contains("WEBHOOK_BODY_RETENTION_DAYS"),
             "{refused:#?}"
         );
     }
