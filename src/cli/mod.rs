@@ -183,7 +183,7 @@ impl Opened {
             Database::Embedded(directory) => {
                 let embedded = Embedded::join_or_start(&directory).await?;
                 Ok(Self {
-                    options: embedded.options(),
+                    options: embedded.own_options(),
                     embedded: Some(embedded),
                 })
             }

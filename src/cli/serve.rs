@@ -152,7 +152,7 @@ impl Ready {
             "DATABASE_URL and PROVIDER_URL are not set: using a private PostgreSQL and a mock provider that misbehaves on purpose; no message leaves this machine"
         );
         Ok(Self {
-            database: embedded.options(),
+            database: embedded.own_options(),
             provider: args.delivery.provider_at(&mock.url())?,
             embedded: Some((embedded, mock)),
         })

@@ -1,73 +1,124 @@
-//! Runs the programs as a user that PostgreSQL accepts, which root is not, and without what the caller's environment would
-//! have them do.
+//! Runs the programs as a user that PostgreSQL accepts, which root is not, and with nothing of the caller's environment: that would have
+//! them do something else, and has the gateway's secrets in it.
 
-use std::ffi::OsStr;
-use std::os::unix::fs::{MetadataExt as _, lchown};
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, fs};
+use std::sync::OnceLock;
 
-use super::{EmbeddedError, failed};
+use super::place::{Folder, Way, is_roots};
+use super::{EmbeddedError, OWNER_LOCK, failed};
 
 /// Prints the first of its arguments that the user cannot enter.
 const FIRST_CLOSED: &str =
     r#"for folder; do [ -x "$folder" ] || { printf %s "$folder"; exit; }; done"#;
 
-/// The user of the server; `None` is whoever runs the gateway.
+/// Where programs are, where nothing says so.
+const USUAL_PATH: &str = "/usr/bin:/bin";
+
+/// The user that asks for others' numbers while it is not known yet whose programs are run.
+const NOBODY: u32 = 65534;
+
+/// The user of the server: whoever runs the gateway, or another one, since that is root.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Account(Option<(u32, u32)>);
+pub(super) struct Account {
+    uid: u32,
+    gid: u32,
+    is_other: bool,
+}
 
 impl Account {
-    /// Ourselves, unless we are root: then the owner of the data directory, `postgres` or `nobody`, whichever is there first.
-    pub(super) fn choose(data: &Path) -> Result<Self, EmbeddedError> {
-        if id(&["-u"]) != Some(0) {
-            return Ok(Self(None));
+    /// Ourselves.
+    pub(super) fn of_this_process() -> Self {
+        Self {
+            uid: our_uid(),
+            gid: rustix::process::getegid().as_raw(),
+            is_other: false,
         }
-        let owner = fs::metadata(data)
-            .ok()
-            .map(|data| (data.uid(), data.gid()))
-            .filter(|(uid, _)| *uid != 0);
-        let named = |name| Some((id(&["-u", name])?, id(&["-g", name])?));
-        let other = owner
-            .or_else(|| named("postgres"))
-            .or_else(|| named("nobody"));
-        other
-            .map(|other| Self(Some(other)))
-            .ok_or(EmbeddedError::NoAccount)
+    }
+
+    /// Ourselves, unless we are root: then the owner of the data directory, where nobody else can change the way there, else `postgres`.
+    pub(super) fn choose(way: &Way, data: Option<&Folder>) -> Result<Self, EmbeddedError> {
+        if our_uid() != 0 {
+            return Ok(Self::of_this_process());
+        }
+        if let Some(data) = data {
+            let owner = data.metadata()?;
+            let may_run = owner.uid() != 0 && way.open_to_others(owner.uid()).is_none();
+            // Whatever has no user of its own runs as `nobody`, and would read the data: it has them only where it had them before.
+            let is_nobody = || id(&["-u", "nobody"]) == Some(owner.uid()) && !data.has(OWNER_LOCK);
+            if may_run && !is_nobody() {
+                return Ok(Self::other(owner.uid(), owner.gid()));
+            }
+        }
+        Self::postgres()
+    }
+
+    fn other(uid: u32, gid: u32) -> Self {
+        Self {
+            uid,
+            gid,
+            is_other: true,
+        }
+    }
+
+    fn postgres() -> Result<Self, EmbeddedError> {
+        let number = |of| id(&[of, "postgres"]).ok_or(EmbeddedError::NoAccount);
+        Ok(Self::other(number("-u")?, number("-g")?))
+    }
+
+    /// Whoever may run the programs, whatever the data.
+    #[cfg(test)]
+    pub(super) fn any() -> Self {
+        if our_uid() == 0 {
+            Self::other(NOBODY, NOBODY)
+        } else {
+            Self::of_this_process()
+        }
+    }
+
+    pub(super) fn uid(self) -> u32 {
+        self.uid
+    }
+
+    /// Whether we are root, and this is somebody else.
+    pub(super) fn is_other(self) -> bool {
+        self.is_other
     }
 
     /// A command that runs as this user, apart from our terminal's Ctrl-C, and understands everybody in English and UTC.
     pub(super) fn command(self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
-        for (name, _) in
-            env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG"))
-        {
-            command.env_remove(name);
-        }
         command
+            .env_clear()
             .env("LC_ALL", "C")
             .env("TZ", "UTC")
+            .env("PATH", search_path())
             .current_dir("/")
             .process_group(0);
-        if let Some((uid, gid)) = self.0 {
-            command.uid(uid).gid(gid);
+        if self.is_other {
+            command.uid(self.uid).gid(self.gid);
         }
         command
     }
 
-    /// Gives the user what we have made.
-    pub(super) fn give(self, path: &Path) -> Result<(), EmbeddedError> {
-        self.0.map_or(Ok(()), |(uid, gid)| {
-            lchown(path, Some(uid), Some(gid)).map_err(failed("give away", path))
-        })
+    /// Gives the user what we have just made.
+    pub(super) fn give(self, made: &File, path: &Path) -> Result<(), EmbeddedError> {
+        if self.is_other {
+            fchown(made, Some(self.uid), Some(self.gid)).map_err(failed("give away", path))?;
+        }
+        Ok(())
     }
 
     /// Whether the user can get to that folder.
     pub(super) fn check_reach(self, folder: &Path) -> Result<(), EmbeddedError> {
-        let Some((uid, _)) = self.0 else {
+        if !self.is_other {
             return Ok(());
-        };
+        }
         let mut way: Vec<&Path> = folder.ancestors().collect();
         way.reverse();
         let mut shell = self.command("/bin/sh");
@@ -81,23 +132,41 @@ impl Account {
         } else {
             Err(EmbeddedError::Unreachable {
                 closed: closed.into(),
-                uid,
+                uid: self.uid,
             })
         }
     }
-
-    /// Whether that folder is this user's alone.
-    pub(super) fn owns_privately(self, folder: &Path) -> bool {
-        let Ok(found) = fs::symlink_metadata(folder) else {
-            return false;
-        };
-        let uid = self.0.map(|(uid, _)| uid).or_else(|| id(&["-u"]));
-        found.is_dir() && Some(found.uid()) == uid && found.mode() & 0o777 == 0o700
-    }
 }
 
-/// A number that `id` prints, which asks whatever directory of users the machine has.
+/// The user that this process acts as.
+pub(super) fn our_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// The folders in which programs are looked for: those of `PATH`, but as root only those that nobody else can change.
+pub(super) fn folders() -> Vec<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_else(|| USUAL_PATH.into());
+    let is_usable =
+        |folder: &PathBuf| folder.is_absolute() && (our_uid() != 0 || is_roots(folder));
+    env::split_paths(&path).filter(is_usable).collect()
+}
+
+fn search_path() -> &'static OsStr {
+    static PATH: OnceLock<OsString> = OnceLock::new();
+    PATH.get_or_init(|| {
+        let path = env::join_paths(folders()).unwrap_or_default();
+        // An empty one would be the current directory.
+        if path.is_empty() {
+            USUAL_PATH.into()
+        } else {
+            path
+        }
+    })
+}
+
+/// A number that `id` prints, which asks whatever directory of users the machine has. As root only.
 fn id(arguments: &[&str]) -> Option<u32> {
-    let output = Command::new("id").args(arguments).output().ok()?;
+    let nobody = Account::other(NOBODY, NOBODY);
+    let output = nobody.command("id").args(arguments).output().ok()?;
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
 }

@@ -1,67 +1,77 @@
 //! The data directory: private, one gateway's at a time, and with either a whole cluster in it or none.
 
-use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use std::{env, process, thread};
+use std::{env, fs, thread};
 
 use super::account::Account;
 use super::find::Programs;
-use super::{EmbeddedError, NAME, PORT, failed};
+use super::place::{Folder, Missing, Way};
+use super::{EmbeddedError, NAME, OWNER_LOCK, PORT, failed};
 
 /// How long a server may take to stop; its supervisor loses patience earlier.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// A log that has grown beyond this is put aside at the next start.
 const LOG_MAX_BYTES: u64 = 8 << 20;
+/// How much of the end of a log is looked at.
+const LOG_TAIL_BYTES: u64 = 64 << 10;
 /// The system's limit for the path of a socket, without the final zero byte.
 const SOCKET_PATH_MAX_BYTES: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
+const CLUSTER: &str = "cluster";
+const UNFINISHED: &str = "cluster.unfinished";
+const PID_FILE: &str = "postmaster.pid";
+const LOG: &str = "postgres.log";
+const SOCKET: &str = "socket";
+const IGNORE: &str = ".gitignore";
 
 /// A data directory that exists and is ours to use, once [`Self::lock_owner`] has succeeded.
 #[derive(Debug)]
 pub(super) struct Directory {
-    path: PathBuf,
+    folder: Folder,
     account: Account,
 }
 
 impl Directory {
-    /// Makes the directory if need be, or takes over an empty one.
+    /// Makes the directory if need be, or takes over an empty one. What it finds it changes neither in owner nor mode.
     pub(super) fn prepare(path: &Path) -> Result<Self, EmbeddedError> {
         let path = std::path::absolute(path).map_err(failed("find", path))?;
-        let account = Account::choose(&path)?;
-        let parent = path.parent().unwrap_or(&path);
-        fs::create_dir_all(parent).map_err(failed("make", parent))?;
-        account.check_reach(&fs::canonicalize(parent).map_err(failed("find", parent))?)?;
-        if !make_private(&path)? && !Self::is_gateways(&path)? {
-            return Err(EmbeddedError::Foreign { directory: path });
+        let (parent, name) = match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) => (parent, name),
+            _ => (&*path, OsStr::new(".")),
+        };
+        let way = Way::open(parent, Missing::Make)?;
+        let parent = way.folder();
+        let found = parent.folder(name)?;
+        let account = Account::choose(&way, found.as_ref())?;
+        account.check_reach(parent.path())?;
+        // The lock is in it from the beginning, so whoever sees anything of a gateway's sees the lock as well.
+        let folder = match found {
+            Some(found) => found,
+            None => match parent.make(name, account, &[OWNER_LOCK])? {
+                Some(made) => made,
+                // Somebody was faster.
+                None => parent.folder(name)?.ok_or_else(|| {
+                    failed("open", &path)(io::ErrorKind::NotFound.into())
+                })?,
+            },
+        };
+        let is_empty = folder.has_only("lost+found");
+        if !is_empty.map_err(failed("read", folder.path()))? && !folder.has(OWNER_LOCK) {
+            return Err(EmbeddedError::Foreign {
+                directory: folder.path().to_owned(),
+            });
         }
-        let path = fs::canonicalize(&path).map_err(failed("find", &path))?;
-        let directory = Self { path, account };
-        if !directory.path.join("gateway.lock").exists() {
-            let private = Permissions::from_mode(0o700);
-            fs::set_permissions(&directory.path, private)
-                .map_err(failed("make private", &directory.path))?;
-            account.give(&directory.path)?;
-        }
-        Ok(directory)
-    }
-
-    /// Whether an existing directory may be used: its mode and owner are going to be changed.
-    fn is_gateways(path: &Path) -> Result<bool, EmbeddedError> {
-        let entries = fs::read_dir(path)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(failed("read", path))?;
-        // The lock is the first thing made in it, so whoever sees anything of a gateway's sees the lock as well.
-        Ok(entries
-            .iter()
-            .all(|entry| entry.file_name() == "lost+found")
-            || path.join("gateway.lock").exists())
+        folder.check(account, Some(&way))?;
+        Ok(Self { folder, account })
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        self.folder.path()
     }
 
     pub(super) fn account(&self) -> Account {
@@ -69,55 +79,57 @@ impl Directory {
     }
 
     pub(super) fn log_file(&self) -> PathBuf {
-        self.path.join("postgres.log")
+        self.path().join(LOG)
     }
 
     pub(super) fn cluster(&self) -> PathBuf {
-        self.path.join("cluster")
+        self.path().join(CLUSTER)
     }
 
     pub(super) fn pid_file(&self) -> PathBuf {
-        self.cluster().join("postmaster.pid")
+        self.cluster().join(PID_FILE)
+    }
+
+    fn open_cluster(&self) -> Result<Option<Folder>, EmbeddedError> {
+        let cluster = self.folder.folder(CLUSTER)?;
+        if let Some(cluster) = &cluster {
+            cluster.check(self.account, None)?;
+        }
+        Ok(cluster)
     }
 
     /// The major version that the cluster was made with, if there is a cluster.
     pub(super) fn version(&self) -> Result<Option<u32>, EmbeddedError> {
-        let file = self.cluster().join("PG_VERSION");
-        match fs::read_to_string(&file) {
-            // Before 10, a version was two numbers.
-            Ok(version) => version
-                .trim()
-                .split('.')
-                .next()
-                .unwrap_or_default()
-                .parse()
-                .map(Some)
-                .map_err(io::Error::other),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-        .map_err(failed("read", &file))
+        const FILE: &str = "PG_VERSION";
+        let Some(cluster) = self.open_cluster()? else {
+            return Ok(None);
+        };
+        let Some(file) = cluster.file(FILE)? else {
+            return Ok(None);
+        };
+        // Before 10, a version was two numbers.
+        let version = beginning(file).and_then(|version| {
+            let major = version.trim().split('.').next().unwrap_or_default();
+            major.parse().map_err(io::Error::other)
+        });
+        version
+            .map(Some)
+            .map_err(failed("read", &cluster.path().join(FILE)))
     }
 
     /// Makes this process the directory's owner, for as long as it keeps the file.
     pub(super) fn lock_owner(&self) -> Result<File, EmbeddedError> {
         let in_use = || EmbeddedError::InUse {
-            directory: self.path.clone(),
+            directory: self.path().to_owned(),
         };
-        let owner = self.try_lock("gateway.lock")?.ok_or_else(in_use)?;
+        let owner = self.try_lock(OWNER_LOCK)?.ok_or_else(in_use)?;
         // So that a `.gateway` in a checkout is never committed.
-        let ignore = self.path.join(".gitignore");
-        match OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&ignore)
-            .and_then(|mut file| file.write_all(b"*\n"))
-        {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                Err(failed("write", &ignore)(error))
-            }
-            _ => Ok(owner),
+        if !self.folder.has(IGNORE) {
+            let ignore = self.folder.own_file(IGNORE, self.account)?;
+            io::Write::write_all(&mut &ignore, b"*\n")
+                .map_err(failed("write", &self.path().join(IGNORE)))?;
         }
+        Ok(owner)
     }
 
     /// The lock that every process of the server shares, if there is none left that has it.
@@ -134,27 +146,23 @@ impl Directory {
             }
             thread::sleep(Duration::from_millis(10));
         }
-        Err(EmbeddedError::StillRunning {
-            directory: self.path.clone(),
-        })
+        Err(self.still_running())
+    }
+
+    fn still_running(&self) -> EmbeddedError {
+        EmbeddedError::StillRunning {
+            directory: self.path().to_owned(),
+        }
     }
 
     fn try_lock(&self, name: &str) -> Result<Option<File>, EmbeddedError> {
-        let path = self.path.join(name);
-        let mut options = OpenOptions::new();
-        let file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path);
-        let file = file.map_err(failed("open", &path))?;
-        self.account.give(&path)?;
+        let file = self.folder.own_file(name, self.account)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(failed("lock", &path)(error)),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => {
+                Err(failed("lock", &self.path().join(name))(error))
+            }
         }
     }
 
@@ -164,11 +172,8 @@ impl Directory {
         programs: &Programs,
         lock: &File,
     ) -> Result<(), EmbeddedError> {
-        let (unfinished, initdb) = (
-            self.path.join("cluster.unfinished"),
-            programs.path("initdb"),
-        );
-        remove(&unfinished, |path| fs::remove_dir_all(path))?;
+        let initdb = programs.path("initdb");
+        self.folder.remove(UNFINISHED)?;
         let output = self
             .account
             .command(&initdb)
@@ -181,11 +186,11 @@ impl Directory {
                 "--locale=C",
                 "--pgdata",
             ])
-            .arg(&unfinished)
+            .arg(self.path().join(UNFINISHED))
             // What it says there is of no use; like this, it and its children keep the lock even when we are killed.
             .stdout(
                 lock.try_clone()
-                    .map_err(failed("share the lock of", &self.path))?,
+                    .map_err(failed("share the lock of", self.path()))?,
             )
             .output()
             .map_err(failed("run", &initdb))?;
@@ -196,121 +201,148 @@ impl Directory {
                 output: said,
             });
         }
-        let renamed = fs::rename(&unfinished, self.cluster())
-            .and_then(|()| File::open(&self.path)?.sync_all());
-        renamed.map_err(failed("rename", &unfinished))
+        self.folder.rename(UNFINISHED, CLUSTER)?;
+        self.folder.sync().map_err(failed("write", self.path()))
     }
 
     /// Where the socket is, once an owner has made the place.
-    pub(super) fn socket_directory(&self) -> PathBuf {
-        let here = self.path.join("socket");
-        fs::read_link(&here).unwrap_or(here)
+    pub(super) fn find_socket_directory(&self) -> Result<Option<Folder>, EmbeddedError> {
+        let socket = match self.folder.link(SOCKET) {
+            Some(elsewhere) => open_linked(&elsewhere)?,
+            None => self.folder.folder(SOCKET)?,
+        };
+        if let Some(socket) = &socket {
+            socket.check(self.account, None)?;
+        }
+        Ok(socket)
     }
 
     /// Makes the place for the socket: in the data directory, or, when that path is too long, a link there to a private one.
-    pub(super) fn make_socket_directory(&self) -> Result<PathBuf, EmbeddedError> {
-        let here = self.path.join("socket");
-        let before = fs::read_link(&here);
-        if fits(&here) {
-            if before.is_ok() {
-                remove(&here, |path| fs::remove_file(path))?;
+    pub(super) fn make_socket_directory(&self) -> Result<Folder, EmbeddedError> {
+        let link = self.folder.link(SOCKET);
+        if fits(&self.path().join(SOCKET)) {
+            if link.is_some() {
+                self.folder.remove(SOCKET)?;
             }
-            make_private(&here)?;
-            self.account.give(&here)?;
-            return Ok(here);
+            if let Some(found) = self.find_socket_directory()? {
+                return Ok(found);
+            }
+            let made = self.folder.make(SOCKET.as_ref(), self.account, &[])?;
+            return made.ok_or_else(|| {
+                failed("make", &self.path().join(SOCKET))(io::ErrorKind::AlreadyExists.into())
+            });
         }
-        if let Some(before) = before
-            .ok()
-            .filter(|before| fits(before) && self.account.owns_privately(before))
+        // One that was cleaned away may be somebody else's by now.
+        if link.is_some_and(|link| fits(&link))
+            && let Ok(Some(found)) = self.find_socket_directory()
         {
-            return Ok(before);
+            return Ok(found);
         }
         let temporary = self.make_temporary()?;
-        remove(&here, |path| {
-            fs::remove_file(path).or_else(|_| fs::remove_dir_all(path))
-        })?;
-        symlink(&temporary, &here).map_err(failed("make", &here))?;
+        self.folder.remove(SOCKET)?;
+        self.folder.make_link(SOCKET, temporary.path())?;
         Ok(temporary)
     }
 
-    fn make_temporary(&self) -> Result<PathBuf, EmbeddedError> {
-        let temporary = env::temp_dir();
-        self.account.check_reach(&temporary)?;
-        let mut number = 0;
+    fn make_temporary(&self) -> Result<Folder, EmbeddedError> {
+        let way = Way::open(&env::temp_dir(), Missing::Error)?;
+        self.account.check_reach(way.folder().path())?;
         loop {
-            let path = temporary.join(format!("gateway-{}-{number}", process::id()));
+            let name = format!("gateway-{:08x}", rand::random::<u32>());
+            let path = way.folder().path().join(&name);
             if !fits(&path) {
                 return Err(EmbeddedError::SocketPath { directory: path });
             }
             // Somebody else's directory of that name is never used.
-            if make_private(&path)? {
-                return self.account.give(&path).map(|()| path);
+            if !way.folder().has(&name)
+                && let Some(made) = way.folder().make(name.as_ref(), self.account, &[])?
+            {
+                return Ok(made);
             }
-            number += 1;
         }
     }
 
     /// Removes what a killed server has left, which would keep a new one from starting if its number is another process's by
     /// now. Call it with the lock only.
-    pub(super) fn remove_stale(&self, _lock: &File) -> Result<(), EmbeddedError> {
-        let pid = self.pid_file();
-        // Someone may have started the cluster by hand, without our lock: a server works in its cluster's directory.
-        let by_hand = read_pid(&pid).and_then(|pid| fs::read_link(format!("/proc/{pid}/cwd")).ok());
-        if by_hand == Some(self.cluster()) {
-            return Err(EmbeddedError::StillRunning {
-                directory: self.path.clone(),
-            });
+    pub(super) fn remove_stale(&self, socket: &Folder, _lock: &File) -> Result<(), EmbeddedError> {
+        if let Some(cluster) = self.open_cluster()? {
+            // Someone may have started the cluster by hand, without our lock: a server works in its cluster's directory.
+            let here = cluster.metadata()?;
+            let is_here = |pid: u32| {
+                let works_in = fs::metadata(format!("/proc/{pid}/cwd"));
+                works_in.is_ok_and(|it| (it.dev(), it.ino()) == (here.dev(), here.ino()))
+            };
+            let pid = cluster.file(PID_FILE)?.and_then(read_pid);
+            if pid.is_some_and(is_here) {
+                return Err(self.still_running());
+            }
+            cluster.remove(PID_FILE)?;
         }
-        let socket = self.socket_directory().join(format!(".s.PGSQL.{PORT}"));
-        let mut socket_lock = OsString::from(&socket);
-        socket_lock.push(".lock");
-        for file in [pid, socket, socket_lock.into()] {
-            remove(&file, |path| fs::remove_file(path))?;
-        }
-        Ok(())
+        let name = socket_name();
+        socket.remove(&name)?;
+        socket.remove(&format!("{name}.lock"))
+    }
+
+    /// The log, to be added to.
+    pub(super) fn log(&self) -> Result<File, EmbeddedError> {
+        self.folder.own_file(LOG, self.account)
+    }
+
+    /// The last lines of the log.
+    pub(super) fn log_tail(&self) -> Result<String, EmbeddedError> {
+        let read = |mut log: File| {
+            let length = log.metadata()?.len();
+            log.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES)))?;
+            let mut text = Vec::new();
+            log.take(LOG_TAIL_BYTES).read_to_end(&mut text)?;
+            Ok(text)
+        };
+        let text = read(self.log()?).map_err(failed("read", &self.log_file()))?;
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        Ok(lines[lines.len().saturating_sub(10)..].join("\n"))
     }
 
     /// Puts a log that has grown large aside.
     pub(super) fn rotate_log(&self) -> Result<(), EmbeddedError> {
-        let log = self.log_file();
-        if fs::metadata(&log).is_ok_and(|log| log.len() > LOG_MAX_BYTES) {
-            fs::rename(&log, self.path.join("postgres.log.old")).map_err(failed("rename", &log))?;
+        let log = self.log()?.metadata();
+        if log.map_err(failed("look at", &self.log_file()))?.len() > LOG_MAX_BYTES {
+            self.folder.rename(LOG, "postgres.log.old")?;
         }
         Ok(())
     }
 }
 
+/// The directory that a link in a data directory leads to, where it is still there.
+fn open_linked(path: &Path) -> Result<Option<Folder>, EmbeddedError> {
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) if path.is_absolute() => {
+            Way::open(parent, Missing::Error)?.folder().folder(name)
+        }
+        _ => Ok(None),
+    }
+}
+
 /// The process id in the first line of a `postmaster.pid`.
-pub(super) fn read_pid(file: &Path) -> Option<u32> {
-    fs::read_to_string(file)
-        .ok()?
-        .lines()
-        .next()?
-        .trim()
-        .parse()
-        .ok()
+pub(super) fn read_pid(file: File) -> Option<u32> {
+    beginning(file).ok()?.lines().next()?.trim().parse().ok()
 }
 
-/// Makes a directory that nobody else can look into; false if there is something of that name already.
-fn make_private(path: &Path) -> Result<bool, EmbeddedError> {
-    match DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(failed("make", path)(error)),
-    }
+/// As much of a file as a number may take.
+fn beginning(file: File) -> io::Result<String> {
+    let mut text = String::new();
+    file.take(4096).read_to_string(&mut text)?;
+    Ok(text)
 }
 
-/// Removes something that may not be there.
-fn remove(path: &Path, by: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), EmbeddedError> {
-    match by(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", path)(error)),
-        _ => Ok(()),
-    }
+/// The name of the socket in its directory.
+pub(super) fn socket_name() -> String {
+    format!(".s.PGSQL.{PORT}")
 }
 
 /// Whether a socket can be in that directory: short enough, and in UTF-8, which the client asks for.
 fn fits(directory: &Path) -> bool {
-    let socket = directory.join(format!(".s.PGSQL.{PORT}"));
+    let socket = directory.join(socket_name());
     socket
         .to_str()
         .is_some_and(|socket| socket.len() <= SOCKET_PATH_MAX_BYTES)

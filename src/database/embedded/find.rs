@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::{env, fs};
+use std::fs;
 
 use super::EmbeddedError;
+use super::account::{self, Account};
+use super::place::is_roots;
 
 /// The oldest major version that is used.
 pub(super) const OLDEST: u32 = 14;
@@ -34,8 +35,9 @@ impl Programs {
         folders: &[PathBuf],
         version: Option<u32>,
         data: &Path,
+        account: Account,
     ) -> Result<Self, EmbeddedError> {
-        Self::choose(Self::installed(folders), version, data)
+        Self::choose(Self::installed(folders, account), version, data)
     }
 
     fn choose(all: Vec<Self>, version: Option<u32>, data: &Path) -> Result<Self, EmbeddedError> {
@@ -64,7 +66,7 @@ impl Programs {
         self.folder.join(program)
     }
 
-    fn installed(folders: &[PathBuf]) -> Vec<Self> {
+    fn installed(folders: &[PathBuf], account: Account) -> Vec<Self> {
         // A link in PATH leads to the folder that has the other programs too.
         let linked = |folder: &PathBuf| {
             Some(
@@ -82,12 +84,24 @@ impl Programs {
         folders
             .into_iter()
             .filter(|folder| folder.join("initdb").is_file())
-            .filter_map(Self::of)
+            .filter(|folder| !account.is_other() || Self::are_roots(folder))
+            .filter_map(|folder| Self::of(folder, account))
             .collect()
     }
 
-    fn of(folder: PathBuf) -> Option<Self> {
-        let output = Command::new(folder.join("postgres"))
+    /// Root runs, even as another user, nothing that others could have put there.
+    fn are_roots(folder: &Path) -> bool {
+        let are = ["postgres", "initdb"].map(|name| folder.join(name));
+        let are = are.iter().all(|program| is_roots(program));
+        if !are {
+            tracing::warn!(folder = %folder.display(), "root does not run the PostgreSQL there: others than root can change it");
+        }
+        are
+    }
+
+    fn of(folder: PathBuf, account: Account) -> Option<Self> {
+        let output = account
+            .command(folder.join("postgres"))
             .arg("--version")
             .output()
             .ok()?;
@@ -101,13 +115,10 @@ impl Programs {
 }
 
 /// All the folders in which to look.
-pub(super) fn folders() -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = env::var_os("PATH")
-        .iter()
-        .flat_map(env::split_paths)
-        .collect();
+pub(super) fn folders(account: Account) -> Vec<PathBuf> {
+    let mut folders = account::folders();
     folders.extend(["/usr/bin".into(), "/usr/local/bin".into()]);
-    if let Ok(output) = Command::new("pg_config").arg("--bindir").output() {
+    if let Ok(output) = account.command("pg_config").arg("--bindir").output() {
         folders.push(OsString::from_vec(output.stdout.trim_ascii().to_vec()).into());
     }
     for (parent, prefix, rest) in USUAL {
@@ -194,7 +205,7 @@ mod tests {
     #[test]
     fn without_programs_the_packages_to_install_are_named() {
         let empty = tempfile::tempdir().unwrap();
-        let said = Programs::find(&[empty.path().into()], None, Path::new("/data"))
+        let said = Programs::find(&[empty.path().into()], None, Path::new("/data"), Account::any())
             .unwrap_err()
             .to_string();
         for way in [
@@ -220,11 +231,11 @@ mod tests {
 
     #[test]
     fn a_link_leads_to_the_folder_of_all_programs() {
-        let found = Programs::find(&folders(), None, Path::new("/data")).unwrap();
+        let found = Programs::find(&folders(Account::any()), None, Path::new("/data"), Account::any()).unwrap();
         let links = tempfile::tempdir().unwrap();
         symlink(found.path("postgres"), links.path().join("postgres")).unwrap();
         assert_eq!(
-            Programs::find(&[links.path().into()], None, Path::new("/data")).unwrap(),
+            Programs::find(&[links.path().into()], None, Path::new("/data"), Account::any()).unwrap(),
             found
         );
     }

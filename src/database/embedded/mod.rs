@@ -1,8 +1,8 @@
 //! A private PostgreSQL for those who have set no `DATABASE_URL`: durable like any other, reachable by its owner only, and never
 //! outliving the gateway.
 //!
-//! In reading order: `find` the programs of the machine, `account` they run under, `cluster` the data directory,
-//! `supervisor` the process that starts and stops the server.
+//! In reading order: `place` directories that are what they were when they were opened, `account` the user of the programs, `find`
+//! those on the machine, `cluster` the data directory, `supervisor` the process that starts and stops the server.
 //!
 //! Two locked files in the data directory say who lives. `gateway.lock` is held by the gateway that owns the directory,
 //! `server.lock` by everything that may write to the cluster: initdb, the supervising shell, each process of PostgreSQL inherit
@@ -11,33 +11,42 @@
 
 mod account;
 mod cluster;
+mod error;
 mod find;
+mod place;
 mod supervisor;
 
-use std::io;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::net::UnixStream;
 
 use super::store;
+use account::Account;
 use cluster::Directory;
+pub use error::EmbeddedError;
+use error::failed;
 use find::Programs;
+use place::Folder;
 use supervisor::Server;
 
 /// The one superuser of the cluster, and the gateway's database in it.
 const NAME: &str = "gateway";
 /// Only part of the socket's name: the server listens on no network.
 const PORT: u16 = 5432;
+/// What every data directory has, and the gateway that owns it holds.
+const OWNER_LOCK: &str = "gateway.lock";
 /// As long as a recovery after a crash may take.
 const READY_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A private PostgreSQL in a data directory, stopped when this value is dropped or the process ends in any way.
 #[derive(Debug)]
 pub struct Embedded {
-    options: PgConnectOptions,
+    socket: Arc<Folder>,
+    account: Account,
     pid_file: PathBuf,
     /// None: another process owns the server.
     server: Option<Server>,
@@ -93,7 +102,13 @@ impl Embedded {
     /// How to connect: through the unix socket, to the database `gateway`.
     #[must_use]
     pub fn options(&self) -> PgConnectOptions {
-        self.options.clone()
+        options(self.socket.path())
+    }
+
+    /// How this process connects, while this value lives: through the very directory that was looked at, whatever is at its place by then.
+    #[must_use]
+    pub fn own_options(&self) -> PgConnectOptions {
+        options(&self.socket.path_by_descriptor())
     }
 
     /// Whether another process owns the server.
@@ -105,7 +120,7 @@ impl Embedded {
     /// The process id that PostgreSQL wrote down; for tests, since it may be out of date by the time it is used.
     #[must_use]
     pub fn postmaster_pid(&self) -> Option<u32> {
-        cluster::read_pid(&self.pid_file)
+        cluster::read_pid(std::fs::File::open(&self.pid_file).ok()?)
     }
 
     /// Stops the server and waits until it has ended; a joined one is left alone.
@@ -119,26 +134,40 @@ impl Embedded {
     fn launch(path: &Path, settings: Vec<String>) -> Result<Self, EmbeddedError> {
         let directory = Directory::prepare(path)?;
         let owner = directory.lock_owner()?;
-        let programs = Programs::find(&find::folders(), directory.version()?, directory.path())?;
+        let account = directory.account();
+        let (folders, version) = (find::folders(account), directory.version()?);
+        let programs = Programs::find(&folders, version, directory.path(), account)?;
         let lock = directory.wait_for_server_lock()?;
         if directory.version()?.is_none() {
             directory.make_cluster(&programs, &lock)?;
         }
-        let socket = directory.make_socket_directory()?;
-        let (options, pid_file) = (options(&socket), directory.pid_file());
-        let server = Server::start(directory, owner, &programs, &socket, settings, lock)?;
+        let socket = Arc::new(directory.make_socket_directory()?);
+        let pid_file = directory.pid_file();
+        let place = Arc::clone(&socket);
+        let server = Server::start(directory, owner, &programs, place, settings, lock)?;
         Ok(Self {
-            options,
+            socket,
+            account,
             pid_file,
             server: Some(server),
         })
     }
 
     async fn join(data_dir: &Path) -> Result<Option<Self>, EmbeddedError> {
-        let directory = Directory::prepare(data_dir)?;
-        let options = options(&directory.socket_directory());
+        let path = data_dir.to_owned();
+        let find = move || {
+            let directory = Directory::prepare(&path)?;
+            Ok(directory
+                .find_socket_directory()?
+                .map(|socket| (directory, socket)))
+        };
+        let found: Result<_, EmbeddedError> = tokio::task::spawn_blocking(find).await?;
+        let Some((directory, socket)) = found? else {
+            return Ok(None);
+        };
         let joined = Self {
-            options,
+            socket: Arc::new(socket),
+            account: directory.account(),
             pid_file: directory.pid_file(),
             server: None,
         };
@@ -161,7 +190,10 @@ impl Embedded {
     }
 
     async fn probe(&self) -> Result<Answer, EmbeddedError> {
-        let error = match self.options.connect().await {
+        if !self.is_served().await? {
+            return Ok(Answer::NotYet);
+        }
+        let error = match self.own_options().connect().await {
             Ok(connection) => return Ok(close(connection).await.map(|()| Answer::Ready)?),
             Err(error) => error,
         };
@@ -176,8 +208,28 @@ impl Embedded {
         }
     }
 
+    /// Whether a server listens; an error if it is not our user's.
+    async fn is_served(&self) -> Result<bool, EmbeddedError> {
+        let socket = self.socket.path_by_descriptor().join(cluster::socket_name());
+        let Ok(server) = UnixStream::connect(socket).await else {
+            return Ok(false);
+        };
+        let peer = server.peer_cred();
+        let uid = peer
+            .map_err(failed("ask who listens in", self.socket.path()))?
+            .uid();
+        if uid == self.account.uid() {
+            return Ok(true);
+        }
+        Err(EmbeddedError::Stranger {
+            directory: self.socket.path().to_owned(),
+            uid,
+            expected: self.account.uid(),
+        })
+    }
+
     async fn create_database(&self) -> Result<(), EmbeddedError> {
-        let mut connection = self.options.clone().database("postgres").connect().await?;
+        let mut connection = self.own_options().database("postgres").connect().await?;
         store::create_gateway(&mut connection).await?;
         Ok(close(connection).await?)
     }
@@ -201,131 +253,4 @@ fn options(socket_directory: &Path) -> PgConnectOptions {
 
 async fn close(connection: PgConnection) -> Result<(), sqlx::Error> {
     connection.close().await
-}
-
-/// Why the private PostgreSQL could not be had, and what to do about it.
-#[derive(Debug, thiserror::Error)]
-pub enum EmbeddedError {
-    /// There are no programs, or only too old ones.
-    #[error(
-        "no PostgreSQL {} or newer is installed{}: install it (Debian and Ubuntu: `apt-get install postgresql`, Fedora: \
-         `dnf install postgresql-server`, macOS: `brew install postgresql`), or set DATABASE_URL",
-        find::OLDEST,
-        find::only(installed)
-    )]
-    NoPrograms {
-        /// What there is.
-        installed: Vec<u32>,
-    },
-    /// The data were written by a major version that is not installed.
-    #[error(
-        "the data in {} are those of PostgreSQL {version}, which is not installed{}: install PostgreSQL {version}, or set \
-         GATEWAY_DATA_DIR to another directory, or DATABASE_URL",
-        directory.display(),
-        find::only(installed)
-    )]
-    OtherVersion {
-        /// The data directory.
-        directory: PathBuf,
-        /// The major version of its cluster.
-        version: u32,
-        /// What there is.
-        installed: Vec<u32>,
-    },
-    /// A living gateway owns the directory.
-    #[error(
-        "another gateway runs its database in {}: stop that one first, or set GATEWAY_DATA_DIR to another directory, or DATABASE_URL",
-        directory.display()
-    )]
-    InUse {
-        /// The data directory.
-        directory: PathBuf,
-    },
-    /// No gateway owns the directory, but a server that nobody supervises lives on in it.
-    #[error(
-        "a PostgreSQL without a gateway still runs in {0}: stop it (as its user: `pg_ctl stop -D {0}/cluster`), then start again",
-        directory.display()
-    )]
-    StillRunning {
-        /// The data directory.
-        directory: PathBuf,
-    },
-    /// The directory holds something else.
-    #[error("{} is neither empty nor a gateway's data directory: set GATEWAY_DATA_DIR to one that is", directory.display())]
-    Foreign {
-        /// The directory that was named.
-        directory: PathBuf,
-    },
-    /// Root has to run the server as somebody else, who cannot get to the data.
-    #[error(
-        "PostgreSQL does not run as root, and the user it would run as (uid {uid}) cannot enter {}: set GATEWAY_DATA_DIR to a \
-         directory that this user can reach (under /var/lib, say), start the gateway as another user, or set DATABASE_URL",
-        closed.display()
-    )]
-    Unreachable {
-        /// The first directory on the way that is closed.
-        closed: PathBuf,
-        /// The user.
-        uid: u32,
-    },
-    /// Root finds nobody to run the server as.
-    #[error(
-        "PostgreSQL does not run as root, and there is neither a user `postgres` nor `nobody`: start the gateway as another user, \
-         or set DATABASE_URL"
-    )]
-    NoAccount,
-    /// There is no place for the socket, whose path has a limit of about a hundred bytes.
-    #[error("the path {} is too long for a socket: set TMPDIR to a shorter one", directory.display())]
-    SocketPath {
-        /// The directory that the socket would be in.
-        directory: PathBuf,
-    },
-    /// `initdb` failed.
-    #[error("PostgreSQL's initdb failed ({status}): {output}")]
-    Initdb {
-        /// How it ended.
-        status: ExitStatus,
-        /// What it said.
-        output: String,
-    },
-    /// The server ended before it could be used.
-    #[error("PostgreSQL did not start; the end of {}:\n{tail}", log.display())]
-    NotStarted {
-        /// The server's log.
-        log: PathBuf,
-        /// Its last lines.
-        tail: String,
-    },
-    /// The server does not answer in time.
-    #[error("PostgreSQL in {0} did not answer within 60 s: see {0}/postgres.log", directory.display())]
-    TooSlow {
-        /// The data directory.
-        directory: PathBuf,
-    },
-    /// The operating system refused something.
-    #[error("cannot {doing} {}", path.display())]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The server answers, but with an error.
-    #[error("cannot use the embedded PostgreSQL")]
-    Database(#[from] sqlx::Error),
-    /// The runtime ended meanwhile.
-    #[error("the start or stop of PostgreSQL was cut off")]
-    Cut(#[from] tokio::task::JoinError),
-}
-
-/// For `map_err`: what was tried, and on what.
-fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> EmbeddedError {
-    let path = path.to_owned();
-    move |source| EmbeddedError::Io {
-        doing,
-        path,
-        source,
-    }
 }

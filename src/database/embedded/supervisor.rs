@@ -1,7 +1,7 @@
 //! Keeps the server running while the gateway lives, and stops it however the gateway ends.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,19 +10,19 @@ use std::time::{Duration, Instant};
 
 use super::cluster::Directory;
 use super::find::Programs;
+use super::place::Folder;
 use super::{EmbeddedError, PORT, failed};
 
 /// Runs the server until it ends, or until standard input does: then whoever held the other end of the pipe is gone.
 ///
-/// The first argument is the log, the others are the server's command line. Standard output is the lock of the data
+/// Its arguments are the server's command line, standard error is the log. Standard output is the lock of the data
 /// directory: the shell and the server keep it, the watcher does not, lest it outlive them with it.
 /// The first interrupt may come before the server listens to it, so it is repeated; the last signal ends a server that will not
 /// finish its checkpoint, which it makes up for at the next start.
 const SCRIPT: &str = r#"
 umask 077
 trap '' HUP INT TERM
-exec 3<&0 </dev/null 2>>"$1"
-shift
+exec 3<&0 </dev/null
 "$@" 3<&- &
 server=$!
 (
@@ -74,13 +74,17 @@ impl Server {
         directory: Directory,
         owner: File,
         programs: &Programs,
-        socket: &Path,
+        socket: Arc<Folder>,
         settings: Vec<String>,
         lock: File,
     ) -> Result<Self, EmbeddedError> {
         directory.rotate_log()?;
-        let command = command_line(&directory, programs, socket, settings);
-        let launch = Arc::new(Launch { directory, command });
+        let command = command_line(&directory, programs, socket.path(), settings);
+        let launch = Arc::new(Launch {
+            directory,
+            socket,
+            command,
+        });
         let shared = Arc::new(Shared::default());
         let server = Self {
             launch,
@@ -100,11 +104,8 @@ impl Server {
         if self.shared.lock().phase != Phase::Ended {
             return Ok(());
         }
-        let log = self.launch.directory.log_file();
-        let text = fs::read(&log).map_err(failed("read", &log))?;
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().collect();
-        let tail = lines[lines.len().saturating_sub(10)..].join("\n");
+        let directory = &self.launch.directory;
+        let (log, tail) = (directory.log_file(), directory.log_tail()?);
         Err(EmbeddedError::NotStarted { log, tail })
     }
 
@@ -131,21 +132,21 @@ impl Drop for Server {
 #[derive(Debug)]
 struct Launch {
     directory: Directory,
+    socket: Arc<Folder>,
     command: Vec<OsString>,
 }
 
 impl Launch {
     fn spawn(&self, lock: File) -> Result<Child, EmbeddedError> {
-        self.directory.remove_stale(&lock)?;
+        self.directory.remove_stale(&self.socket, &lock)?;
         let mut shell = self.directory.account().command("/bin/sh");
         shell
             .args(["-c", SCRIPT, "gateway-postgres"])
-            .arg(self.directory.log_file())
             .args(&self.command);
         shell
             .stdin(Stdio::piped())
             .stdout(lock)
-            .stderr(Stdio::null());
+            .stderr(self.directory.log()?);
         shell.spawn().map_err(failed("run", Path::new("/bin/sh")))
     }
 
