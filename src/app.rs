@@ -18,6 +18,7 @@ use crate::delivery::{backoff::Backoff, settle::Settle};
 use crate::error::{Error, Result};
 use crate::message::service::Accept;
 use crate::message::store::Terms;
+use crate::process::hidden::Hidden;
 use crate::provider::client::Client;
 use crate::webhook::service::Ingest;
 
@@ -75,7 +76,7 @@ pub struct Settings {
     /// What for.
     pub role: Role,
     /// The database.
-    pub database: PgConnectOptions,
+    pub database: Hidden<PgConnectOptions>,
     /// How many connections to it this process may have, its writers' included.
     pub connections: u32,
     /// The provider.
@@ -131,7 +132,7 @@ impl App {
             ordered: terms.ordered,
             wake: Arc::clone(&wake),
         };
-        let database = &settings.database;
+        let database: &PgConnectOptions = &settings.database;
         let others = settings.connections.saturating_sub(settings.role.writers());
         let pool = Pool::new(database.clone(), others);
         let only_serving = |count| match settings.role {

@@ -1,4 +1,4 @@
-//! The configuration: every setting is an option with an environment variable and a limit; secrets are in the environment only.
+//! The configuration: every setting is an option with an environment variable and a limit; secrets are in the environment or in files only.
 
 mod listen;
 mod otel;
@@ -19,7 +19,7 @@ use crate::http::auth::Secrets;
 use crate::http::key::{GivenKey, Keys, Scope};
 use crate::message::store::Terms;
 use crate::peer::{self, Peer};
-use crate::process::environment;
+use crate::process::{environment, hidden::Hidden};
 use crate::provider::client::Client;
 
 pub use listen::{ClientArgs, HostArgs, ListenArgs, MetricsArgs};
@@ -53,7 +53,7 @@ pub struct DatabaseArgs {
     /// PostgreSQL, such as `postgres://user:password@host/database`: one host or socket; unset: a private one in the data
     /// directory
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    database_url: Option<String>,
+    database_url: Option<Hidden<String>>,
     /// Where the private PostgreSQL keeps its data
     #[arg(
         long,
@@ -69,8 +69,8 @@ pub struct DatabaseArgs {
     database_max_connections: Option<u32>,
 }
 
-/// Where the database is.
-#[derive(Debug, Clone)]
+/// Where the database is. It cannot be printed: it may have a password.
+#[derive(Clone)]
 pub enum Database {
     /// One that somebody else runs.
     Given(Box<PgConnectOptions>),
@@ -104,7 +104,7 @@ impl DatabaseArgs {
     pub fn database(&self) -> Result<Database, UsageError> {
         match self.database_url.as_deref() {
             // Also for commands that need no provider: a misspelled DATABASE_URL must not end in a private database.
-            None if environment::variable("PROVIDER_URL")?.is_some() => usage(NO_DATABASE),
+            None if environment::is_set("PROVIDER_URL") => usage(NO_DATABASE),
             None => Ok(Database::Embedded(self.data_dir.clone())),
             Some(url) => match database::url::parse(url) {
                 Ok(options) => Ok(Database::Given(Box::new(options))),
@@ -120,7 +120,7 @@ pub struct ProviderArgs {
     /// The provider's base URL, without ? and #; unset, and the database too: a built-in mock. A proxy of HTTPS_PROXY, HTTP_PROXY
     /// or ALL_PROXY is asked, but not for NO_PROXY, and never for this machine
     #[arg(long, env = "PROVIDER_URL", hide_env_values = true, value_name = "URL")]
-    provider_url: Option<String>,
+    provider_url: Option<Hidden<String>>,
     /// The most time that an attempt takes, in milliseconds; a lease is twice as long and 5 s
     #[arg(long, env = "PROVIDER_TIMEOUT_MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=600_000), value_name = "MS")]
     provider_timeout_ms: u64,
@@ -231,7 +231,7 @@ impl DeliveryArgs {
     ) -> Settings {
         Settings {
             role,
-            database,
+            database: database.into(),
             connections,
             provider,
             backoff: Backoff {
@@ -316,8 +316,7 @@ impl ShutdownArgs {
     }
 }
 
-/// Both databases and providers of a `serve`: given, or private ones for trying the gateway out.
-#[derive(Debug)]
+/// Both databases and providers of a `serve`: given, or private ones for trying the gateway out. They cannot be printed.
 pub enum Backends {
     /// Both were given.
     Given(Box<PgConnectOptions>, Box<Client>),

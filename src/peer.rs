@@ -6,6 +6,8 @@ use axum::http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{ClientBuilder, Url};
 
+use crate::process::hidden::Hidden;
+
 /// A client that could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
@@ -22,7 +24,7 @@ pub enum PeerError {
 /// A URL that is called, and how to get there.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    url: Url,
+    url: Hidden<Url>,
     proxy: Option<Proxy>,
 }
 
@@ -71,7 +73,10 @@ impl Peer {
     #[must_use]
     pub fn at(url: Url) -> Self {
         let proxy = if is_loopback(&url) { None } else { proxy(&url) };
-        Self { url, proxy }
+        Self {
+            url: url.into(),
+            proxy,
+        }
     }
 
     /// Its URL, as it was given.
@@ -83,7 +88,7 @@ impl Peer {
     /// Its URL without what may be secret.
     #[must_use]
     pub fn name(&self) -> String {
-        let mut url = self.url.clone();
+        let mut url = self.url().clone();
         // Every http URL can be without a user.
         url.set_username("").ok();
         url.set_password(None).ok();

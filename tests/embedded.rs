@@ -539,11 +539,21 @@ async fn somebody_elses_directory_is_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn an_empty_directory_is_taken() {
-    let (place, data) = place();
+async fn an_empty_directory_is_taken_once_it_is_private_as_the_error_says_how() {
+    let (_place, data) = place();
     fs::create_dir(&data).unwrap();
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).unwrap();
+    let error = Embedded::start(&data).await.unwrap_err();
+    let said = error.to_string();
+    assert!(said.contains("mode 755"), "{said}");
+    let after = fs::metadata(&data).unwrap();
+    assert_eq!((after.mode() & 0o777, after.uid()), (0o755, our_uid()));
+    assert_eq!(fs::read_dir(&data).unwrap().count(), 0);
+
+    let remedy = said.split('`').nth(1).unwrap();
+    let typed = Command::new("sh").args(["-c", remedy]).status().unwrap();
+    assert!(typed.success(), "{remedy}");
     Embedded::start(&data).await.unwrap().stop().await.unwrap();
-    drop(place);
 }
 
 #[tokio::test]

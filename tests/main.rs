@@ -39,6 +39,7 @@ mod seed;
 mod sending;
 mod settings;
 mod simulate;
+mod strangers;
 mod support;
 mod traces;
 mod webhooks;

@@ -22,14 +22,14 @@ const HANG_MAX_MS: u64 = 3_600_000;
 /// The longest accepted `Retry-After`, in seconds.
 const RETRY_AFTER_MAX_SECONDS: u32 = 86_400;
 
-/// What a [`Mock`](crate::Mock) is started with.
-#[derive(Debug, Clone, Args)]
+/// What a [`Mock`](crate::Mock) is started with. It cannot be printed: its URL may have a password.
+#[derive(Clone, Args)]
 pub struct Config {
     /// Where inbound events are posted to
     #[arg(long, env, hide_env_values = true, value_parser = WebhookUrl, default_value = DEFAULT_WEBHOOK_URL)]
     pub webhook_url: String,
 
-    /// Signs the posts (`X-Hub-Signature-256`). Only from the environment, never shown.
+    /// Signs the posts (`X-Hub-Signature-256`). Only from the environment or a file, never shown.
     #[arg(skip)]
     pub webhook_secret: Option<Secret>,
 
@@ -100,7 +100,7 @@ impl Config {
         environment.config.with_secret_from_env()
     }
 
-    /// Adds the secret from `WEBHOOK_SECRET`; empty is none. Of a comma-separated list (the gateway's
+    /// Adds the secret from `WEBHOOK_SECRET`, or the file that `WEBHOOK_SECRET_FILE` names; empty is none. Of a comma-separated list (the gateway's
     /// form, for rotation) the first one signs.
     pub fn with_secret_from_env(mut self) -> Result<Self, ConfigError> {
         let secrets = environment::secrets(SECRET_VARIABLE)?;

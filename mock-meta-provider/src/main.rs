@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use clap::{CommandFactory, FromArgMatches, Parser};
-use mock_meta_provider::process::{environment, signal, stderr};
+use mock_meta_provider::process::{environment, memory, signal, stderr};
 use mock_meta_provider::{Config, Mock, listen_address};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "WEBHOOK_SECRET in the environment signs the posts to the webhook \
+    after_help = "WEBHOOK_SECRET in the environment, or in the file that WEBHOOK_SECRET_FILE names, signs the posts to the webhook \
     (X-Hub-Signature-256).\nRUST_LOG sets what is logged [default: info]."
 )]
 struct Cli {
@@ -67,6 +67,9 @@ fn configured(cli: Cli) -> anyhow::Result<(Cli, Config)> {
         .with_ansi(io::stderr().is_terminal())
         .init();
     stderr::log_panics();
+    if let Err(error) = memory::keep_private() {
+        tracing::warn!(%error, "a core dump of this process would have secrets and texts in it");
+    }
     let config = cli.config.clone().with_secret_from_env()?;
     Ok((cli, config))
 }

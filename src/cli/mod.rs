@@ -27,7 +27,7 @@ use crate::database::{self, embedded::Embedded, fault::Outage};
 use crate::delivery::worker::Worker;
 use crate::error::{Causes, Error, Result};
 use crate::http::server::{Limits, MAX_CONNECTIONS, Server};
-use crate::process::{environment, signal};
+use crate::process::{environment, memory, signal};
 use crate::telemetry::{self, LogFormat};
 use crate::trace;
 use crate::webhook;
@@ -104,6 +104,9 @@ impl Cli {
             collector.as_ref().filter(|_| makes_attempts),
         )?;
         self.trace.warn_of_unknown_exporters();
+        if let Err(error) = memory::keep_private() {
+            tracing::warn!(%error, "a core dump of this process would have secrets and texts in it");
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?;

@@ -29,7 +29,8 @@ use crate::telemetry;
 ///
 /// In the environment only: API_KEYS (comma-separated keys, each `secret`, `name:secret` or `name:secret:scope+scope` with the
 /// scopes inbox, send and admin, that callers of the API must have; unset: open) and
-/// WEBHOOK_SECRET (comma-separated secrets, one of which must have signed each webhook; unset: unsigned).
+/// WEBHOOK_SECRET (comma-separated secrets, one of which must have signed each webhook; unset: unsigned). Either may be in a file
+/// instead, which API_KEYS_FILE or WEBHOOK_SECRET_FILE names.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  gateway serve\n  \
                   DATABASE_URL=postgres://user:password@host/database PROVIDER_URL=https://provider.example gateway serve --host 0.0.0.0")]

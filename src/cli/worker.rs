@@ -23,7 +23,8 @@ use crate::telemetry;
 
 /// Retry what failed until stopped; any number beside any number of serve
 ///
-/// In the environment only: API_KEYS (comma-separated keys, of which readers of /metrics must have one with the scope admin; unset: open).
+/// In the environment only: API_KEYS (comma-separated keys, of which readers of /metrics must have one with the scope admin; unset: open), or
+/// API_KEYS_FILE (a file that has them).
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples, with DATABASE_URL and PROVIDER_URL set:\n  gateway worker --metrics-addr 127.0.0.1:9100\n  gateway worker --drain"

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{UsageError, url_of};
 use crate::peer::{self, Peer};
-use crate::process::environment;
+use crate::process::{environment, hidden::Hidden};
 
 /// As OpenTelemetry has it.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ pub struct TraceArgs {
         global = true,
         display_order = 1001
     )]
-    otlp_endpoint: Option<String>,
+    otlp_endpoint: Option<Hidden<String>>,
     /// Where to send traces, exactly: nothing is added to this URL, and it wins over --otlp-endpoint
     #[arg(
         long,
@@ -34,7 +34,7 @@ pub struct TraceArgs {
         global = true,
         display_order = 1002
     )]
-    otlp_traces_endpoint: Option<String>,
+    otlp_traces_endpoint: Option<Hidden<String>>,
 }
 
 /// A collector of traces.

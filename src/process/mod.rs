@@ -1,5 +1,7 @@
-//! What a program has of its process: the environment, standard error, signals. The gateway and the mock provider share these files.
+//! What a program has of its process: the environment, memory, standard error, signals. The gateway and the mock provider share these files.
 
 pub mod environment;
+pub mod hidden;
+pub mod memory;
 pub mod signal;
 pub mod stderr;

@@ -11,6 +11,7 @@ use super::{Failure, Outcome, Outgoing, classify};
 use crate::conversation::Channel;
 use crate::message::ErrorKind;
 use crate::peer::{self, Peer, PeerError};
+use crate::process::hidden::Hidden;
 use crate::trace;
 
 /// The most that is read of an answer, in bytes.
@@ -25,7 +26,7 @@ const CONNECT_SHARE: f64 = 0.8;
 pub struct Client {
     http: reqwest::Client,
     peer: Peer,
-    messages_url: Url,
+    messages_url: Hidden<Url>,
     timeout: Duration,
 }
 
@@ -55,7 +56,7 @@ impl Client {
             .build();
         Ok(Self {
             http: peer.built(http)?,
-            messages_url: peer::below(peer.url(), "/messages"),
+            messages_url: peer::below(peer.url(), "/messages").into(),
             peer,
             timeout,
         })
@@ -78,7 +79,7 @@ impl Client {
         };
         let mut post = self
             .http
-            .post(self.messages_url.clone())
+            .post(Url::clone(&self.messages_url))
             .header("Idempotency-Key", &key)
             .json(&request);
         if let Some(traceparent) = trace::traceparent() {

@@ -1,7 +1,7 @@
 //! The real program, as a process.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -30,6 +30,14 @@ impl Run {
     #[must_use]
     pub fn args(mut self, arguments: &[&str]) -> Self {
         self.0.args(arguments);
+        self
+    }
+
+    /// As this user, which only root may become.
+    #[must_use]
+    pub fn user(mut self, uid: u32) -> Self {
+        use std::os::unix::process::CommandExt;
+        self.0.uid(uid).gid(uid);
         self
     }
 
@@ -162,7 +170,12 @@ impl Program {
     /// `gateway <subcommand>`, on any free port, logging JSON.
     #[allow(clippy::new_ret_no_self)]
     pub fn new(subcommand: &str) -> Run {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
+        Self::at(Path::new(env!("CARGO_BIN_EXE_gateway")), subcommand)
+    }
+
+    /// The same, of a copy of the program.
+    pub fn at(program: &Path, subcommand: &str) -> Run {
+        let mut command = Command::new(program);
         command.arg(subcommand).env_clear().stdin(Stdio::null());
         for name in ["PATH", "HOME", "TMPDIR", "USER"] {
             if let Some(value) = std::env::var_os(name) {
@@ -174,6 +187,10 @@ impl Program {
             .env("PORT", "0")
             .env("MOCK_PORT", "0");
         Run(command)
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// The lines of its log so far.

@@ -22,7 +22,7 @@ use serde::Serialize;
 use super::output;
 use crate::config::{self, DeliveryOrder, UsageError};
 use crate::peer;
-use crate::process::signal;
+use crate::process::{hidden::Hidden, signal};
 use check::{Evidence, Guarantee};
 use client::Credentials;
 use drive::{Crashes, Seen};
@@ -33,7 +33,7 @@ use system::System;
 ///
 /// Without a scenario: all of them. Brings up a system of its own and takes it down again: a private PostgreSQL in a temporary
 /// directory, a mock provider, `serve` and `worker`. With --against and --mock it drives a running one instead, with API_KEYS and
-/// WEBHOOK_SECRET of the environment, and touches nobody but participants named `sim-<seed>-…`. Exits with 1 when a guarantee is
+/// WEBHOOK_SECRET of the environment (or of the files that API_KEYS_FILE and WEBHOOK_SECRET_FILE name), and touches nobody but participants named `sim-<seed>-…`. Exits with 1 when a guarantee is
 /// broken.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -88,7 +88,7 @@ pub struct Args {
         value_name = "URL",
         requires = "mock"
     )]
-    against: Option<String>,
+    against: Option<Hidden<String>>,
     /// The mock provider of the running gateway
     #[arg(
         long,
@@ -97,7 +97,7 @@ pub struct Args {
         value_name = "URL",
         requires = "against"
     )]
-    mock: Option<String>,
+    mock: Option<Hidden<String>>,
     /// The order that is kept, by the system of its own, or by the running one [default: conversation; with --against: none]
     #[arg(long, env = "DELIVERY_ORDER", value_enum, value_name = "ORDER")]
     delivery_order: Option<DeliveryOrder>,

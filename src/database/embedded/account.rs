@@ -146,8 +146,7 @@ pub(super) fn our_uid() -> u32 {
 /// The folders in which programs are looked for: those of `PATH`, but as root only those that nobody else can change.
 pub(super) fn folders() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_else(|| USUAL_PATH.into());
-    let is_usable =
-        |folder: &PathBuf| folder.is_absolute() && (our_uid() != 0 || is_roots(folder));
+    let is_usable = |folder: &PathBuf| folder.is_absolute() && (our_uid() != 0 || is_roots(folder));
     env::split_paths(&path).filter(is_usable).collect()
 }
 

@@ -55,9 +55,9 @@ impl Directory {
             None => match parent.make(name, account, &[OWNER_LOCK])? {
                 Some(made) => made,
                 // Somebody was faster.
-                None => parent.folder(name)?.ok_or_else(|| {
-                    failed("open", &path)(io::ErrorKind::NotFound.into())
-                })?,
+                None => parent
+                    .folder(name)?
+                    .ok_or_else(|| failed("open", &path)(io::ErrorKind::NotFound.into()))?,
             },
         };
         let is_empty = folder.has_only("lost+found");

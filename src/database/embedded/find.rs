@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
-use std::fs;
 
 use super::EmbeddedError;
 use super::account::{self, Account};
@@ -205,9 +205,14 @@ mod tests {
     #[test]
     fn without_programs_the_packages_to_install_are_named() {
         let empty = tempfile::tempdir().unwrap();
-        let said = Programs::find(&[empty.path().into()], None, Path::new("/data"), Account::any())
-            .unwrap_err()
-            .to_string();
+        let said = Programs::find(
+            &[empty.path().into()],
+            None,
+            Path::new("/data"),
+            Account::any(),
+        )
+        .unwrap_err()
+        .to_string();
         for way in [
             "apt-get install postgresql",
             "dnf install postgresql-server",
@@ -231,11 +236,23 @@ mod tests {
 
     #[test]
     fn a_link_leads_to_the_folder_of_all_programs() {
-        let found = Programs::find(&folders(Account::any()), None, Path::new("/data"), Account::any()).unwrap();
+        let found = Programs::find(
+            &folders(Account::any()),
+            None,
+            Path::new("/data"),
+            Account::any(),
+        )
+        .unwrap();
         let links = tempfile::tempdir().unwrap();
         symlink(found.path("postgres"), links.path().join("postgres")).unwrap();
         assert_eq!(
-            Programs::find(&[links.path().into()], None, Path::new("/data"), Account::any()).unwrap(),
+            Programs::find(
+                &[links.path().into()],
+                None,
+                Path::new("/data"),
+                Account::any()
+            )
+            .unwrap(),
             found
         );
     }

@@ -210,7 +210,10 @@ impl Embedded {
 
     /// Whether a server listens; an error if it is not our user's.
     async fn is_served(&self) -> Result<bool, EmbeddedError> {
-        let socket = self.socket.path_by_descriptor().join(cluster::socket_name());
+        let socket = self
+            .socket
+            .path_by_descriptor()
+            .join(cluster::socket_name());
         let Ok(server) = UnixStream::connect(socket).await else {
             return Ok(false);
         };

@@ -62,9 +62,7 @@ impl Folder {
     }
 
     pub(super) fn metadata(&self) -> Result<Metadata, EmbeddedError> {
-        self.file
-            .metadata()
-            .map_err(failed("look at", self.path()))
+        self.file.metadata().map_err(failed("look at", self.path()))
     }
 
     pub(super) fn sync(&self) -> io::Result<()> {
@@ -108,7 +106,10 @@ impl Folder {
     pub(super) fn has_only(&self, name: &str) -> io::Result<bool> {
         for entry in Dir::read_from(self)? {
             let entry = entry?;
-            if ![".", "..", name].map(str::as_bytes).contains(&entry.file_name().to_bytes()) {
+            if ![".", "..", name]
+                .map(str::as_bytes)
+                .contains(&entry.file_name().to_bytes())
+            {
                 return Ok(false);
             }
         }
