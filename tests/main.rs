@@ -34,6 +34,7 @@ mod refusals;
 mod retention;
 mod retries;
 mod secrecy;
+mod secrets;
 mod security;
 mod seed;
 mod sending;

@@ -68,6 +68,16 @@ pub struct Config {
     pub behaviour: Behaviour,
 }
 
+/// Without what may have a secret in it: the URL of the webhook may have a password.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("seed", &self.seed)
+            .field("behaviour", &self.behaviour)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Config {
     /// No misbehaviour at all and a fixed seed: what a test starts from.
     #[must_use]

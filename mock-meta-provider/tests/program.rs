@@ -373,3 +373,52 @@ async fn the_environment_alone_makes_a_configuration() {
         assert!(reported.contains(expected), "{reported}");
     }
 }
+
+#[tokio::test]
+async fn its_secrets_are_in_variables_or_files_and_not_in_arguments() {
+    const URL: &str = "http://u:top-secret@localhost:1/hook";
+    let refused = async |command: &mut Command, named: &[&str]| {
+        let (code, _, said) = output(command).await;
+        assert_eq!(code, Some(2), "{named:?}: {said}");
+        for name in named {
+            assert!(said.contains(name), "{name}: {said}");
+        }
+        assert!(!said.contains(SECRET), "{said}");
+    };
+    let named = ["--webhook-url", "WEBHOOK_URL", "WEBHOOK_URL_FILE"];
+    refused(program().args(["--webhook-url", URL]), &named).await;
+    refused(program().arg(format!("--webhook-url={URL}")), &named).await;
+    let wrong = "ftp://u:top-secret@localhost:1/hook";
+    refused(program().env("WEBHOOK_URL", wrong), &["WEBHOOK_URL"]).await;
+    refused(program().args(["--webhook-url", wrong]), &["--webhook-url"]).await;
+    let (code, help, _) = output(program().env("WEBHOOK_URL", URL).arg("--help")).await;
+    assert!(
+        code == Some(0) && help.contains("WEBHOOK_URL_FILE") && !help.contains(SECRET),
+        "{help}"
+    );
+    let variable = "WEBHOOK_SECRET_FILE";
+    refused(program().env(variable, "/nowhere"), &[variable, "/nowhere"]).await;
+    let mut both = program();
+    both.env(variable, "/nowhere").env("WEBHOOK_SECRET", SECRET);
+    refused(&mut both, &[variable]).await;
+
+    let directory = std::env::temp_dir().join(format!("mock-secrets-{}", std::process::id()));
+    std::fs::create_dir(&directory).unwrap();
+    let (url, secret) = (directory.join("url"), directory.join("secret"));
+    std::fs::write(&url, format!("{URL}\n")).unwrap();
+    std::fs::write(&secret, format!("{SECRET}\n")).unwrap();
+    let mut mock = program()
+        .env("WEBHOOK_URL_FILE", &url)
+        .env(variable, &secret)
+        .spawn()
+        .unwrap();
+    Said::by(&mut mock).url().await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", mock.id().unwrap()));
+    if let Ok(limits) = limits {
+        let core = limits.lines().find(|line| line.starts_with("Max core"));
+        assert!(core.unwrap().contains(" 0 "), "{limits}");
+    }
+    signal(&mock, "TERM").await;
+    assert_eq!(exit_code(&mut mock).await, Some(0));
+    std::fs::remove_dir_all(&directory).unwrap();
+}

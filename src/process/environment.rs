@@ -147,9 +147,10 @@ fn content(path: &OsStr) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// Whether an option may hold a secret, which help does not show either.
+/// Whether an option may hold a secret: where help does not show its value, and every URL, which may have a password.
 fn is_secret(option: &Arg) -> bool {
-    option.is_hide_env_values_set()
+    let is_url = |variable: &OsStr| variable.as_encoded_bytes().ends_with(b"_URL");
+    option.is_hide_env_values_set() || option.get_env().is_some_and(is_url)
 }
 
 /// Whether a URL has a password in it, or what is as good as one.
@@ -246,9 +247,11 @@ fn told(command: &Command, matches: &ArgMatches, read: &[Read]) -> Option<String
 fn with_files(command: Command) -> Command {
     let with = |option: Arg| match (option.get_env(), option.get_help()) {
         (Some(variable), Some(help)) if is_secret(&option) => {
+            let told = value(variable).is_some_and(|it| tells_secret(&it.to_string_lossy()));
+            let hide = option.is_hide_env_values_set() || told;
             let variable = variable.to_string_lossy();
             let help = format!("{help}; {variable}_FILE: a file that has it");
-            option.help(help)
+            option.help(help).hide_env_values(hide)
         }
         _ => option,
     };

@@ -21,6 +21,7 @@ use super::{EmbeddedError, PORT, failed};
 /// finish its checkpoint, which it makes up for at the next start.
 const SCRIPT: &str = r#"
 umask 077
+unset PWD OLDPWD SHLVL
 trap '' HUP INT TERM
 exec 3<&0 </dev/null
 "$@" 3<&- &
