@@ -143,10 +143,12 @@ async fn names_that_are_swapped_all_the_time_lead_root_to_nothing_of_its_own() {
     if !are_root() {
         return;
     }
-    for by_link in [true, false] {
+    for (by_link, is_there) in [(true, true), (false, true), (false, false)] {
         let place = Place::new();
         let here = place.folder("here", ATTACKER, 0o755);
-        place.folder("here/.gateway", ATTACKER, 0o755);
+        if is_there {
+            place.folder("here/.gateway", ATTACKER, 0o755);
+        }
         // Empty, as far as the gateway's look at it goes; what is in it tells which one it is.
         let mut target = place.folder("here/.other", 0, 0o750);
         place.folder("here/.other/lost+found", 0, 0o700);
@@ -167,7 +169,11 @@ async fn names_that_are_swapped_all_the_time_lead_root_to_nothing_of_its_own() {
         let states: Vec<_> = if by_link {
             vec![state(&target)]
         } else {
-            vec![state(&one), state(&other)]
+            [one, other]
+                .iter()
+                .filter(|path| path.exists())
+                .map(|path| state(path))
+                .collect()
         };
         let untouched = (0, 0o750, vec!["lost+found".to_owned()]);
         assert!(states.contains(&untouched), "{states:?}");
