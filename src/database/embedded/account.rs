@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use super::place::{Folder, Way, is_roots};
+use super::place::{Folder, is_roots};
+use super::way::Way;
 use super::{EmbeddedError, OWNER_LOCK, failed};
 
 /// Prints the first of its arguments that the user cannot enter.

@@ -10,7 +10,8 @@ use std::{env, fs, thread};
 
 use super::account::Account;
 use super::find::Programs;
-use super::place::{Folder, Missing, Way};
+use super::place::Folder;
+use super::way::{Missing, Way};
 use super::{EmbeddedError, NAME, OWNER_LOCK, PORT, failed};
 
 /// How long a server may take to stop; its supervisor loses patience earlier.

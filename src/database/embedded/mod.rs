@@ -1,8 +1,9 @@
 //! A private PostgreSQL for those who have set no `DATABASE_URL`: durable like any other, reachable by its owner only, and never
 //! outliving the gateway.
 //!
-//! In reading order: `place` directories that are what they were when they were opened, `account` the user of the programs, `find`
-//! those on the machine, `cluster` the data directory, `supervisor` the process that starts and stops the server.
+//! In reading order: `place` directories that are what they were when they were opened, `way` what leads to them, `account` the user
+//! of the programs, `find` those on the machine, `cluster` the data directory, `supervisor` the process that starts and stops the
+//! server.
 //!
 //! Two locked files in the data directory say who lives. `gateway.lock` is held by the gateway that owns the directory,
 //! `server.lock` by everything that may write to the cluster: initdb, the supervising shell, each process of PostgreSQL inherit
@@ -15,6 +16,7 @@ mod error;
 mod find;
 mod place;
 mod supervisor;
+mod way;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

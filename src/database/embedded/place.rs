@@ -1,5 +1,5 @@
-//! Directories that are opened once, without following a stranger's link, and are meant by their descriptors from then on: whoever
-//! renames or links something on the way changes nothing. Owner and mode are changed of nothing that was not made here.
+//! Directories that are opened once and are meant by their descriptors from then on: whoever renames or links something changes nothing.
+//! Owner and mode are changed of nothing that was not made here.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
@@ -12,31 +12,30 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::account::{self, Account};
+use super::account::Account;
+use super::way::Way;
 use super::{EmbeddedError, failed};
 
-/// Links on one way, before it leads in circles.
-const MAX_LINKS: usize = 40;
-const OPEN: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
-const DIRECTORY: OFlags = OPEN.union(OFlags::DIRECTORY);
-const PRIVATE: Mode = Mode::RWXU;
+pub(super) const OPEN: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
+pub(super) const DIRECTORY: OFlags = OPEN.union(OFlags::DIRECTORY);
+pub(super) const PRIVATE: Mode = Mode::RWXU;
 const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// What others must not have of a directory.
 const OTHERS: u32 = 0o077;
 /// What lets others put something else into its place.
-const OTHERS_WRITE: u32 = 0o022;
-
-/// Opens what is there, also a link itself, without having to be allowed to read it.
-#[cfg(target_os = "linux")]
-const LOOK: OFlags = OPEN.union(OFlags::PATH);
-#[cfg(not(target_os = "linux"))]
-const LOOK: OFlags = DIRECTORY;
+pub(super) const OTHERS_WRITE: u32 = 0o022;
 
 /// An open directory. Its path is for messages, and for programs that cannot be given a descriptor.
 #[derive(Debug)]
 pub(super) struct Folder {
     file: File,
     path: PathBuf,
+}
+
+impl From<(File, PathBuf)> for Folder {
+    fn from((file, path): (File, PathBuf)) -> Self {
+        Self { file, path }
+    }
 }
 
 impl AsFd for Folder {
@@ -83,7 +82,7 @@ impl Folder {
         }
     }
 
-    fn join(&self, name: &OsStr) -> PathBuf {
+    pub(super) fn join(&self, name: &OsStr) -> PathBuf {
         if name == "." {
             self.path.clone()
         } else {
@@ -277,9 +276,9 @@ impl Folder {
 }
 
 /// What else to do about a directory.
-const ELSEWHERE: &str = "set GATEWAY_DATA_DIR to another directory, or DATABASE_URL";
+pub(super) const ELSEWHERE: &str = "set GATEWAY_DATA_DIR to another directory, or DATABASE_URL";
 
-fn no_directory(path: PathBuf, is_link: bool) -> EmbeddedError {
+pub(super) fn no_directory(path: PathBuf, is_link: bool) -> EmbeddedError {
     let found = if is_link {
         "is a link"
     } else {
@@ -324,155 +323,6 @@ fn remove(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     Ok(rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
 }
 
-/// A directory, and what was passed on the way from the root.
-#[derive(Debug)]
-pub(super) struct Way {
-    folder: Folder,
-    passed: Vec<Passed>,
-}
-
-/// A directory or a link on the way.
-#[derive(Debug)]
-pub(super) struct Passed {
-    path: PathBuf,
-    uid: u32,
-    mode: u32,
-    is_link: bool,
-}
-
-impl Passed {
-    fn whose(&self) -> String {
-        format!("uid {}, mode {:o}", self.uid, self.mode)
-    }
-}
-
-/// What becomes of directories that are missing on a way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Missing {
-    Make,
-    Error,
-}
-
-impl Way {
-    /// Goes there, one name after the other.
-    pub(super) fn open(path: &Path, missing: Missing) -> Result<Self, EmbeddedError> {
-        let slash = rustix::fs::open("/", DIRECTORY, Mode::empty());
-        let slash = slash.map_err(|error| failed("open", Path::new("/"))(error.into()))?;
-        let mut way = Self {
-            folder: Folder {
-                file: slash.into(),
-                path: "/".into(),
-            },
-            passed: Vec::new(),
-        };
-        way.pass(Path::new("/"), &way.folder.metadata()?);
-        // Where a link cannot be opened, none may be left; the names are gone through all the same.
-        #[cfg(not(target_os = "linux"))]
-        let path = &settled(path, missing)?;
-        let mut names = backwards(path);
-        let mut links = 0;
-        while let Some(name) = names.pop() {
-            let path = way.folder.join(&name);
-            let found = way
-                .look(&name, missing)
-                .map_err(|error| failed("open", &path)(error.into()))?;
-            let metadata = found.metadata().map_err(failed("look at", &path))?;
-            if metadata.is_symlink() {
-                links += 1;
-                names.extend(way.follow(&path, &found, &metadata, links)?);
-            } else if metadata.is_dir() {
-                let path = match &*name {
-                    name if name == "/" => name.into(),
-                    name if name == ".." => way.folder.path.parent().unwrap_or(&path).to_owned(),
-                    _ => path,
-                };
-                way.pass(&path, &metadata);
-                way.folder = Folder { file: found, path };
-            } else {
-                return Err(no_directory(path, false));
-            }
-        }
-        Ok(way)
-    }
-
-    fn look(&self, name: &OsStr, missing: Missing) -> rustix::io::Result<File> {
-        let look = || rustix::fs::openat(&self.folder, name, LOOK, Mode::empty());
-        match look() {
-            Err(Errno::NOENT) if missing == Missing::Make => {
-                // Others may look in, as usual, but change nothing.
-                let mode = PRIVATE | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH;
-                match rustix::fs::mkdirat(&self.folder, name, mode) {
-                    Ok(()) | Err(Errno::EXIST) => look(),
-                    Err(error) => Err(error),
-                }
-            }
-            found => found,
-        }
-        .map(File::from)
-    }
-
-    /// The names that a link stands for, the last one first.
-    fn follow(
-        &mut self,
-        path: &Path,
-        link: &File,
-        metadata: &Metadata,
-        links: usize,
-    ) -> Result<Vec<OsString>, EmbeddedError> {
-        if ![0, account::our_uid()].contains(&metadata.uid()) {
-            return Err(EmbeddedError::NotPrivate {
-                path: path.to_owned(),
-                found: format!("is a link of uid {}, which is not followed", metadata.uid()),
-                remedy: ELSEWHERE.to_owned(),
-            });
-        }
-        if links > MAX_LINKS {
-            return Err(failed("open", path)(Errno::LOOP.into()));
-        }
-        let target = rustix::fs::readlinkat(link, "", Vec::new());
-        let target = target.map_err(|error| failed("open", path)(error.into()))?;
-        self.pass(path, metadata);
-        Ok(backwards(Path::new(&OsString::from_vec(
-            target.into_bytes(),
-        ))))
-    }
-
-    fn pass(&mut self, path: &Path, metadata: &Metadata) {
-        self.passed.push(Passed {
-            path: path.to_owned(),
-            uid: metadata.uid(),
-            mode: metadata.mode() & 0o7777,
-            is_link: metadata.is_symlink(),
-        });
-    }
-
-    /// The end of the way.
-    pub(super) fn folder(&self) -> &Folder {
-        &self.folder
-    }
-
-    /// The first thing on the way that somebody else than root and this user can change; what is sticky is no better.
-    pub(super) fn open_to_others(&self, uid: u32) -> Option<&Passed> {
-        self.passed.iter().find(|passed| {
-            let is_writable = !passed.is_link && passed.mode & OTHERS_WRITE != 0;
-            is_writable || ![0, uid].contains(&passed.uid)
-        })
-    }
-}
-
-fn backwards(path: &Path) -> Vec<OsString> {
-    let names = path.components().rev();
-    names.map(|name| name.as_os_str().to_owned()).collect()
-}
-
-#[cfg(not(target_os = "linux"))]
-fn settled(path: &Path, missing: Missing) -> Result<PathBuf, EmbeddedError> {
-    if missing == Missing::Make {
-        std::fs::create_dir_all(path).map_err(failed("make", path))?;
-    }
-    std::fs::canonicalize(path).map_err(failed("open", path))
-}
-
 /// Whether nobody but root can change what is at this path, or leads there.
 pub(super) fn is_roots(path: &Path) -> bool {
     let is_closed = |path: &Path| {
@@ -480,4 +330,40 @@ pub(super) fn is_roots(path: &Path) -> bool {
         found.is_ok_and(|found| found.uid() == 0 && found.mode() & OTHERS_WRITE == 0)
     };
     std::fs::canonicalize(path).is_ok_and(|path| path.ancestors().all(is_closed))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use rustix::fs::{RenameFlags, renameat_with};
+
+    use super::super::account::our_uid;
+    use super::super::way::Missing;
+    use super::*;
+
+    #[test]
+    fn what_is_swapped_for_a_new_directory_is_never_given_away() {
+        let place = tempfile::tempdir().unwrap();
+        let way = Way::open(place.path(), Missing::Error).unwrap();
+        let parent = way.folder();
+        let swap = || renameat_with(parent, "new", parent, "ours", RenameFlags::EXCHANGE);
+        let make = || {
+            rustix::fs::mkdirat(parent, "ours", PRIVATE).unwrap();
+            let ours = parent.folder("ours").unwrap().unwrap();
+            let made = parent.make("new".as_ref(), Account::any(), &[]).unwrap();
+            assert!(made.is_some());
+            // Whatever their names are by now; with one of them gone, they stay.
+            parent.remove("new").unwrap();
+            parent.remove("ours").unwrap();
+            ours.metadata().unwrap().uid()
+        };
+        let owners: Vec<u32> = std::thread::scope(|scope| {
+            let makes = scope.spawn(|| (0..500).map(|_| make()).collect());
+            while !makes.is_finished() {
+                swap().ok();
+            }
+            makes.join().unwrap()
+        });
+        assert!(owners.iter().all(|owner| *owner == our_uid()), "{owners:?}");
+    }
 }
