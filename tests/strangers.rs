@@ -180,12 +180,14 @@ async fn names_that_are_swapped_all_the_time_lead_root_to_nothing_of_its_own() {
     }
 }
 
+/// What it is called, why it is refused, and how it comes about.
+type Case = (&'static str, &'static str, fn(&Place));
+
 #[tokio::test]
 async fn what_others_prepared_or_can_change_is_refused() {
     if !are_root() {
         return;
     }
-    type Case = (&'static str, &'static str, fn(&Place));
     let cases: [Case; 10] = [
         (
             "as it was found",

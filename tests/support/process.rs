@@ -231,12 +231,6 @@ impl Program {
         .await
     }
 
-    /// How many files, and with them connections, it has open.
-    pub fn open_files(&self) -> usize {
-        let files = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()));
-        files.unwrap().count()
-    }
-
     /// The most memory that it has had so far, in MiB.
     pub fn peak_memory_mib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();

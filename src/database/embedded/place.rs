@@ -17,7 +17,7 @@ use super::way::Way;
 use super::{EmbeddedError, failed};
 
 pub(super) const OPEN: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
-pub(super) const DIRECTORY: OFlags = OPEN.union(OFlags::DIRECTORY);
+const DIRECTORY: OFlags = OPEN.union(OFlags::DIRECTORY);
 pub(super) const PRIVATE: Mode = Mode::RWXU;
 const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// What others must not have of a directory.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::place::{DIRECTORY, ELSEWHERE, Folder, OPEN, OTHERS_WRITE, PRIVATE, no_directory};
+use super::place::{ELSEWHERE, Folder, OPEN, OTHERS_WRITE, PRIVATE, no_directory};
 use super::{EmbeddedError, account, failed};
 
 /// Links on one way, before it leads in circles.
@@ -19,7 +19,7 @@ const MAX_LINKS: usize = 40;
 #[cfg(target_os = "linux")]
 const LOOK: OFlags = OPEN.union(OFlags::PATH);
 #[cfg(not(target_os = "linux"))]
-const LOOK: OFlags = DIRECTORY;
+const LOOK: OFlags = OPEN.union(OFlags::DIRECTORY);
 
 /// A directory, and what was passed on the way from the root.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub(super) enum Missing {
 impl Way {
     /// Goes there, one name after the other.
     pub(super) fn open(path: &Path, missing: Missing) -> Result<Self, EmbeddedError> {
-        let slash = rustix::fs::open("/", DIRECTORY, Mode::empty());
+        let slash = rustix::fs::open("/", LOOK, Mode::empty());
         let slash = slash.map_err(|error| failed("open", Path::new("/"))(error.into()))?;
         let mut way = Self {
             folder: (slash.into(), "/".into()).into(),
