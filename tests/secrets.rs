@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use clap::{Args, CommandFactory, FromArgMatches};
+use gateway::app::Role;
 use gateway::cli::Cli;
 use gateway::config::DeliveryArgs;
 use gateway::process::environment;
@@ -316,8 +317,8 @@ fn printed_settings() {
     let matches = environment::matches(&command, ["deliver".into()]).unwrap();
     let delivery = DeliveryArgs::from_arg_matches(&matches).unwrap();
     let database = std::env::var("DATABASE_URL").unwrap().parse().unwrap();
-    let provider = delivery.provider_url().unwrap().unwrap();
-    let settings = delivery.settings(database, &provider).unwrap();
+    let provider = delivery.provider().unwrap().unwrap();
+    let settings = delivery.settings(Role::Command, (database, 2), provider);
     println!("{delivery:?}\n{delivery:#?}\n{settings:?}\n{settings:#?}");
 }
 
