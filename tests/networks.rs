@@ -165,13 +165,11 @@ async fn a_base_url_that_paths_cannot_be_added_to_is_refused_without_its_secrets
     let run = Program::new("serve").directory(directory.path().to_owned());
     let ended = run.env("WEBHOOK_URL", "u:s3cret@h").finish().await;
     assert_refused(&ended, 2, "WEBHOOK_URL");
-    let nobody = [
-        "--against",
-        "http://u:s3cret@127.0.0.1:1",
-        "--mock",
-        "http://127.0.0.1:1",
-    ];
-    let ended = command(&["simulate"]).args(&nobody).finish().await;
+    let nobody = command(&["simulate"]).env("SIMULATE_AGAINST", "http://u:s3cret@127.0.0.1:1");
+    let ended = nobody
+        .env("SIMULATE_MOCK", "http://127.0.0.1:1")
+        .finish()
+        .await;
     assert_refused(&ended, 1, "http://127.0.0.1:1");
 }
 

@@ -332,7 +332,8 @@ pub(super) fn is_roots(path: &Path) -> bool {
     std::fs::canonicalize(path).is_ok_and(|path| path.ancestors().all(is_closed))
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use rustix::fs::{RenameFlags, renameat_with};
