@@ -16,20 +16,20 @@ with line (channel, participant_id, minutes_ago, direction, text, state) as (val
   ('instagram', 'the_real_otto',    7290, 'OUTBOUND', 'We do, from 10 to 200 euros.', 'sent'),
   ('whatsapp',  '+49 151 5550199',  64,   'INBOUND',  'Guten Tag, wie sind Ihre Öffnungszeiten?', 'unread')
 ), message as (
-  select *, now() - minutes_ago * interval '1 minute' as at,
+  select *, now() - minutes_ago::float8 * interval '1 minute' as at,
     row_number() over (order by minutes_ago desc) as number,
     -- A UUIDv7 (RFC 9562, section 5.7) of the message's time, its random part made from the text.
-    (lpad(to_hex((extract(epoch from now() - minutes_ago * interval '1 minute') * 1000)::bigint), 12, '0')
-      || '7' || substr(md5(text), 1, 3) || '8' || substr(md5(text), 4, 15))::uuid as id
+    (pg_catalog.lpad(pg_catalog.to_hex((extract(epoch from now() - minutes_ago::float8 * interval '1 minute') * 1000::numeric)::bigint), 12, '0')
+      || '7' || pg_catalog.substr(pg_catalog.md5(text), 1, 3) || '8' || pg_catalog.substr(pg_catalog.md5(text), 4, 15))::uuid as id
   from line
 ), conversation as (
   insert into conversations (id, channel, participant_id, status, last_message_id, last_message_at, last_message_preview,
     unread_count, last_read_at, outbound_seq, created_at)
-  select (lpad(to_hex((extract(epoch from min(at)) * 1000)::bigint), 12, '0')
-      || '7' || substr(md5(participant_id), 1, 3) || '8' || substr(md5(participant_id), 4, 15))::uuid,
+  select (pg_catalog.lpad(pg_catalog.to_hex((extract(epoch from min(at)) * 1000::numeric)::bigint), 12, '0')
+      || '7' || pg_catalog.substr(pg_catalog.md5(participant_id), 1, 3) || '8' || pg_catalog.substr(pg_catalog.md5(participant_id), 4, 15))::uuid,
     channel, participant_id,
     case when max(at) < now() - interval '3 days' then 'closed' else 'open' end,
-    (array_agg(id order by at desc))[1], max(at), left((array_agg(text order by at desc))[1], 200),
+    (pg_catalog.array_agg(id order by at desc))[1], max(at), left((pg_catalog.array_agg(text order by at desc))[1], 200),
     count(*) filter (where state = 'unread'), max(at) filter (where state = 'read'),
     count(*) filter (where direction = 'OUTBOUND'), min(at)
   from message group by channel, participant_id order by channel collate "C", participant_id collate "C"
@@ -41,7 +41,7 @@ with line (channel, participant_id, minutes_ago, direction, text, state) as (val
   from message m join conversation c on c.channel = m.channel and c.participant_id = m.participant_id
 ), event as (
   insert into webhook_events (provider, event_id, message_id, received_at)
-  select 'mock-meta', 'seed_' || id, id, at from fresh where direction = 'INBOUND'
+  select 'mock-meta', 'seed_' || id::text, id, at from fresh where direction = 'INBOUND'
 ), delivery as (
   insert into deliveries (message_id, conversation_id, channel, seq, due_at, attempt, failures)
   select id, conversation_id, channel, seq, null, 1, 1 from fresh where state = 'rejected'
@@ -50,7 +50,7 @@ insert into messages (id, conversation_id, channel, participant_id, direction, t
   error_kind, error_http_status, error_detail, error_retryable, timestamp, sort_at, created_at, updated_at, sent_at)
 select id, conversation_id, channel, participant_id, direction, text,
   case state when 'sent' then 'SENT' when 'rejected' then 'FAILED' else 'RECEIVED' end,
-  case when state = 'sent' then 'msg_seed_' || number end,
+  case when state = 'sent' then 'msg_seed_' || number::text end,
   case when state = 'rejected' then 1 else 0 end,
   case when state = 'rejected' then 'rejected' end,
   case when state = 'rejected' then 422 end,

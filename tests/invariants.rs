@@ -267,3 +267,124 @@ fn every_statement_says_where_it_stands() {
     }
     assert!(found >= 25, "{found}");
 }
+
+/// What is written like a function's call, but is a part of the language; and the functions whose arguments are exactly what these
+/// statements give them, so that PostgreSQL's own comes first.
+const CALLED_BY_NAME: [&str; 32] = [
+    "and",
+    "any",
+    "array",
+    "as",
+    "check",
+    "coalesce",
+    "else",
+    "exists",
+    "extract",
+    "filter",
+    "from",
+    "greatest",
+    "in",
+    "lateral",
+    "least",
+    "materialized",
+    "nullif",
+    "or",
+    "over",
+    "select",
+    "using",
+    "values",
+    "when",
+    "where",
+    "then",
+    // Functions.
+    "current_database",
+    "current_setting",
+    "floor",
+    "left",
+    "now",
+    "pg_is_in_recovery",
+    "row_number",
+];
+
+#[test]
+fn no_statement_calls_a_function_that_another_role_could_match_better() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut scripts = Vec::new();
+    for folder in ["seeds", "migrations"] {
+        for entry in fs::read_dir(root.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let sql = fs::read_to_string(&path).unwrap();
+            scripts.push((path.display().to_string(), sql));
+        }
+    }
+    // As they are prepared, with what the macros add.
+    for entry in fs::read_dir(root.join(".sqlx")).unwrap() {
+        let query = fs::read_to_string(entry.unwrap().path()).unwrap();
+        let query: serde_json::Value = serde_json::from_str(&query).unwrap();
+        let sql = query["query"].as_str().unwrap().to_owned();
+        scripts.push((sql.lines().next().unwrap().to_owned(), sql));
+    }
+    for source in sources("src").iter().filter(|source| source.is_store()) {
+        for (function, sql) in statements(source) {
+            scripts.push((format!("{}: {function}", source.path), sql.to_owned()));
+        }
+    }
+    assert!(scripts.len() > 60, "{}", scripts.len());
+    let mut found = Vec::new();
+    for (place, sql) in &scripts {
+        let lines = sql.lines().map(|line| line.split("--").next().unwrap());
+        let code = lines.collect::<Vec<_>>().join("\n");
+        // Every second part is within quotes.
+        let code: String = code.split('\'').step_by(2).collect::<Vec<_>>().join("''");
+        for (at, _) in code.match_indices('(') {
+            let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+            let before = &code[..at];
+            let name = &before[before.trim_end_matches(is_part).len()..];
+            let arguments = code[at + 1..].split(')').next().unwrap();
+            let is_safe = match name {
+                "" => true,
+                "count" => arguments == "*",
+                // PostgreSQL itself writes several of these out as its own.
+                "unnest" => arguments.contains(','),
+                // Their arguments are a time or a text, exactly.
+                "max" | "min" => !place.contains("seeds") || !arguments.contains("::"),
+                // A table's columns, a type's length.
+                "bit" | "length" => true,
+                name => name.starts_with("pg_catalog.") || CALLED_BY_NAME.contains(&name),
+            };
+            let declares = [
+                "insert into ",
+                "table ",
+                "index ",
+                "references ",
+                "as ",
+                "on ",
+            ];
+            let is_declared = declares.iter().any(|word| {
+                let before = before[..before.len() - name.len()].trim_end_matches(' ');
+                before.ends_with(word.trim_end())
+            });
+            if !is_safe && !is_declared && !is_alias(&code, name) {
+                found.push(format!("{place}: {name}({arguments})"));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// Whether this is the name of a common table expression.
+fn is_alias(code: &str, name: &str) -> bool {
+    code.contains(&format!("with {name} (")) || code.contains(&format!("), {name} ("))
+}
+
+#[test]
+fn the_check_of_a_connection_knows_every_table() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for entry in fs::read_dir(root.join("migrations")).unwrap() {
+        let sql = fs::read_to_string(entry.unwrap().path()).unwrap();
+        for made in sql.split("create table ").skip(1) {
+            let name = made.split([' ', '(']).next().unwrap();
+            assert!(gateway::database::TABLES.contains(&name), "{name}");
+        }
+    }
+}

@@ -33,6 +33,7 @@ mod reference;
 mod refusals;
 mod retention;
 mod retries;
+mod roles;
 mod secrecy;
 mod secrets;
 mod security;

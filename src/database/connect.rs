@@ -30,6 +30,18 @@ pub enum Unfit {
     /// The statements would fail.
     #[error("the database is PostgreSQL {0}, but must be {OLDEST} or newer")]
     Version(i32),
+    /// Another role's code would run as this one.
+    #[error(
+        "another role may create functions and tables where the gateway's statements look for theirs, and so run code as the gateway: \
+         as the schema's owner, run {}", quoted(.0)
+    )]
+    Open(Vec<String>),
+    /// Another role may read, change and do with them what it likes.
+    #[error(
+        "tables of the gateway belong to another role, which could read and change all that is in them: if what they hold is yours, \
+         run {} as a superuser; else drop them", quoted(.0)
+    )]
+    Foreign(Vec<String>),
     /// Statements of one connection are met by another.
     #[error(
         "DATABASE_URL leads to a pooler that shares prepared statements among its clients, so that one would run those of another: \
@@ -48,6 +60,11 @@ pub enum Unfit {
          set the pooler's pool_mode to session and {ROLE}"
     )]
     Unlimited,
+}
+
+/// Statements, as a sentence has them.
+fn quoted(statements: &[String]) -> String {
+    format!("`{}`", statements.join("` and `"))
 }
 
 const ROLE: &str = "run `alter role … set statement_timeout = '5s'` and `alter role … set lock_timeout = '250ms'` for the role that it \
@@ -72,6 +89,10 @@ pub struct Greeting {
     pub statement_timeout_ms: i64,
     /// The limit of waiting for a lock, in milliseconds; 0: none.
     pub lock_timeout_ms: i64,
+    /// What takes from others the right to create in a schema of the search path.
+    pub open: Vec<String>,
+    /// What takes the gateway's tables from others.
+    pub foreign: Vec<String>,
 }
 
 impl Greeting {
@@ -82,6 +103,12 @@ impl Greeting {
         let major = self.version / 10_000;
         if major < OLDEST {
             return Err(Unfit::Version(major));
+        }
+        if !self.open.is_empty() {
+            return Err(Unfit::Open(self.open.clone()));
+        }
+        if !self.foreign.is_empty() {
+            return Err(Unfit::Foreign(self.foreign.clone()));
         }
         Ok(())
     }

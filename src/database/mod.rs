@@ -24,6 +24,16 @@ pub const LOCK_TIMEOUT: Duration = Duration::from_millis(250);
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait for a connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The tables of the gateway, and the migrator's own.
+pub const TABLES: [&str; 6] = [
+    "conversations",
+    "messages",
+    "webhook_events",
+    "deliveries",
+    "channels",
+    "_sqlx_migrations",
+];
+
 /// Waits for the database for a bounded time: one that is stopped, or out of reach, does not enforce limits of its own.
 pub async fn bounded<T>(work: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
     match timeout(CONNECT_TIMEOUT + STATEMENT_TIMEOUT, work).await {

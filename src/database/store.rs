@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
+use super::TABLES;
 use super::connect::Greeting;
 
-/// Gives a connection these settings, and asks the database who it is.
+/// Gives a connection these settings, and asks the database who it is, and who else could have a hand in its statements.
+///
+/// Trusted are superusers, the database's owner (who may set any role's search path), a schema's owner in it, this role, and whoever
+/// may become one of them; for a table's owner also those whose member this role is, but for a superuser, who counts as everybody's.
 pub async fn greet(
     connection: &mut PgConnection,
     settings: &[(&str, &str)],
@@ -20,11 +24,29 @@ pub async fn greet(
 select pg_is_in_recovery() or current_setting('transaction_read_only') = 'on' as "read_only!",
   current_setting('server_encoding') as "encoding!",
   current_setting('server_version_num')::int as "version!",
-  (extract(epoch from current_setting('statement_timeout')::interval) * 1000)::bigint as "statement_timeout_ms!",
-  (extract(epoch from current_setting('lock_timeout')::interval) * 1000)::bigint as "lock_timeout_ms!"
-from (select count(set_config(name, value, false)) from unnest($1::text[], $2::text[]) as wanted (name, value)) as given"#,
+  (extract(epoch from current_setting('statement_timeout')::interval) * 1000::numeric)::bigint as "statement_timeout_ms!",
+  (extract(epoch from current_setting('lock_timeout')::interval) * 1000::numeric)::bigint as "lock_timeout_ms!",
+  array(
+    select pg_catalog.format('revoke create on schema %I from %s', n.nspname, case a.grantee when 0 then 'public' else pg_catalog.quote_ident(r.rolname) end)
+    from pg_catalog.pg_namespace n cross join lateral pg_catalog.aclexplode(n.nspacl) a left join pg_catalog.pg_roles r on r.oid = a.grantee
+    where n.nspname = any(pg_catalog.current_schemas(false)) and a.privilege_type = 'CREATE'
+      and not coalesce(r.rolname = 'pg_database_owner' or pg_catalog.pg_has_role(r.oid, n.nspowner, 'member')
+        or pg_catalog.pg_has_role(r.oid, base.datdba, 'member') or pg_catalog.pg_has_role(r.oid, me.oid, 'member'), false)
+    limit 5) as "open!",
+  array(
+    select pg_catalog.format('alter table %I.%I owner to %I', n.nspname, t.relname,
+      pg_catalog.pg_get_userbyid(case pg_catalog.pg_get_userbyid(n.nspowner) when 'pg_database_owner' then base.datdba else n.nspowner end))
+    from pg_catalog.unnest($3::text[]) as ours (name)
+    join pg_catalog.pg_class t on t.oid = pg_catalog.to_regclass(ours.name)::oid join pg_catalog.pg_namespace n on n.oid = t.relnamespace
+    where not (pg_catalog.pg_has_role(t.relowner, n.nspowner, 'member') or pg_catalog.pg_has_role(t.relowner, base.datdba, 'member')
+      or pg_catalog.pg_has_role(t.relowner, me.oid, 'member') or not me.rolsuper and pg_catalog.pg_has_role(me.oid, t.relowner, 'member'))
+    limit 10) as "foreign!"
+from (select pg_catalog.count(pg_catalog.set_config(name, value, false)) from unnest($1::text[], $2::text[]) as wanted (name, value)) as given,
+  pg_catalog.pg_database base, pg_catalog.pg_roles me
+where base.datname = current_database() and me.rolname = current_user"#,
         &names as &[&str],
-        &values as &[&str]
+        &values as &[&str],
+        &TABLES as &[&str]
     )
     .fetch_one(connection)
     .await
@@ -46,7 +68,7 @@ pub async fn room(connection: &mut PgConnection) -> sqlx::Result<i32> {
         r#"-- database::room
 select case when role.rolsuper then server.most
   else least(server.most - server.reserved, nullif(role.rolconnlimit, -1), nullif(base.datconnlimit, -1)) end as "room!"
-from pg_roles role, pg_database base, (
+from pg_catalog.pg_roles role, pg_catalog.pg_database base, (
   select current_setting('max_connections')::int as most,
     current_setting('superuser_reserved_connections')::int + coalesce(current_setting('reserved_connections', true)::int, 0) as reserved
 ) server
@@ -74,7 +96,7 @@ select version from _sqlx_migrations where success",
 async fn has_migrations(connection: &mut PgConnection) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"-- database::has_migrations
-select to_regclass('_sqlx_migrations') is not null as "known!""#
+select pg_catalog.to_regclass('_sqlx_migrations') is not null as "known!""#
     )
     .fetch_one(connection)
     .await
@@ -92,12 +114,24 @@ create database gateway",
     Ok(())
 }
 
+/// Lets nobody but its owner create in the schema of a private PostgreSQL: up to version 14 everybody may.
+pub async fn close_schema(connection: &mut PgConnection) -> sqlx::Result<()> {
+    // Checked at run time: it cannot be prepared.
+    sqlx::raw_sql(
+        "-- database::close_schema
+revoke create on schema public from public",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Changes how long this connection waits for a lock.
 pub async fn set_lock_timeout(connection: &mut PgConnection, wait: Duration) -> sqlx::Result<()> {
     let milliseconds = wait.as_millis().to_string();
     sqlx::query_scalar!(
         r#"-- database::set_lock_timeout
-select set_config('lock_timeout', $1, false) as "value!""#,
+select pg_catalog.set_config('lock_timeout', $1, false) as "value!""#,
         milliseconds
     )
     .fetch_one(connection)

@@ -40,31 +40,31 @@ macro_rules! query_claimed {
             $head
                 + r#"-- Locks channels whose calls are spread, by their name, then deliveries, for which it does not wait.
 with pace as (      -- null: as fast as it goes; a pause ends before its ramp does
-  select channel, least($4::float8, case when ramp_until > now() then 50 * power(2, least(extract(epoch from now() - paused_until), 10)) end) as per_second
+  select channel, least($4::float8, case when ramp_until > now() then 50::numeric * pg_catalog.power(2::numeric, least(extract(epoch from now() - paused_until), 10)) end) as per_second
   from channels
 ), spread as (      -- in bursts of up to a twentieth of a second, and never more than that many in any second
-  select c.channel, c.next_call_at, greatest(floor(p.per_second / 20), 1) as burst, p.per_second
+  select c.channel, c.next_call_at, greatest(floor(p.per_second / 20::float8), 1) as burst, p.per_second
   from channels c join pace p on p.channel = c.channel
   where p.per_second is not null and c.paused_until <= now()
     and (select due_at from deliveries where channel = c.channel and due_at <= now() limit 1) is not null   -- exists() would be planned to read all that is due
   order by c.channel for update of c
 ), slot as (
-  select channel, every, greatest(next_call_at, now() - (burst - 1) * every) as first_at
-  from spread cross join lateral (select interval '1 second' / (per_second - burst + 1) + interval '1 microsecond' as every) e
+  select channel, every, greatest(next_call_at, now() - (burst - 1::float8) * every) as first_at
+  from spread cross join lateral (select interval '1 second' / (per_second - burst + 1::float8) + interval '1 microsecond' as every) e
 ), room as (
   select channel, $1::bigint as n from pace where per_second is null
   union all
-  select channel, least($1::bigint, 1 + floor(extract(epoch from now() - first_at) / extract(epoch from every)))::bigint from slot where first_at <= now()
+  select channel, least($1::bigint, 1::numeric + floor(extract(epoch from now() - first_at) / extract(epoch from every)))::bigint from slot where first_at <= now()
 ), due as (
   select d.message_id, d.channel from room cross join lateral ("#
                 + $due
                 + r#") d
   order by d.due_at limit $1::bigint
 ), taken as (
-  update channels c set next_call_at = s.first_at + s.every * t.n
+  update channels c set next_call_at = s.first_at + s.every * t.n::float8
   from slot s join (select channel, count(*) as n from due group by channel) t on t.channel = s.channel where c.channel = s.channel
 ), leased as (
-  update deliveries d set lease_token = $2::uuid, attempt = d.attempt + 1, due_at = now() + make_interval(secs => $3)
+  update deliveries d set lease_token = $2::uuid, attempt = d.attempt + 1, due_at = now() + pg_catalog.make_interval(secs => $3)
   where d.message_id = any(array(select message_id from due))   -- not a join: a generic plan would hash the whole backlog
   returning d.message_id, d.attempt, d.failures, d.traceparent
 )
@@ -202,7 +202,7 @@ with inp as (
   select i.* from deliveries d join inp i on i.message_id = d.message_id and i.lease_token = d.lease_token
   order by d.message_id for update of d
 ), later as (
-  update deliveries d set due_at = now() + make_interval(secs => h.wait), lease_token = null, failures = d.failures + 1
+  update deliveries d set due_at = now() + pg_catalog.make_interval(secs => h.wait), lease_token = null, failures = d.failures + 1
   from held h where d.message_id = h.message_id
   returning h.*, d.due_at
 ), msg as (
@@ -239,7 +239,7 @@ pub async fn release(
         r#"-- delivery::release
 -- Locks deliveries by message_id.
 with head as (
-  select d.message_id, d.seq from (select distinct unnest($1::uuid[]) as id) c
+  select d.message_id, d.seq from (select distinct pg_catalog.unnest($1::uuid[]) as id) c
   cross join lateral (
     select message_id, seq, attempt, lease_token, due_at from deliveries
     where conversation_id = c.id and due_at is not null order by seq limit 1) d
@@ -303,7 +303,7 @@ with locked as (
   order by channel, participant_id for no key update
 ), free as (    -- the aggregate is read before the first delivery is locked
   select d.message_id, d.conversation_id, d.seq, d.due_at is null as parked
-  from (select coalesce(array_agg(id), '{}') as ids from locked) l cross join deliveries d
+  from (select coalesce(pg_catalog.array_agg(id), '{}') as ids from locked) l cross join deliveries d
   where d.message_id = any($1::uuid[])
     and (d.lease_token is null or d.due_at <= now() and (select status from messages where id = d.message_id) <> 'PENDING')
     and (d.due_at is null and d.conversation_id = any(l.ids) or d.due_at is not null and d.attempt > 0)
@@ -317,7 +317,7 @@ with locked as (
   from free f left join moved m on m.id = f.conversation_id
 ), requeued as (
   update deliveries d set lease_token = null, attempt = 0, failures = 0, seq = case when p.parked then p.seq else d.seq end,
-    due_at = case when p.parked then now() + make_interval(secs => $2) else now() end
+    due_at = case when p.parked then now() + pg_catalog.make_interval(secs => $2) else now() end
   from place p where d.message_id = p.message_id
   returning d.message_id
 ), msg as (
@@ -434,7 +434,7 @@ pub async fn is_idle(pool: &Pool, longest_pause_seconds: f64) -> sqlx::Result<bo
     sqlx::query_scalar!(
         r#"-- delivery::is_idle
 select not exists (
-  select from channels c where c.paused_until <= now() + make_interval(secs => $1)
+  select from channels c where c.paused_until <= now() + pg_catalog.make_interval(secs => $1)
     and (select due_at from deliveries where channel = c.channel and due_at <= now() limit 1) is not null) as "idle!""#,
         longest_pause_seconds,
     )

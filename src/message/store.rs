@@ -88,8 +88,8 @@ with inp as (   -- in the order of the keys' columns: by bytes
   select channel, paused_until > now() as paused, $12::bool or ramp_until > now() as spread from channels
 ), place as (   -- the conversation: the one that exists, else the batch's first id for it
   select i.id, i.channel, i.participant_id, i.text, i.client_message_id, i.lease_token, i.traceparent, i.ord, coalesce(c.outbound_seq, 0) as seen,
-         coalesce(c.id, first_value(i.conversation_id) over w) as conversation_id,
-         now() + row_number() over w * interval '1 microsecond' as sort_at
+         coalesce(c.id, pg_catalog.first_value(i.conversation_id) over w) as conversation_id,
+         now() + (row_number() over w)::float8 * interval '1 microsecond' as sort_at
   from inp i left join lateral (
     select id, outbound_seq from conversations where channel = i.channel and participant_id = i.participant_id limit 1) c on true   -- limit 1: row by row, never a join of the tables
   window w as (partition by i.channel, i.participant_id order by i.ord)
@@ -102,7 +102,7 @@ with inp as (   -- in the order of the keys' columns: by bytes
   select p.*, row_number() over (partition by conversation_id order by ord) as rank from place p join msg on msg.id = p.id
 ), agg as (
   select conversation_id, channel, participant_id, count(*) as n, max(sort_at) as sort_at,
-         (array_agg(id order by sort_at desc, id desc))[1] as message_id, (array_agg(text order by sort_at desc, id desc))[1] as preview
+         (pg_catalog.array_agg(id order by sort_at desc, id desc))[1] as message_id, (pg_catalog.array_agg(text order by sort_at desc, id desc))[1] as preview
   from fresh group by conversation_id, channel, participant_id
 ), conv as (    -- the lock that gives the order
   insert into conversations as c (id, channel, participant_id, last_message_id, last_message_at, last_message_preview, outbound_seq)
@@ -126,7 +126,7 @@ with inp as (   -- in the order of the keys' columns: by bytes
 ), delivery as (
   insert into deliveries (message_id, conversation_id, channel, seq, due_at, lease_token, attempt, traceparent)
   select id, conversation_id, channel, seq,
-         now() + case when blocked then make_interval(secs => $9) when lease_token is null then interval '0' else make_interval(secs => $8) end,
+         now() + case when blocked then pg_catalog.make_interval(secs => $9) when lease_token is null then interval '0' else pg_catalog.make_interval(secs => $8) end,
          case when blocked then null else lease_token end, case when blocked or lease_token is null then 0 else 1 end, traceparent
   from planned returning message_id
 )
@@ -324,8 +324,8 @@ with m as (
   select m.* from deliveries d cross join lateral (select * from messages where id = d.message_id limit 1) m
   where d.message_id > coalesce($2::uuid, '00000000-0000-0000-0000-000000000000'::uuid)
     and m.status = $1 and m.channel = coalesce($3::text, m.channel)
-    and (cardinality($4::text[]) = 0 or m.error_kind = any($4::text[]))
-    and m.updated_at >= coalesce(now() - make_interval(secs => $5), '-infinity'::timestamptz)
+    and (pg_catalog.cardinality($4::text[]) = 0 or m.error_kind = any($4::text[]))
+    and m.updated_at >= coalesce(now() - pg_catalog.make_interval(secs => $5), '-infinity'::timestamptz)
   order by d.message_id limit $6)"#,
         "order by m.id",
         Status::Failed as Status,

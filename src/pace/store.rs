@@ -25,7 +25,7 @@ pub async fn pause(connection: &mut PgConnection, pauses: &[Pause]) -> sqlx::Res
         r#"-- pace::pause
 -- Locks channels by their name.
 with held as (
-  select c.channel, now() + make_interval(secs => p.wait) as until, make_interval(secs => least(p.wait, 10)) as ramp
+  select c.channel, now() + pg_catalog.make_interval(secs => p.wait) as until, pg_catalog.make_interval(secs => least(p.wait, 10)) as ramp
   from unnest($1::text[], $2::float8[]) as p(channel, wait) join channels c on c.channel = p.channel order by c.channel for update of c
 )
 update channels c set paused_until = h.until, ramp_until = h.until + h.ramp

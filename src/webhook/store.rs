@@ -48,9 +48,9 @@ with inp as (   -- in the order of the keys' columns: by bytes
 ), fresh as (
   select f.* from first f join event e on e.event_id = f.event_id
 ), agg as (
-  select channel, participant_id, count(*)::int as n, max(sort_at) as sort_at, (array_agg(conversation_id order by ord))[1] as id,
-         (array_agg(message_id order by sort_at desc, message_id desc))[1] as message_id,
-         (array_agg(text order by sort_at desc, message_id desc))[1] as preview
+  select channel, participant_id, count(*)::int as n, max(sort_at) as sort_at, (pg_catalog.array_agg(conversation_id order by ord))[1] as id,
+         (pg_catalog.array_agg(message_id order by sort_at desc, message_id desc))[1] as message_id,
+         (pg_catalog.array_agg(text order by sort_at desc, message_id desc))[1] as preview
   from fresh group by channel, participant_id
 ), conv as (
   insert into conversations as c (id, channel, participant_id, unread_count, last_message_id, last_message_at, last_message_preview)
@@ -118,7 +118,7 @@ pub async fn empty_bodies(pool: &Pool, older_than_days: i32, limit: i64) -> sqlx
         r#"-- webhook::empty_bodies
 with old as (
   select event_id from webhook_events
-  where received_at < now() - make_interval(days => $2) and body is not null and provider = $1
+  where received_at < now() - pg_catalog.make_interval(days => $2) and body is not null and provider = $1
   order by received_at limit $3 for update skip locked
 )
 update webhook_events set body = null where provider = $1 and event_id = any(array(select event_id from old))"#,

@@ -39,6 +39,21 @@ impl Postgres {
         }
     }
 
+    /// Stops it and starts it again on the same data.
+    pub async fn restart(self) -> Self {
+        let Self {
+            embedded,
+            directory,
+        } = self;
+        embedded.stop().await.unwrap();
+        let data = directory.path().join("data");
+        let embedded = Embedded::start_with(&data, &[]).await.unwrap();
+        Self {
+            embedded,
+            directory,
+        }
+    }
+
     pub async fn database(&self) -> Database {
         Database::create(self.embedded.options()).await
     }
@@ -259,6 +274,7 @@ fn start_shared() -> PgConnectOptions {
         runtime().block_on(async {
             let embedded = start_first_free().await;
             let options = embedded.options();
+            close_template(&options).await;
             drop_leftovers(&options).await;
             std::mem::forget(embedded);
             options
@@ -295,6 +311,20 @@ fn shared_directory() -> PathBuf {
         .create(&directory)
         .unwrap();
     directory
+}
+
+/// New databases are like those of PostgreSQL 15 and newer: not everybody may create in them.
+async fn close_template(server: &PgConnectOptions) {
+    let mut template = server
+        .clone()
+        .database("template1")
+        .connect()
+        .await
+        .unwrap();
+    sqlx::raw_sql("revoke create on schema public from public")
+        .execute(&mut template)
+        .await
+        .unwrap();
 }
 
 async fn drop_leftovers(server: &PgConnectOptions) {

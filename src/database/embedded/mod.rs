@@ -180,7 +180,12 @@ impl Embedded {
     async fn ready(&self) -> Result<(), EmbeddedError> {
         loop {
             match self.probe().await? {
-                Answer::Ready => break,
+                Answer::Ready => {
+                    let mut connection = self.options.connect().await?;
+                    store::close_schema(&mut connection).await?;
+                    close(connection).await?;
+                    break;
+                }
                 Answer::NoDatabase => self.create_database().await?,
                 Answer::NotYet => tokio::time::sleep(Duration::from_millis(10)).await,
             }
