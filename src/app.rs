@@ -16,6 +16,7 @@ use crate::database::fault::{Outage, Unavailable};
 use crate::database::pool::Pool;
 use crate::delivery::{backoff::Backoff, settle::Settle};
 use crate::error::{Error, Result};
+use crate::http::operations::Readiness;
 use crate::message::service::Accept;
 use crate::message::store::Terms;
 use crate::process::hidden::Hidden;
@@ -26,6 +27,8 @@ use crate::webhook::service::Ingest;
 const INGEST_WRITERS: u32 = 2;
 const ACCEPT_WRITERS: u32 = 1;
 const SETTLE_WRITERS: u32 = 1;
+/// Of the others, those that are the worker's.
+const CLAIMS: u32 = 1;
 /// Connections of a pool, where the server has room for them.
 const USUAL_POOL: u32 = 10;
 /// By itself a process takes no more than this part of the connections that the server has for it: there may be others like it.
@@ -94,8 +97,12 @@ pub struct Settings {
 /// A running gateway, shared by its handlers and workers. Everything in it has a limit.
 #[derive(Debug)]
 pub struct App {
-    /// Reads, operators' actions and claims.
+    /// Reads, and operators' actions.
     pub pool: Pool,
+    /// The worker's claims, which wait for no reader: a connection of its own, but for a process that has no further one.
+    pub claims: Pool,
+    /// What `/ready` has seen last.
+    pub readiness: Readiness,
     /// Takes webhooks in.
     pub ingest: Writer<Ingest>,
     /// Takes outbound messages in.
@@ -134,7 +141,12 @@ impl App {
         };
         let database: &PgConnectOptions = &settings.database;
         let others = settings.connections.saturating_sub(settings.role.writers());
-        let pool = Pool::new(database.clone(), others);
+        let pool = Pool::new(database.clone(), others.saturating_sub(CLAIMS).max(1));
+        let claims = if others > CLAIMS {
+            pool.one_more()
+        } else {
+            pool.clone()
+        };
         let only_serving = |count| match settings.role {
             Role::Serve => count,
             Role::Worker | Role::Command => 0,
@@ -145,6 +157,8 @@ impl App {
             accept: Writer::spawn(accept, database, &pool, accepting, engine),
             settle: Writer::spawn(settle, database, &pool, SETTLE_WRITERS, engine),
             pool,
+            claims,
+            readiness: Readiness::default(),
             provider: settings.provider,
             backoff: settings.backoff,
             terms,
@@ -153,6 +167,17 @@ impl App {
             tasks: TaskTracker::new(),
             wake,
         })
+    }
+
+    /// Connections of the pools that are open, and how many of those are idle.
+    #[must_use]
+    pub fn pool_sizes(&self) -> (usize, usize) {
+        let (size, idle) = self.pool.sizes();
+        if self.pool.is(&self.claims) {
+            return (size, idle);
+        }
+        let (more, more_idle) = self.claims.sizes();
+        (size + more, idle + more_idle)
     }
 
     /// Waits until the writers have their connections, or the database is one that nobody can write to as it is.

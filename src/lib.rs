@@ -11,6 +11,7 @@
 //!
 //! - [`webhook`]: events come in. [`message`]: messages go out. [`conversation`]: the inbox.
 //! - [`delivery`]: a lease, an attempt, a settlement: the only road to `SENT` or `FAILED`; and the worker.
+//! - [`forget`]: a customer who is to be forgotten.
 //! - [`provider`]: what the provider's answers mean, and its only caller. [`pace`]: how fast it may be called.
 //!   [`peer`]: which URLs, proxies and certificates are for whoever is called over HTTP.
 //! - [`database`]: connections, each of which passes [`database::connect`], faults, migrations; [`database::batch`] is the group
@@ -43,6 +44,7 @@ pub mod crash;
 pub mod database;
 pub mod delivery;
 pub mod error;
+pub mod forget;
 pub mod http;
 mod id;
 pub mod json;

@@ -72,7 +72,11 @@ impl Peer {
     /// for what is on this machine.
     #[must_use]
     pub fn at(url: Url) -> Self {
-        let proxy = if is_loopback(&url) { None } else { proxy(&url) };
+        let proxy = if is_loopback(url.host_str().unwrap_or_default()) {
+            None
+        } else {
+            proxy(&url)
+        };
         Self {
             url: url.into(),
             proxy,
@@ -136,20 +140,26 @@ impl Peer {
         self.proxy.is_some() && self.url.scheme() == "http"
     }
 
+    /// Whether what goes there can be read on the way: it leads to another machine, and not by https.
+    #[must_use]
+    pub fn is_in_the_clear(&self) -> bool {
+        self.url.scheme() == "http" && !is_loopback(self.url.host_str().unwrap_or_default())
+    }
+
     fn is_encrypted(&self) -> bool {
         let by_proxy = self.proxy.as_ref().is_some_and(|proxy| proxy.is_encrypted);
         self.url.scheme() == "https" || by_proxy
     }
 }
 
-/// Whether a URL can only lead to this machine.
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
+/// Whether a URL's host can only be this machine.
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     if let Ok(address) = address.parse::<IpAddr>() {
         return address.to_canonical().is_loopback() || address.is_unspecified();
     }
-    let name = host.trim_end_matches('.');
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
     name == "localhost" || name.ends_with(".localhost")
 }
 
@@ -187,7 +197,8 @@ mod tests {
             ("http://[::2]", false),
             ("http://10.0.0.1@example.com", false),
         ] {
-            assert_eq!(is_loopback(&Url::parse(url).unwrap()), expected, "{url}");
+            let url = Url::parse(url).unwrap();
+            assert_eq!(is_loopback(url.host_str().unwrap()), expected, "{url}");
         }
     }
 

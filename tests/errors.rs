@@ -529,13 +529,13 @@ async fn a_bad_query_parameter_is_named() {
         (
             inbox,
             &["page"][..],
-            &["0", "10001", "-1", "abc", "1.5", "", "99999999999999999999"][..],
+            &["0", "-1", "abc", "1.5", "", "99999999999999999999"][..],
         ),
         (inbox, &["limit"], &["0", "101", "-1", "abc", ""]),
         (inbox, &["channel"], &["sms", "WhatsApp", "", "%ff"]),
         (inbox, &["status"], &["OPEN", "archived", ""]),
         (inbox, &["archived"], &["1", "yes", "TRUE", ""]),
-        (&thread, &["page"], &["0", "10001", "abc"]),
+        (&thread, &["page"], &["0", "abc"]),
         (&thread, &["limit"], &["0", "201", "abc"]),
         (unsent, &["limit"], &["0", "101", "abc"]),
         (unsent, &["channel"], &["sms"]),
@@ -570,7 +570,7 @@ async fn bad_query_parameters_are_named_together_and_unknown_ones_ignored() {
     assert_eq!(answer.fields(), ["channel", "limit", "status"]);
 
     for good in [
-        "/conversations?colour=blue&page=10000&limit=100&channel=instagram&status=closed&archived=true",
+        "/conversations?colour=blue&page=1000&limit=100&channel=instagram&status=closed&archived=true",
         "/conversations?page=1&limit=1&%20&=",
         "/messages?status=PENDING&limit=1&page=abc",
         "/messages?status=FAILED&limit=100&channel=whatsapp",

@@ -118,8 +118,8 @@ def compare(url, config, secrets, directory, options):
 
 @schemathesis.hook
 def map_case(context, case):
-    """What a document cannot say of two parameters: a page and a cursor together are refused, so a valid case has one of them; and so
-    are two different keys, so a valid case has one in its body or in its header."""
+    """What a document cannot say of two parameters: a page and a cursor together are refused, so a valid case has one of them; so are a
+    page and a limit whose product is beyond 100,000; and so are two different keys, so a valid case has one in its body or in its header."""
     if not case.meta.generation.mode.is_positive:
         return case
     if isinstance(case.body, dict) and case.headers and "Idempotency-Key" in case.headers:
@@ -129,6 +129,10 @@ def map_case(context, case):
         about = getattr(case.meta.phase.data, "parameter", None)
         other = "page" if about == "cursor" else "cursor"
         case.query = {name: value for name, value in query.items() if name != other}
+    elif str(query.get("page", "")).isdigit():
+        # Nor what their product may be.
+        limit = query.get("limit", 50)
+        case.query["page"] = min(int(query["page"]), 100_000 // (int(limit) if str(limit).isdigit() else 200))
     return case
 
 

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand.
 
 mod completions;
+mod forget;
 mod migrate;
 mod output;
 mod retry;
@@ -28,6 +29,7 @@ use crate::delivery::worker::Worker;
 use crate::error::{Causes, Error, Result};
 use crate::http::server::{Limits, MAX_CONNECTIONS, Server};
 use crate::process::{environment, memory, signal};
+use crate::provider::client::Client;
 use crate::telemetry::{self, LogFormat};
 use crate::trace;
 use crate::webhook;
@@ -73,6 +75,7 @@ enum Command {
     Migrate(migrate::Args),
     Seed(seed::Args),
     Retry(Box<retry::Args>),
+    Forget(forget::Args),
     Simulate(simulate::Args),
     #[command(hide = true)]
     Completions(completions::Args),
@@ -117,6 +120,7 @@ impl Cli {
                 Command::Migrate(args) => migrate::run(args).await,
                 Command::Seed(args) => seed::run(args).await,
                 Command::Retry(args) => retry::run(*args).await,
+                Command::Forget(args) => forget::run(args).await,
                 Command::Simulate(args) => simulate::run(args).await,
                 Command::Completions(args) => completions::run(&args),
             };
@@ -235,6 +239,20 @@ async fn wait_for_database(
             tracing::warn!(passed_over, "waiting for the database: {cause}");
         }
         tokio::time::sleep(DATABASE_POLL).await;
+    }
+}
+
+/// Says once where customers' texts can be read on the way.
+fn warn_of_clear_text(survey: &Survey, provider: &Client) {
+    if survey.in_the_clear {
+        tracing::warn!(
+            "DATABASE_URL leads to another machine without TLS: customers' texts and the password's exchange are in the clear; sslmode=verify-full encrypts them"
+        );
+    }
+    if provider.is_in_the_clear() {
+        tracing::warn!(
+            "PROVIDER_URL is http and leads to another machine: customers' texts are in the clear"
+        );
     }
 }
 

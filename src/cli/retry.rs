@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{Opened, max_connections, output, prepare};
+use super::{Opened, max_connections, output, prepare, warn_of_clear_text};
 use crate::app::{App, Role};
 use crate::config::{Backends, DatabaseArgs, DeliveryArgs, MockArgs, WorkerArgs};
 use crate::conversation::Channel;
@@ -107,6 +107,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let survey = prepare(&opened.options, opened.embedded.is_some()).await?;
     if survey.pending > 0 {
         bail!("the database is not migrated: run gateway migrate");
+    }
+    if let Some(provider) = provider.as_ref().filter(|_| sends) {
+        warn_of_clear_text(&survey, provider);
     }
     let done = match (args.list, args.dry_run, args.requeue_only) {
         (true, _, _) => list(&args, &opened.options).await,

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::{
     DATABASE_WAIT, begin_work, finish, max_connections, share_files, stop_signal,
-    wait_for_database, wait_for_writers, writer_ended,
+    wait_for_database, wait_for_writers, warn_of_clear_text, writer_ended,
 };
 use crate::app::{App, Role};
 use crate::config::{
@@ -83,6 +83,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         let ready = Ready::prepare(backends, &args, &server).await?;
         let deadline = Instant::now() + DATABASE_WAIT;
         let survey = wait_for_database(&ready.database, !args.no_migrate, deadline).await?;
+        warn_of_clear_text(&survey, &ready.provider);
         let connections =
             max_connections.unwrap_or_else(|| Role::Serve.usual_connections(survey.room));
         let database = (ready.database.clone(), connections);
@@ -172,6 +173,11 @@ fn warn_when_open(secrets: &Secrets, server: &Server) {
     let public = !server.address().ip().is_loopback();
     if public && !secrets.has_api_keys() {
         tracing::warn!("API_KEYS is not set: everybody who can connect can read and send messages");
+    }
+    if public && secrets.has_api_keys() {
+        tracing::warn!(
+            "HOST is public and this is plain http: keys and texts are in the clear, but for what a proxy with TLS in front carries"
+        );
     }
     if (public || secrets.has_api_keys()) && !secrets.has_webhook_secrets() {
         tracing::warn!("WEBHOOK_SECRET is not set: everybody who can connect can post webhooks");

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::{
     DATABASE_WAIT, begin_work, max_connections, share_files, stop_signal, wait_for_database,
-    wait_for_writers,
+    wait_for_writers, warn_of_clear_text,
 };
 use crate::app::{App, Role};
 use crate::config::{
@@ -76,6 +76,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let ready = async {
         let deadline = Instant::now() + DATABASE_WAIT;
         let survey = wait_for_database(&database, false, deadline).await?;
+        warn_of_clear_text(&survey, &provider);
         let connections =
             max_connections.unwrap_or_else(|| Role::Worker.usual_connections(survey.room));
         let database = (database.clone(), connections);

@@ -94,9 +94,9 @@ pub struct ConversationDetail {
 #[derive(Debug, Deserialize, Validate, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct InboxQuery {
-    /// The page, from 1; not together with `cursor`.
-    #[validate(custom(function = extract::within::<1, 10_000>))]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 10_000)]
+    /// The page, from 1; times `limit` at most 100,000, beyond which only `cursor` leads; not together with `cursor`.
+    #[validate(custom(function = extract::within::<1, { u32::MAX }>))]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100_000)]
     page: Option<String>,
     /// The `nextCursor` of the page before: costs the same at any depth; not together with `page`.
     #[param(pattern = "^(00|ff)[0-9a-f]{46}$")]
@@ -166,9 +166,9 @@ pub async fn list_conversations(
 #[derive(Debug, Deserialize, Validate, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ThreadQuery {
-    /// The page, from 1; not together with `cursor`.
-    #[validate(custom(function = extract::within::<1, 10_000>))]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 10_000)]
+    /// The page, from 1; times `limit` at most 100,000, beyond which only `cursor` leads; not together with `cursor`.
+    #[validate(custom(function = extract::within::<1, { u32::MAX }>))]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100_000)]
     page: Option<String>,
     /// The `nextCursor` of the page before: costs the same at any depth; not together with `page`.
     #[param(pattern = "^(00|ff)[0-9a-f]{46}$")]

@@ -3,12 +3,13 @@
 use std::io;
 use std::time::Duration;
 
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use tokio::time::timeout;
 
 use super::fault::{Fault, Outage, fault};
 use super::{CONNECT_TIMEOUT, LOCK_TIMEOUT, STATEMENT_TIMEOUT, bounded, store};
+use crate::peer;
 
 /// The oldest PostgreSQL that has all that the statements use.
 const OLDEST: i32 = 14;
@@ -185,6 +186,19 @@ pub struct Survey {
     pub pending: usize,
     /// How many connections it lets this role have.
     pub room: u32,
+    /// Whether what goes there and back can be read on the way.
+    pub in_the_clear: bool,
+}
+
+/// Whether the way leads to another machine, without insisting on TLS.
+fn may_be_in_the_clear(options: &PgConnectOptions) -> bool {
+    let mode = options.get_ssl_mode();
+    let insists = !matches!(
+        mode,
+        PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer
+    );
+    let host = options.get_host();
+    !insists && options.get_socket().is_none() && !host.starts_with('/') && !peer::is_loopback(host)
 }
 
 /// Looks at a database: whether it can be used at all, and through whatever stands before it.
@@ -201,12 +215,16 @@ pub async fn survey(options: &PgConnectOptions) -> crate::error::Result<Survey> 
     }
     let look = async {
         let migrations = super::migrations(&mut connection).await?;
-        Ok((migrations, store::room(&mut connection).await?))
+        let in_the_clear =
+            may_be_in_the_clear(&options) && !store::is_encrypted(&mut connection).await?;
+        let room = store::room(&mut connection).await?;
+        Ok((migrations, room, in_the_clear))
     };
-    let (migrations, room) = bounded(look).await?;
+    let (migrations, room, in_the_clear) = bounded(look).await?;
     connection.close().await?;
     Ok(Survey {
         pending: super::pending(&migrations),
         room: u32::try_from(room).unwrap_or(1),
+        in_the_clear,
     })
 }

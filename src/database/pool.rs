@@ -1,4 +1,4 @@
-//! Connections for reads, operators' actions and claims, made when they are needed and given back when they are not.
+//! Connections for reads, operators' actions, and claims (in a pool of their own), made when they are needed and given back when they are not.
 //!
 //! Unlike sqlx's own pool it tells why there is no connection, is content with those that it has when the server has no more,
 //! and lets a writer have one of them.
@@ -37,6 +37,8 @@ struct Inner {
     limits: Limits,
     settings: Settings,
     max: usize,
+    /// Whose connections it may have when the server has no more.
+    lender: Option<Pool>,
     /// Whoever holds it is next.
     line: tokio::sync::Mutex<()>,
     /// Something has changed for whoever is next.
@@ -89,20 +91,51 @@ impl Pool {
         Self::with(limited(options), Limits::Ours, PLANS, max)
     }
 
+    /// One connection beside those of this pool, for what must not wait for their users. When the server has no more, it is one of
+    /// them.
+    #[must_use]
+    pub fn one_more(&self) -> Self {
+        let Inner { options, .. } = &*self.0;
+        Self::make(
+            options.clone(),
+            self.0.limits,
+            self.0.settings,
+            1,
+            Some(self.clone()),
+        )
+    }
+
     /// One whose connections have these limits and settings.
     #[must_use]
     pub fn with(options: PgConnectOptions, limits: Limits, settings: Settings, max: u32) -> Self {
+        Self::make(options, limits, settings, max, None)
+    }
+
+    fn make(
+        options: PgConnectOptions,
+        limits: Limits,
+        settings: Settings,
+        max: u32,
+        lender: Option<Self>,
+    ) -> Self {
         let inner = Arc::new(Inner {
             options,
             limits,
             settings,
             max: usize::try_from(max).unwrap_or(usize::MAX).max(1),
+            lender,
             line: tokio::sync::Mutex::default(),
             changed: Notify::new(),
             state: Mutex::default(),
         });
         tokio::spawn(give_back(Arc::downgrade(&inner)));
         Self(inner)
+    }
+
+    /// Whether both are the same one.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Connections that are open, and how many of those are idle.
@@ -147,7 +180,12 @@ impl Pool {
         };
         let pool = &*self.0;
         let connected = connect::connect(&pool.options, pool.limits, pool.settings).await;
-        let (connection, _) = connected?;
+        let connection = match (connected, &pool.lender) {
+            (Err(error), Some(lender)) if fault(&error) == Fault::Away(Outage::Full) => {
+                Box::pin(lender.part_with_one()).await?
+            }
+            (connected, _) => connected?.0,
+        };
         Ok(Pooled::new(connection, place))
     }
 

@@ -62,6 +62,16 @@ select not (pg_is_in_recovery() or current_setting('transaction_read_only') = 'o
     .await
 }
 
+/// Whether the server encrypts this connection.
+pub async fn is_encrypted(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"-- database::is_encrypted
+select coalesce((select ssl from pg_catalog.pg_stat_ssl where pid = pg_catalog.pg_backend_pid()), false) as "encrypted!""#
+    )
+    .fetch_one(connection)
+    .await
+}
+
 /// How many connections the server lets the role of this one have in this database.
 pub async fn room(connection: &mut PgConnection) -> sqlx::Result<i32> {
     sqlx::query_scalar!(

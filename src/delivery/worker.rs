@@ -105,10 +105,10 @@ impl Worker {
             drop(idle.map_err(|_| Error::Interrupted)?);
             let longest_pause = LONGEST_PAUSE_OF_A_DRAIN.as_secs_f64();
             if matches!(
-                bounded(store::is_idle(&self.app.pool, longest_pause)).await,
+                bounded(store::is_idle(&self.app.claims, longest_pause)).await,
                 Ok(true)
             ) {
-                for paused in bounded(pace::store::list_paused(&self.app.pool)).await? {
+                for paused in bounded(pace::store::list_paused(&self.app.claims)).await? {
                     tracing::warn!(channel = paused.channel.as_str(), until = %paused.until, "not everything was sent: a channel is paused");
                 }
                 return Ok(());
@@ -131,7 +131,7 @@ impl Worker {
 
     /// How long to wait when nothing could be claimed.
     async fn pause(&mut self) -> Duration {
-        match bounded(pace::store::next_call_in(&self.app.pool)).await {
+        match bounded(pace::store::next_call_in(&self.app.claims)).await {
             Ok(Some(seconds)) => Duration::try_from_secs_f64(seconds)
                 .unwrap_or_default()
                 .clamp(MIN_PAUSE, POLL),
@@ -165,7 +165,7 @@ impl Worker {
         let token = Uuid::now_v7();
         let limit = i64::try_from(permits.num_permits()).unwrap_or(1);
         let terms = &self.app.terms;
-        let pool = &self.app.pool;
+        let pool = &self.app.claims;
         let claimed = match &self.only {
             None => bounded(store::claim(pool, limit, token, terms)).await?,
             Some(ids) => bounded(store::claim_only(pool, ids, limit, token, terms)).await?,
@@ -222,14 +222,14 @@ impl Worker {
         if swept || !self.app.terms.ordered {
             return Ok(());
         }
-        let listed = bounded(store::list_unreleased(&self.app.pool, MAX_SWEEP)).await;
+        let listed = bounded(store::list_unreleased(&self.app.claims, MAX_SWEEP)).await;
         self.swept_at = Some(Instant::now());
         let conversation_ids = listed?;
         if conversation_ids.is_empty() {
             return Ok(());
         }
         let release = async {
-            let mut pooled = self.app.pool.acquire().await?;
+            let mut pooled = self.app.claims.acquire().await?;
             store::release(pooled.connection()?, &conversation_ids).await
         };
         let released = bounded(release).await?;

@@ -1,11 +1,14 @@
 //! What tells operators, and the machines that look after the process, how it is.
 
+use std::time::{Duration, Instant};
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use metrics::{counter, gauge};
 use serde::Serialize;
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
@@ -14,8 +17,30 @@ use super::problem::Problem;
 use crate::database::fault::Outage;
 use crate::database::{self, CONNECT_TIMEOUT};
 use crate::delivery;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::process::stderr;
+
+/// How old the look at the database may be that `/ready` answers from.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// The last look at the database, for all who ask whether this process is ready: however many those are, it is one look a second.
+#[derive(Debug, Default)]
+pub struct Readiness(Mutex<Option<(Instant, Result<(), String>)>>);
+
+impl Readiness {
+    /// What the last look has seen, or a new one; whoever asks meanwhile waits for that.
+    async fn of(&self, look: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+        let mut last = self.0.lock().await;
+        match &*last {
+            Some((at, seen)) if at.elapsed() < FRESH => seen.clone(),
+            _ => {
+                let seen = look.await;
+                *last = Some((Instant::now(), seen.clone()));
+                seen
+            }
+        }
+    }
+}
 
 /// The process answers.
 #[derive(Debug, Serialize, ToSchema)]
@@ -37,28 +62,33 @@ pub async fn get_ready(State(gateway): State<Gateway>) -> Result<Json<Health>, P
     if gateway.stopping.is_cancelled() {
         return Err(Problem::overloaded("stopping"));
     }
-    let pending = timeout(CONNECT_TIMEOUT, pending_migrations(&gateway));
+    let ready = gateway.app.readiness.of(look(&gateway)).await;
+    ready.map_err(Problem::unavailable)?;
+    Ok(Json(Health { status: "ok" }))
+}
+
+/// Looks whether the database is ready; else why it is not.
+async fn look(gateway: &Gateway) -> Result<(), String> {
+    let pending = timeout(CONNECT_TIMEOUT, pending_migrations(gateway));
     let (writable, pending) = tokio::join!(gateway.app.writable(), pending);
-    if let Err(unavailable) = writable {
-        return Err(Problem::unavailable(unavailable.to_string()));
-    }
+    writable.map_err(|unavailable| unavailable.to_string())?;
     match pending {
-        Ok(Ok(0)) => Ok(Json(Health { status: "ok" })),
-        Ok(Ok(pending)) => Err(Problem::unavailable(format!(
+        Ok(Ok(0)) => Ok(()),
+        Ok(Ok(pending)) => Err(format!(
             "{pending} migrations are not applied: run gateway migrate"
-        ))),
+        )),
         // Reads wait for each other: what must be written can be.
         Ok(Err(Error::Unavailable(reads)))
             if matches!(reads.outage, Outage::Full | Outage::Busy) =>
         {
-            Ok(Json(Health { status: "ok" }))
+            Ok(())
         }
-        Ok(Err(Error::Unavailable(reads))) => Err(Problem::unavailable(reads.to_string())),
-        Ok(Err(_)) | Err(_) => Err(Problem::unavailable(Outage::NoAnswer.to_string())),
+        Ok(Err(Error::Unavailable(reads))) => Err(reads.to_string()),
+        Ok(Err(_)) | Err(_) => Err(Outage::NoAnswer.to_string()),
     }
 }
 
-async fn pending_migrations(gateway: &Gateway) -> Result<usize> {
+async fn pending_migrations(gateway: &Gateway) -> crate::error::Result<usize> {
     let mut pooled = gateway.app.pool.acquire().await?;
     let migrations = database::migrations(pooled.connection()?).await?;
     Ok(database::pending(&migrations))
@@ -84,7 +114,7 @@ async fn measure(gateway: &Gateway) {
     metrics_process::Collector::default().collect();
     counter!("gateway_log_lines_lost_total").absolute(stderr::lost_lines() as u64);
     let pool = &gateway.app.pool;
-    let (size, idle) = pool.sizes();
+    let (size, idle) = gateway.app.pool_sizes();
     let used = size.saturating_sub(idle);
     gauge!("gateway_database_pool_connections", "state" => "idle").set(idle as f64);
     gauge!("gateway_database_pool_connections", "state" => "used").set(used as f64);

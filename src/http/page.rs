@@ -26,6 +26,9 @@ pub struct PageMeta {
     pub next_cursor: Option<String>,
 }
 
+/// The deepest row that a page may end at: each is read from the first one on.
+const DEEPEST: u64 = 100_000;
+
 /// A request for a part of a list.
 #[derive(Debug, Clone, Copy)]
 pub struct Window {
@@ -52,6 +55,12 @@ impl Window {
             }
             (page, None) => {
                 let page = number(page, 1);
+                if u64::from(page) * u64::from(limit) > DEEPEST {
+                    let deeper = format!(
+                        "is what leads beyond the first {DEEPEST} rows (page times limit): the nextCursor of the page before"
+                    );
+                    return Err(Problem::field("cursor", deeper));
+                }
                 let skip = i64::from(page.saturating_sub(1)) * i64::from(limit);
                 (Start::Skip(skip), Some(page))
             }

@@ -62,6 +62,12 @@ impl Client {
         })
     }
 
+    /// Whether what it sends can be read on the way.
+    #[must_use]
+    pub fn is_in_the_clear(&self) -> bool {
+        self.peer.is_in_the_clear()
+    }
+
     /// The most time that an attempt takes.
     #[must_use]
     pub fn timeout(&self) -> Duration {

@@ -1,0 +1,105 @@
+//! `gateway forget`.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use serde::Serialize;
+
+use super::{Opened, max_connections, output, prepare};
+use crate::app::Role;
+use crate::config::DatabaseArgs;
+use crate::conversation::{Channel, ConversationId};
+use crate::database::connect::{Limits, Settings};
+use crate::database::pool::Pool;
+use crate::forget::{self, Forgotten};
+
+/// How long attempts in flight are waited for: the lease of one with the usual `PROVIDER_TIMEOUT_MS`, and a little.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// As for other statements of a pool.
+const PLANS: Settings = &[("plan_cache_mode", "force_custom_plan")];
+
+/// Forget a customer: empty what was said, and send nothing more of it
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  gateway forget whatsapp +905550100101 --dry-run\n  gateway forget instagram mara.designs\n\n\
+        Emptied are the texts of all messages with the participant, in and out, the preview, errors' details and the webhooks' bodies; \
+        what waits to be sent is canceled. Ids, times, states, the participant and clientMessageIds stay: they are keys, without which \
+        a late duplicate would be a new message. There is no way back. What the participant writes later is stored as usual. The exit \
+        code is 1 when there is no such participant, or something is still being sent."
+)]
+pub struct Args {
+    /// The channel
+    #[arg(value_enum)]
+    channel: Channel,
+    /// The participant, exactly as in the inbox; behind -- where it begins with -
+    participant: String,
+    /// Only count what would be forgotten
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+/// What is printed.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    conversation_id: ConversationId,
+    dry_run: bool,
+    #[serde(flatten)]
+    forgotten: Forgotten,
+    /// Messages that are being sent.
+    left: i64,
+}
+
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    max_connections(&args.database, Role::Command)?;
+    let opened = Opened::open(&args.database).await?;
+    let survey = prepare(&opened.options, opened.embedded.is_some()).await?;
+    if survey.pending > 0 {
+        bail!("the database is not migrated: run gateway migrate");
+    }
+    let done = forget(&args, &opened).await;
+    opened.close().await?;
+    done
+}
+
+async fn forget(args: &Args, opened: &Opened) -> anyhow::Result<()> {
+    let pool = Pool::with(opened.options.clone(), Limits::None, PLANS, 1);
+    let Some(asked) = forget::find(&pool, args.channel, &args.participant).await? else {
+        bail!("nobody of that name is known on {}", args.channel.as_str());
+    };
+    let (forgotten, left) = if args.dry_run {
+        (forget::store::count(&pool, asked).await?, 0)
+    } else {
+        forget::forget(&pool, asked, PATIENCE).await?
+    };
+    let Forgotten {
+        messages,
+        webhook_bodies,
+        canceled,
+    } = forgotten;
+    let how = if args.dry_run {
+        "would empty"
+    } else {
+        "emptied"
+    };
+    output::say(&format!(
+        "{how} {messages} messages and {webhook_bodies} webhook bodies, {canceled} messages canceled"
+    ));
+    if args.json {
+        output::json(&Report {
+            conversation_id: asked.conversation_id,
+            dry_run: args.dry_run,
+            forgotten,
+            left,
+        })?;
+    }
+    if left > 0 {
+        bail!("{left} messages are still being sent: run the command again");
+    }
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! The statements that forget. None writes a status.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::{Asked, Forgotten};
+use crate::conversation::{Channel, ConversationId};
+use crate::database::pool::Pool;
+use crate::message::MessageId;
+
+/// The conversation with a participant, and the time.
+pub async fn find(
+    pool: &Pool,
+    channel: Channel,
+    participant_id: &str,
+) -> sqlx::Result<Option<Asked>> {
+    sqlx::query_as!(
+        Asked,
+        r#"-- forget::find
+select id as "conversation_id: ConversationId", now() as "at!" from conversations where channel = $1 and participant_id = $2"#,
+        channel.as_str(),
+        participant_id,
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// What there is to forget. A webhook's body and its message were stored in one statement, so that their times are the same: the
+/// index of bodies finds it.
+pub async fn count(pool: &Pool, asked: Asked) -> sqlx::Result<Forgotten> {
+    sqlx::query_as!(
+        Forgotten,
+        r#"-- forget::count
+select count(*) filter (where text <> '') as "messages!", count(*) filter (where body) as "webhook_bodies!", count(*) filter (where unsent) as "canceled!"
+from (
+  select m.text,
+    exists (select from webhook_events where received_at = m.created_at and message_id = m.id and body is not null) as body,
+    exists (select from deliveries where message_id = m.id and due_at is not null) as unsent
+  from messages m where m.conversation_id = $1 and m.created_at <= $2) m"#,
+        asked.conversation_id as ConversationId,
+        asked.at,
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// Its messages that are going to be sent, or are being.
+pub async fn list_unsent(pool: &Pool, asked: Asked) -> sqlx::Result<Vec<MessageId>> {
+    sqlx::query_scalar!(
+        r#"-- forget::list_unsent
+select d.message_id as "message_id: MessageId" from deliveries d cross join lateral (select created_at from messages where id = d.message_id limit 1) m
+where d.conversation_id = $1 and d.due_at is not null and m.created_at <= $2 order by d.message_id"#,
+        asked.conversation_id as ConversationId,
+        asked.at,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// What a statement has emptied, and the last message that it looked at.
+pub struct Emptied {
+    /// Texts.
+    pub messages: i64,
+    /// Bodies.
+    pub webhook_bodies: i64,
+    /// That message's place; none: there was none.
+    pub sort_at: Option<DateTime<Utc>>,
+    /// And its id.
+    pub id: Option<Uuid>,
+}
+
+/// Empties the next `limit` messages before this place, with the webhooks that they came in, but for those that are still to be sent.
+/// Parked ones leave the queue, so that nobody sends their emptiness.
+pub async fn empty(
+    pool: &Pool,
+    asked: Asked,
+    (before, before_id): (DateTime<Utc>, Uuid),
+    limit: i64,
+) -> sqlx::Result<Emptied> {
+    sqlx::query_as!(
+        Emptied,
+        r#"-- forget::empty
+-- Locks deliveries by message_id, then their messages.
+with old as (
+  select id, sort_at, created_at from messages
+  where conversation_id = $1 and created_at <= $2 and (sort_at, id) < ($3, $4) order by sort_at desc, id desc limit $5
+), held as (
+  select message_id, due_at from deliveries where message_id = any(array(select id from old)) order by message_id for update
+), gone as (
+  delete from deliveries where message_id = any(array(select message_id from held where due_at is null))
+), msg as (
+  update messages set text = '', error_detail = case when error_detail is not null then '' end, updated_at = now()
+  where id = any(array(select id from old where id <> all(array(select message_id from held where due_at is not null))))
+    and (text <> '' or error_detail <> '')
+  returning id
+), event as (
+  update webhook_events e set body = null from old o where e.received_at = o.created_at and e.message_id = o.id and e.body is not null
+  returning e.event_id
+), last as (
+  select sort_at, id from old order by sort_at, id limit 1
+)
+select (select count(*) from msg) as "messages!", (select count(*) from event) as "webhook_bodies!",
+  (select sort_at from last) as sort_at, (select id from last) as id"#,
+        asked.conversation_id as ConversationId,
+        asked.at,
+        before,
+        before_id,
+        limit,
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// Empties the preview of a conversation whose newest message is empty.
+pub async fn empty_preview(pool: &Pool, conversation_id: ConversationId) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"-- forget::empty_preview
+update conversations c set last_message_preview = ''
+where id = $1 and last_message_preview <> '' and (select text from messages where id = c.last_message_id) = ''"#,
+        conversation_id as ConversationId,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
