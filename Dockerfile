@@ -2,6 +2,8 @@
 
 FROM rust:1-bookworm AS build
 WORKDIR /build
+# What a panic says of its place names no directory of the builder's.
+ARG RUSTFLAGS="--remap-path-prefix=/usr/local/cargo=/cargo --remap-path-prefix=/build=."
 
 # The dependencies, as layers of their own: only a change of a manifest or of the lock file builds them again. Cargo wants sources
 # beside the manifests, so empty ones stand in, and what was built of them is removed.

@@ -271,7 +271,8 @@ fn every_statement_says_where_it_stands() {
 
 /// What is written like a function's call, but is a part of the language; and the functions whose arguments are exactly what these
 /// statements give them, so that PostgreSQL's own comes first.
-const CALLED_BY_NAME: [&str; 32] = [
+const CALLED_BY_NAME: [&str; 33] = [
+    "all",
     "and",
     "any",
     "array",
@@ -343,14 +344,13 @@ fn no_statement_calls_a_function_that_another_role_could_match_better() {
             let name = &before[before.trim_end_matches(is_part).len()..];
             let arguments = code[at + 1..].split(')').next().unwrap();
             let is_safe = match name {
-                "" => true,
+                // Also a type's length.
+                "" | "bit" | "length" => true,
                 "count" => arguments == "*",
                 // PostgreSQL itself writes several of these out as its own.
                 "unnest" => arguments.contains(','),
                 // Their arguments are a time or a text, exactly.
                 "max" | "min" => !place.contains("seeds") || !arguments.contains("::"),
-                // A table's columns, a type's length.
-                "bit" | "length" => true,
                 name => name.starts_with("pg_catalog.") || CALLED_BY_NAME.contains(&name),
             };
             let declares = [

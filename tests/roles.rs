@@ -419,3 +419,81 @@ async fn the_private_database_of_an_older_postgresql_is_closed_at_its_start() {
         .unwrap();
     assert!(!is_open);
 }
+
+/// Runs what the container of PostgreSQL runs when it makes its database.
+fn make_roles(postgres: &Postgres) {
+    let options = postgres.embedded.options();
+    let socket = options.get_socket().unwrap();
+    let made = std::process::Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.docker/roles.sh"))
+        .env("PGHOST", socket)
+        .env("POSTGRES_USER", "gateway")
+        .env("POSTGRES_DB", "gateway")
+        .env("POSTGRES_OWNER_PASSWORD", "it's")
+        .env("POSTGRES_SERVICE_PASSWORD", "it's")
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+}
+
+#[tokio::test]
+async fn the_roles_of_the_containers_are_enough_and_none_is_a_superuser() {
+    for is_old in [false, true] {
+        let postgres = Postgres::start().await;
+        let options = postgres.embedded.options();
+        let socket = options.get_socket().unwrap().display().to_string();
+        let socket = socket.replace('/', "%2F");
+        let url = |role: &str| format!("postgres://{role}@localhost/gateway?host={socket}");
+        if is_old {
+            // As it was before there were such roles.
+            assert_accepted(&url("gateway"), "its superuser").await;
+        }
+        make_roles(&postgres);
+        make_roles(&postgres);
+        assert_accepted(&url("gateway_owner"), "it owns them").await;
+        let mut connection = options.connect().await.unwrap();
+        // A later migration's.
+        for statement in [
+            "set role gateway_owner",
+            "create table later (id bigint)",
+            "set role gateway_service",
+            "insert into later values (1)",
+        ] {
+            sqlx::raw_sql(statement)
+                .execute(&mut connection)
+                .await
+                .unwrap();
+        }
+        let create = sqlx::raw_sql("create table mine (id bigint)");
+        assert!(create.execute(&mut connection).await.is_err());
+        let supers = "select count(*) from pg_roles where rolname like 'gateway\\_%' and (rolsuper or rolcreaterole or rolcreatedb)";
+        let supers: i64 = sqlx::query_scalar(supers)
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+        assert_eq!(supers, 0);
+
+        let mock = mock().await;
+        let url = url("gateway_service");
+        let gateway = Program::new("serve")
+            .args(&["--no-migrate"])
+            .env("DATABASE_URL", &url)
+            .env("PROVIDER_URL", &mock.url())
+            .start();
+        gateway.logged("ready").await;
+        let client = Client::new(gateway.url());
+        let hello = event("evt_1", "user-1", "Hello", "2025-01-01T10:00:00Z");
+        client.webhook(&hello).await.expect(200);
+        let send = json!({ "channel": "whatsapp", "to": "user-1", "text": "Merhaba" });
+        let sent = client.post("/messages/send", &send).await.expect(201);
+        assert_eq!(sent["status"], "SENT", "{sent}");
+        for command in [
+            &["seed"][..],
+            &["seed", "--messages", "40"],
+            &["forget", "whatsapp", "user-1"],
+            &["retry", "--list"],
+        ] {
+            let done = of(command, &url).finish().await;
+            assert_eq!(done.code, Some(0), "{done:?}");
+        }
+    }
+}
