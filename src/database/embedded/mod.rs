@@ -181,7 +181,7 @@ impl Embedded {
         loop {
             match self.probe().await? {
                 Answer::Ready => {
-                    let mut connection = self.options.connect().await?;
+                    let mut connection = self.own_options().connect().await?;
                     store::close_schema(&mut connection).await?;
                     close(connection).await?;
                     break;
