@@ -23,6 +23,12 @@ struct Said {
 }
 
 impl Complaint {
+    /// One that has not gone wrong yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { said: None }
+    }
+
     /// It has gone wrong again, or for the first time: whether that is to be said now, and if so how many times were passed over since it was said last.
     /// Another cause than the one before, not only another number in it, is said at once.
     pub fn again(&mut self, cause: &str) -> Option<u64> {

@@ -1,5 +1,6 @@
 //! The configuration: every setting is an option with an environment variable and a limit; secrets are in the environment or in files only.
 
+mod client;
 mod listen;
 mod otel;
 
@@ -16,13 +17,14 @@ use crate::app::{Role, Settings};
 use crate::database;
 use crate::delivery::backoff::Backoff;
 use crate::http::auth::Secrets;
-use crate::http::key::{GivenKey, Keys, Scope};
+use crate::http::key::{GivenKey, Keys, LEAST_SECRET, Scope, is_short};
 use crate::message::store::Terms;
 use crate::peer::{self, Peer};
 use crate::process::{environment, hidden::Hidden};
 use crate::provider::client::Client;
 
-pub use listen::{ClientArgs, HostArgs, ListenArgs, MetricsArgs};
+pub use client::{ClientArgs, HostArgs, is_public};
+pub use listen::{ListenArgs, MetricsArgs};
 pub use otel::{Collector, TraceArgs};
 
 /// A lease outlasts two attempts by this much, for what comes before and after them.
@@ -362,14 +364,42 @@ impl Backends {
     }
 }
 
-/// The secrets of the environment.
-pub fn secrets() -> Result<Secrets, UsageError> {
+/// The secrets of the environment, for a listener on this address, where there is one.
+pub fn secrets(address: Option<IpAddr>) -> Result<Secrets, UsageError> {
     let mut keys = Keys::default();
     for (item, key) in (1..).zip(api_keys()?) {
+        check_length("API_KEYS", item, key.is_short(), address)?;
         keys.add(key.into())
             .or_else(|error| key_error(item, error))?;
     }
-    Ok(Secrets::new(keys, &environment::secrets("WEBHOOK_SECRET")?))
+    let webhook = environment::secrets("WEBHOOK_SECRET")?;
+    for (item, secret) in (1..).zip(&webhook) {
+        check_length("WEBHOOK_SECRET", item, is_short(secret), address)?;
+    }
+    Ok(Secrets::new(keys, &webhook))
+}
+
+/// A secret that could be guessed is said loudly on this machine, and refused where others can try.
+fn check_length(
+    variable: &str,
+    item: usize,
+    is_short: bool,
+    address: Option<IpAddr>,
+) -> Result<(), UsageError> {
+    match address {
+        Some(address) if is_short && is_public(address) => usage(format!(
+            "{variable}: item {item} has a secret of fewer than {LEAST_SECRET} characters, which others than this machine could guess at {address}"
+        )),
+        Some(_) if is_short => {
+            tracing::warn!(
+                variable,
+                item,
+                "a secret has fewer than {LEAST_SECRET} characters: it could be guessed"
+            );
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What a caller of a gateway with this environment proves to be allowed with: the secret of the first API key that may both send

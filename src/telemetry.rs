@@ -114,6 +114,10 @@ fn describe() {
         "Requests whose caller was gone before the answer"
     );
     describe_counter!(
+        "gateway_auth_failures_total",
+        "Requests whose caller did not prove who it is, by kind: missing_key, wrong_key, missing_scope, missing_signature, wrong_signature or web_page"
+    );
+    describe_counter!(
         "gateway_webhook_events_total",
         "Webhooks, by result: new, duplicate, refused or not_stored"
     );

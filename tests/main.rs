@@ -28,6 +28,7 @@ mod observability;
 mod openapi;
 mod operator;
 mod order;
+mod other_users;
 mod outages;
 mod pacing;
 mod paths;

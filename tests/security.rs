@@ -12,8 +12,11 @@ use crate::openapi::ROUTES;
 use crate::support::{Answer, Client, Database, Program, System, event, eventually, mock, serve};
 
 const KEYS: [(&str, &str); 2] = [
-    ("API_KEYS", "alpha-key, beta-key"),
-    ("WEBHOOK_SECRET", "old-secret,new-secret"),
+    (
+        "API_KEYS",
+        "alpha-key-of-16-or-more, beta-key-of-16-or-more",
+    ),
+    ("WEBHOOK_SECRET", "old-secret-of-16,new-secret-of-16"),
 ];
 
 /// Makes a request, with an `Authorization` where one is given.
@@ -63,7 +66,13 @@ async fn without_a_key_the_api_and_the_metrics_are_closed() {
                 .starts_with("Bearer"),
             "{path}"
         );
-        let answer = request(&system.client, method, &path, Some("Bearer alpha-key")).await;
+        let answer = request(
+            &system.client,
+            method,
+            &path,
+            Some("Bearer alpha-key-of-16-or-more"),
+        )
+        .await;
         assert_ne!(answer.status, 401, "{path}");
     }
     let body = json!({ "channel": "whatsapp", "to": "user-1", "text": "Hi" });
@@ -82,10 +91,10 @@ async fn without_a_key_the_api_and_the_metrics_are_closed() {
 async fn one_of_the_keys_is_needed_and_each_will_do() {
     let system = System::with(&KEYS).await;
     for good in [
-        "Bearer alpha-key",
-        "Bearer beta-key",
-        "bearer alpha-key",
-        "BEARER beta-key",
+        "Bearer alpha-key-of-16-or-more",
+        "Bearer beta-key-of-16-or-more",
+        "bearer alpha-key-of-16-or-more",
+        "BEARER beta-key-of-16-or-more",
     ] {
         request(&system.client, "GET", "/conversations", Some(good))
             .await
@@ -93,17 +102,17 @@ async fn one_of_the_keys_is_needed_and_each_will_do() {
     }
     for bad in [
         "",
-        "alpha-key",
+        "alpha-key-of-16-or-more",
         "Bearer",
         "Bearer ",
         "Bearer wrong",
-        "Bearer alpha-ke",
-        "Bearer alpha-keyy",
-        "Bearer ALPHA-KEY",
-        "Bearer alpha-key, beta-key",
-        "Bearer alpha-key,beta-key",
-        "Basic alpha-key",
-        "Bearer old-secret",
+        "Bearer alpha-key-of-16-or-mor",
+        "Bearer alpha-key-of-16-or-morey",
+        "Bearer ALPHA-KEY-OF-16-OR-MORE",
+        "Bearer alpha-key-of-16-or-more, beta-key-of-16-or-more",
+        "Bearer alpha-key-of-16-or-more,beta-key-of-16-or-more",
+        "Basic alpha-key-of-16-or-more",
+        "Bearer old-secret-of-16",
     ] {
         let answer = request(&system.client, "GET", "/conversations", Some(bad)).await;
         answer.expect_problem(401, "unauthorized");
@@ -113,7 +122,7 @@ async fn one_of_the_keys_is_needed_and_each_will_do() {
 
 #[tokio::test]
 async fn health_documentation_and_webhooks_are_open_all_the_same() {
-    let system = System::with(&[("API_KEYS", "alpha-key")]).await;
+    let system = System::with(&[("API_KEYS", "alpha-key-of-16-or-more")]).await;
     for path in [
         "/health",
         "/ready",
@@ -144,16 +153,24 @@ async fn an_empty_variable_is_an_unset_one() {
 async fn the_metrics_of_a_worker_need_a_key_too() {
     let system = System::start().await;
     let worker = system
-        .worker(&[("API_KEYS", "alpha-key"), ("METRICS_ADDR", "127.0.0.1:0")])
+        .worker(&[
+            ("API_KEYS", "alpha-key-of-16-or-more"),
+            ("METRICS_ADDR", "127.0.0.1:0"),
+        ])
         .await;
     let line = worker.logged("serving metrics").await;
     let client = Client::new(line["address"].as_str().unwrap());
     request(&client, "GET", "/metrics", None)
         .await
         .expect_problem(401, "unauthorized");
-    request(&client, "GET", "/metrics", Some("Bearer alpha-key"))
-        .await
-        .expect(200);
+    request(
+        &client,
+        "GET",
+        "/metrics",
+        Some("Bearer alpha-key-of-16-or-more"),
+    )
+    .await
+    .expect(200);
     request(&client, "GET", "/health", None).await.expect(200);
     request(&client, "GET", "/ready", None).await.expect(200);
 }
@@ -162,15 +179,15 @@ async fn the_metrics_of_a_worker_need_a_key_too() {
 async fn only_a_webhook_that_one_of_the_secrets_has_signed_is_taken_in() {
     let system = System::with(&KEYS).await;
     let body = hello("evt_1");
-    let good = signature("new-secret", &body);
+    let good = signature("new-secret-of-16", &body);
     for bad in [
         None,
         Some(String::new()),
         Some("sha256=".to_owned()),
         Some(signature("another-secret", &body)),
         Some(signature("", &body)),
-        Some(signature("new-secret", &hello("evt_2"))),
-        Some(signature("old-secret,new-secret", &body)),
+        Some(signature("new-secret-of-16", &hello("evt_2"))),
+        Some(signature("old-secret-of-16,new-secret-of-16", &body)),
         Some(good.replace("sha256=", "")),
         Some(good.replace("sha256=", "sha1=")),
         Some(good[..good.len() - 1].to_owned()),
@@ -192,9 +209,14 @@ async fn only_a_webhook_that_one_of_the_secrets_has_signed_is_taken_in() {
         (&json!("evt_1"), &json!("invalid_signature")),
         "{line}"
     );
-    let metrics = request(&system.client, "GET", "/metrics", Some("Bearer beta-key"))
-        .await
-        .text;
+    let metrics = request(
+        &system.client,
+        "GET",
+        "/metrics",
+        Some("Bearer beta-key-of-16-or-more"),
+    )
+    .await
+    .text;
     assert!(
         metrics.contains("gateway_webhook_events_total{result=\"refused\"} 11"),
         "{metrics}"
@@ -205,18 +227,20 @@ async fn only_a_webhook_that_one_of_the_secrets_has_signed_is_taken_in() {
 
 #[tokio::test]
 async fn while_secrets_are_rotated_both_pass_and_afterwards_only_the_new_one() {
-    let system = System::with(&[("WEBHOOK_SECRET", "old-secret, new-secret")]).await;
-    for (event_id, secret) in [("evt_1", "old-secret"), ("evt_2", "new-secret")] {
+    let system = System::with(&[("WEBHOOK_SECRET", "old-secret-of-16, new-secret-of-16")]).await;
+    for (event_id, secret) in [("evt_1", "old-secret-of-16"), ("evt_2", "new-secret-of-16")] {
         let body = hello(event_id);
         signed(&system.client, &body, Some(&signature(secret, &body)))
             .await
             .expect(200);
     }
-    let (_gateway, client) = system.another(&[("WEBHOOK_SECRET", "new-secret")]).await;
+    let (_gateway, client) = system
+        .another(&[("WEBHOOK_SECRET", "new-secret-of-16")])
+        .await;
     let body = hello("evt_3");
-    let answer = signed(&client, &body, Some(&signature("old-secret", &body))).await;
+    let answer = signed(&client, &body, Some(&signature("old-secret-of-16", &body))).await;
     answer.expect_problem(401, "invalid_signature");
-    signed(&client, &body, Some(&signature("new-secret", &body)))
+    signed(&client, &body, Some(&signature("new-secret-of-16", &body)))
         .await
         .expect(200);
 }
@@ -229,14 +253,14 @@ async fn the_signature_is_that_of_the_raw_body_and_checked_before_anything_else(
     let answer = signed(
         &system.client,
         &spaced,
-        Some(&signature("new-secret", &hello("evt_1"))),
+        Some(&signature("new-secret-of-16", &hello("evt_1"))),
     )
     .await;
     answer.expect_problem(401, "invalid_signature");
     signed(
         &system.client,
         &spaced,
-        Some(&signature("new-secret", &spaced)),
+        Some(&signature("new-secret-of-16", &spaced)),
     )
     .await
     .expect(200);
@@ -247,7 +271,7 @@ async fn the_signature_is_that_of_the_raw_body_and_checked_before_anything_else(
     let answer = signed(
         &system.client,
         "nonsense",
-        Some(&signature("new-secret", "nonsense")),
+        Some(&signature("new-secret-of-16", "nonsense")),
     )
     .await;
     answer.expect_problem(400, "invalid_request");
@@ -256,7 +280,7 @@ async fn the_signature_is_that_of_the_raw_body_and_checked_before_anything_else(
 #[tokio::test]
 async fn the_webhooks_of_a_provider_with_the_secret_come_through() {
     let config = Config {
-        webhook_secret: Some(Secret::new("new-secret")),
+        webhook_secret: Some(Secret::new("new-secret-of-16")),
         ..Config::calm()
     };
     let mock = Mock::start(config, TcpListener::bind("127.0.0.1:0").await.unwrap()).unwrap();
@@ -271,9 +295,14 @@ async fn the_webhooks_of_a_provider_with_the_secret_come_through() {
         .await
         .expect(200);
     eventually("it is in the inbox", async || {
-        let list = request(&client, "GET", "/conversations", Some("Bearer beta-key"))
-            .await
-            .expect(200);
+        let list = request(
+            &client,
+            "GET",
+            "/conversations",
+            Some("Bearer beta-key-of-16-or-more"),
+        )
+        .await
+        .expect(200);
         (list["data"][0]["unreadCount"] == 1).then_some(())
     })
     .await;
@@ -283,15 +312,15 @@ async fn the_webhooks_of_a_provider_with_the_secret_come_through() {
 async fn no_secret_is_ever_in_the_log() {
     let mut system = System::with(&[&KEYS[..], &[("RUST_LOG", "trace")]].concat()).await;
     for authorization in [
-        "Bearer alpha-key",
-        "Bearer beta-key",
-        "Basic alpha-key",
+        "Bearer alpha-key-of-16-or-more",
+        "Bearer beta-key-of-16-or-more",
+        "Basic alpha-key-of-16-or-more",
         "Bearer wrong-key",
     ] {
         request(&system.client, "GET", "/conversations", Some(authorization)).await;
     }
     let body = hello("evt_1");
-    for secret in ["new-secret", "wrong-secret"] {
+    for secret in ["new-secret-of-16", "wrong-secret"] {
         signed(&system.client, &body, Some(&signature(secret, &body))).await;
     }
     system.gateway.terminate().await;
@@ -299,12 +328,12 @@ async fn no_secret_is_ever_in_the_log() {
     let log = system.gateway.log().join("\n");
     assert!(log.contains("a webhook was refused"));
     for secret in [
-        "alpha-key",
-        "beta-key",
+        "alpha-key-of-16-or-more",
+        "beta-key-of-16-or-more",
         "wrong-key",
-        "old-secret",
-        "new-secret",
-        &signature("new-secret", &body)[7..],
+        "old-secret-of-16",
+        "new-secret-of-16",
+        &signature("new-secret-of-16", &body)[7..],
     ] {
         assert!(!log.contains(secret), "{secret} is in the log");
     }
@@ -323,10 +352,10 @@ async fn help_shows_options_and_variables_but_no_secret() {
         assert_eq!(help.code, Some(0), "{}", help.stderr);
         assert!(help.stdout.contains("DATABASE_URL"), "{}", help.stdout);
         for secret in [
-            "alpha-key",
-            "beta-key",
-            "old-secret",
-            "new-secret",
+            "alpha-key-of-16-or-more",
+            "beta-key-of-16-or-more",
+            "old-secret-of-16",
+            "new-secret-of-16",
             "hunter2",
             "hunter3",
         ] {
@@ -720,7 +749,11 @@ async fn who_proves_who_calls_may_call_from_anywhere() {
         ("origin", "https://app.example"),
         ("host", "gateway.example"),
     ];
-    let with_key = [&foreign[..], &[("authorization", "Bearer alpha-key")]].concat();
+    let with_key = [
+        &foreign[..],
+        &[("authorization", "Bearer alpha-key-of-16-or-more")],
+    ]
+    .concat();
     browsed(&system.client, "GET", "/conversations", &with_key)
         .await
         .expect(200);
@@ -731,7 +764,9 @@ async fn who_proves_who_calls_may_call_from_anywhere() {
     answer.expect_problem(401, "invalid_signature");
 
     // A key proves nothing of a webhook, and a signature nothing of who reads.
-    let (_gateway, client) = system.another(&[("API_KEYS", "alpha-key")]).await;
+    let (_gateway, client) = system
+        .another(&[("API_KEYS", "alpha-key-of-16-or-more")])
+        .await;
     browsed(&client, "POST", "/webhooks/mock-meta", &foreign)
         .await
         .expect(403);

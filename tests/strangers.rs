@@ -1,477 +1,636 @@
-//! Another user of the machine: what he prepares, swaps or links where a gateway is started is refused, and gives him nothing.
+//! What strangers try: it leaves a trace, they do not write the log with it, and it tells them nothing.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
-use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use hmac::{Hmac, KeyInit, Mac};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use tempfile::TempDir;
+use crate::openapi::ROUTES;
+use crate::support::{Answer, Client, Database, Program, System, event, eventually, mock, serve};
 
-use crate::support::{Client, Finished, Program, Run, eventually};
+const KEY: &str = "a-key-of-16-or-more";
+const SECRET: &str = "a-secret-of-16-or-more";
+const WEBHOOK: &str = "/webhooks/mock-meta";
 
-/// Users that every machine has, and nobody's data are.
-const VICTIM: u32 = 65534;
-const ATTACKER: u32 = 1;
-
-/// These tests need several users.
-#[allow(clippy::print_stderr)] // says why nothing was tried
-fn are_root() -> bool {
-    let are = rustix::process::geteuid().is_root();
-    if !are {
-        eprintln!("not tried: only root can be several users");
-    }
-    are
+fn hello(id: &str) -> String {
+    event(id, "user-1", "Hello", "2025-01-01T10:00:00Z").to_string()
 }
 
-/// A directory with a copy of the program, which every user can run.
-struct Place {
-    directory: TempDir,
-    program: PathBuf,
+/// A request with these headers, and a body that fits where there can be one.
+async fn ask(client: &Client, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let method = Method::from_bytes(method.as_bytes()).unwrap();
+    let mut request = client.http.request(method, client.url(path));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    if path == WEBHOOK || path == "/messages/send" {
+        let body = json!({
+            "channel": "whatsapp", "to": "user-1", "text": "Hi",
+            "eventId": "evt_1", "from": "user-1", "timestamp": "2025-01-01T10:00:00Z",
+        });
+        request = request.json(&body);
+    }
+    client.call(request).await.unwrap()
 }
 
-impl Place {
-    /// In the usual temporary directory, which is sticky.
-    fn new() -> Self {
-        Self::within(&std::env::temp_dir())
-    }
-
-    fn within(parent: &Path) -> Self {
-        let directory = tempfile::Builder::new()
-            .prefix("gateway-strangers-")
-            .permissions(Permissions::from_mode(0o755))
-            .tempdir_in(parent)
-            .unwrap();
-        let program = directory.path().join("gateway");
-        fs::copy(env!("CARGO_BIN_EXE_gateway"), &program).unwrap();
-        Self { directory, program }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn run(&self, subcommand: &str) -> Run {
-        Program::at(&self.program, subcommand).directory(self.directory.path().to_owned())
-    }
-
-    /// Makes a directory of this user's and with this mode.
-    fn folder(&self, name: &str, uid: u32, mode: u32) -> PathBuf {
-        let path = self.path(name);
-        fs::create_dir(&path).unwrap();
-        own(&path, uid, mode);
-        path
-    }
-
-    fn file(&self, name: &str, uid: u32, mode: u32) {
-        fs::write(self.path(name), "").unwrap();
-        own(&self.path(name), uid, mode);
-    }
+/// The lines of its log with this message.
+fn said(gateway: &Program, message: &str) -> Vec<Value> {
+    let lines = gateway.log().into_iter();
+    let lines = lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+    lines.filter(|line| line["message"] == message).collect()
 }
 
-fn own(path: &Path, uid: u32, mode: u32) {
-    chown(path, Some(uid), Some(uid)).unwrap();
-    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-}
-
-/// Owner, mode and the names of what is in it.
-fn state(path: &Path) -> (u32, u32, Vec<String>) {
-    let found = fs::symlink_metadata(path).unwrap();
-    let names = fs::read_dir(path).into_iter().flatten().flatten();
-    let mut names: Vec<String> = names
-        .map(|entry| entry.file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    (found.uid(), found.mode() & 0o7777, names)
-}
-
-#[track_caller]
-fn refused(ended: &Finished, because: &str) {
-    assert_eq!(ended.code, Some(1), "{because}: {ended:?}");
-    assert!(ended.stderr.contains(because), "{because}: {ended:?}");
-}
-
-#[tokio::test]
-async fn a_link_to_a_directory_of_roots_is_refused_and_that_is_left_as_it_was() {
-    if !are_root() {
-        return;
-    }
-    let place = Place::new();
-    let target = place.folder("target", 0, 0o755);
-    symlink(&target, place.path(".gateway")).unwrap();
-    for subcommand in ["migrate", "seed", "serve"] {
-        refused(&place.run(subcommand).finish().await, "is a link");
-        assert_eq!(state(&target), (0, 0o755, vec![]));
-    }
-    // On the way, a link of somebody whom root need not trust.
-    symlink(place.directory.path(), place.path("way")).unwrap();
-    std::os::unix::fs::lchown(place.path("way"), Some(ATTACKER), None).unwrap();
-    let ended = place
-        .run("migrate")
-        .env("GATEWAY_DATA_DIR", "way/target/data");
-    refused(&ended.finish().await, "is a link of uid 1");
-    assert_eq!(state(&target), (0, 0o755, vec![]));
-}
-
-/// Swaps two names again and again, as long as something runs.
-async fn while_swapping<T>(one: &Path, other: &Path, work: impl Future<Output = T>) -> T {
-    let stop = AtomicBool::new(false);
-    let swaps = async || {
-        let (one, other) = (one.to_owned(), other.to_owned());
-        tokio::task::spawn_blocking(move || {
-            renameat_with(CWD, &one, CWD, &other, RenameFlags::EXCHANGE).ok();
-        })
-        .await
-        .unwrap();
-    };
-    let swapping = async {
-        while !stop.load(Ordering::Relaxed) {
-            swaps().await;
-        }
-    };
-    let working = async {
-        let done = work.await;
-        stop.store(true, Ordering::Relaxed);
-        done
-    };
-    tokio::join!(working, swapping).0
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn names_that_are_swapped_all_the_time_lead_root_to_nothing_of_its_own() {
-    if !are_root() {
-        return;
-    }
-    for (by_link, is_there) in [(true, true), (false, true), (false, false)] {
-        let place = Place::new();
-        let here = place.folder("here", ATTACKER, 0o755);
-        if is_there {
-            place.folder("here/.gateway", ATTACKER, 0o755);
-        }
-        // Empty, as far as the gateway's look at it goes; what is in it tells which one it is.
-        let mut target = place.folder("here/.other", 0, 0o750);
-        place.folder("here/.other/lost+found", 0, 0o700);
-        if by_link {
-            let elsewhere = place.path("roots");
-            fs::rename(&target, &elsewhere).unwrap();
-            symlink(&elsewhere, &target).unwrap();
-            target = elsewhere;
-        }
-        let (one, other) = (here.join(".gateway"), here.join(".other"));
-        let migrations = async {
-            for _ in 0..12 {
-                let run = place.run("migrate").directory(here.clone());
-                run.finish().await;
-            }
-        };
-        while_swapping(&one, &other, migrations).await;
-        let states: Vec<_> = if by_link {
-            vec![state(&target)]
-        } else {
-            [one, other]
-                .iter()
-                .filter(|path| path.exists())
-                .map(|path| state(path))
-                .collect()
-        };
-        let untouched = (0, 0o750, vec!["lost+found".to_owned()]);
-        assert!(states.contains(&untouched), "{states:?}");
-    }
-}
-
-/// What it is called, why it is refused, and how it comes about.
-type Case = (&'static str, &'static str, fn(&Place));
-
-#[tokio::test]
-async fn what_others_prepared_or_can_change_is_refused() {
-    if !are_root() {
-        return;
-    }
-    let cases: [Case; 10] = [
-        (
-            "as it was found",
-            "open to other users (mode 777)",
-            |place| {
-                place.folder(".gateway", ATTACKER, 0o777);
-                place.folder(".gateway/socket", ATTACKER, 0o777);
-                place.file(".gateway/gateway.lock", ATTACKER, 0o666);
-                place.file(".gateway/server.lock", ATTACKER, 0o666);
-            },
-        ),
-        ("another's", "belongs to uid 1", |place| {
-            place.folder(".gateway", ATTACKER, 0o755);
-        }),
-        ("empty, and his group's", "chmod 700", |place| {
-            place.folder(".gateway", VICTIM, 0o770);
-        }),
-        ("to be entered", "mode 701", |place| {
-            place.folder(".gateway", VICTIM, 0o701);
-        }),
-        ("socket", "socket is open to other users", |place| {
-            place.folder(".gateway", VICTIM, 0o700);
-            place.file(".gateway/gateway.lock", VICTIM, 0o600);
-            place.folder(".gateway/socket", VICTIM, 0o777);
-        }),
-        ("socket's owner", "socket belongs to uid 1", |place| {
-            place.folder(".gateway", VICTIM, 0o700);
-            place.file(".gateway/gateway.lock", VICTIM, 0o600);
-            place.folder(".gateway/socket", ATTACKER, 0o755);
-        }),
-        ("cluster", "cluster is open to other users", |place| {
-            place.folder(".gateway", VICTIM, 0o700);
-            place.file(".gateway/gateway.lock", VICTIM, 0o600);
-            place.folder(".gateway/cluster", VICTIM, 0o750);
-        }),
-        ("cluster's link", "cluster is a link", |place| {
-            place.folder(".gateway", VICTIM, 0o700);
-            place.file(".gateway/gateway.lock", VICTIM, 0o600);
-            place.folder("cluster", VICTIM, 0o700);
-            symlink("../cluster", place.path(".gateway/cluster")).unwrap();
-        }),
-        ("lock's link", "gateway.lock is no plain file", |place| {
-            place.folder(".gateway", VICTIM, 0o700);
-            place.file("letter", VICTIM, 0o600);
-            symlink("../letter", place.path(".gateway/gateway.lock")).unwrap();
-        }),
-        ("lock's owner", "server.lock is no plain file", |place| {
-            place.folder(".gateway", VICTIM, 0o700);
-            place.file(".gateway/gateway.lock", VICTIM, 0o600);
-            place.file(".gateway/server.lock", ATTACKER, 0o666);
-        }),
-    ];
-    for (what, because, prepare) in cases {
-        let place = Place::new();
-        own(place.directory.path(), VICTIM, 0o777);
-        prepare(&place);
-        let before = state(&place.path(".gateway"));
-        let ended = place.run("serve").user(VICTIM).finish().await;
-        assert_eq!(ended.code, Some(1), "{what}: {ended:?}");
-        assert!(ended.stderr.contains(because), "{what}: {ended:?}");
-        let after = state(&place.path(".gateway"));
-        assert_eq!((before.0, before.1), (after.0, after.1), "{what}");
-        assert!(
-            !place.path(".gateway/cluster/postmaster.pid").exists(),
-            "{what}"
-        );
-        assert!(
-            !place.path(".gateway/socket/.s.PGSQL.5432").exists(),
-            "{what}"
-        );
-    }
-}
-
-#[tokio::test]
-async fn whoever_has_one_of_his_own_is_served_with_it_anywhere() {
-    if !are_root() {
-        return;
-    }
-    let place = Place::new();
-    // As bad as it gets: others can rename what is in here.
-    own(place.directory.path(), ATTACKER, 0o777);
-    place.folder(".gateway", VICTIM, 0o700);
-    let mut gateway = place.run("serve").user(VICTIM).start();
-    gateway.logged("ready").await;
-    let joined = place.run("seed").user(VICTIM).finish().await;
-    assert_eq!(joined.code, Some(0), "{joined:?}");
-    assert_eq!(gateway.terminate().await.code(), Some(0));
-    let (owner, mode, _) = state(&place.path(".gateway/cluster"));
-    assert_eq!((owner, mode), (VICTIM, 0o700));
-    // It writes no core, and nobody who is the same user looks into it.
-    let gateway = place.run("serve").user(VICTIM).start();
-    gateway.logged("ready").await;
-    let process = PathBuf::from(format!("/proc/{}", gateway.id()));
-    assert_eq!(fs::metadata(process.join("environ")).unwrap().uid(), 0);
-    let limits = fs::read_to_string(process.join("limits")).unwrap();
-    let core = limits
+async fn failures(client: &Client, kind: &str) -> u64 {
+    let metrics = ask(
+        client,
+        "GET",
+        "/metrics",
+        &[("authorization", &format!("Bearer {KEY}"))],
+    )
+    .await;
+    let name = format!("gateway_auth_failures_total{{kind=\"{kind}\"}} ");
+    let line = metrics
+        .text
         .lines()
-        .find(|line| line.starts_with("Max core file size"));
-    let core: Vec<&str> = core.unwrap().split_whitespace().collect();
-    assert_eq!(core[4..6], ["0", "0"]);
+        .find_map(|line| line.strip_prefix(&name))
+        .map(str::to_owned);
+    line.map_or(0, |count| count.parse().unwrap())
 }
 
-#[tokio::test]
-async fn a_gateway_that_runs_stays_with_its_own_server_when_another_takes_its_place() {
-    if !are_root() {
-        return;
-    }
-    let place = Place::new();
-    own(place.directory.path(), ATTACKER, 0o777);
-    let gateway = place.run("serve").user(VICTIM).start();
-    gateway.logged("ready").await;
-    fs::rename(place.path(".gateway"), place.path("away")).unwrap();
-    place.folder(".gateway", ATTACKER, 0o755);
-    place.folder(".gateway/socket", ATTACKER, 0o755);
-    let theirs = place.path(".gateway/socket/.s.PGSQL.5432");
-    let listener = UnixListener::bind(&theirs).unwrap();
-    fs::set_permissions(&theirs, Permissions::from_mode(0o777)).unwrap();
-    listener.set_nonblocking(true).unwrap();
-    // More than there are connections so far.
-    let client = Client::new(gateway.url());
-    let reads = (0..64).map(|_| client.get("/conversations"));
-    for read in futures_util::future::join_all(reads).await {
-        read.expect(200);
-    }
-    let met = listener.accept().map_err(|error| error.kind());
-    assert_eq!(met.unwrap_err(), std::io::ErrorKind::WouldBlock);
-}
-
-#[tokio::test]
-async fn only_the_owners_server_is_joined() {
-    if !are_root() {
-        return;
-    }
-    let place = Place::new();
-    let mut gateway = place.run("serve").start();
-    gateway.logged("ready").await;
-    let socket = place.path(".gateway/socket/.s.PGSQL.5432");
-    fs::rename(&socket, place.path("away")).unwrap();
-    // Root's, that is, while the directory is another's.
-    let _stranger = UnixListener::bind(&socket).unwrap();
-    let ended = place.run("migrate").finish().await;
-    refused(&ended, "is run by uid 0");
-    fs::rename(place.path("away"), &socket).unwrap();
-    assert_eq!(place.run("migrate").finish().await.code, Some(0));
-    assert_eq!(gateway.terminate().await.code(), Some(0));
-}
-
-#[tokio::test]
-async fn a_place_of_the_socket_that_was_cleaned_away_and_taken_is_not_joined() {
-    if !are_root() {
-        return;
-    }
-    let place = Place::new();
-    let deep = "d".repeat(120);
-    let run = |subcommand| place.run(subcommand).env("GATEWAY_DATA_DIR", &deep);
-    let mut gateway = run("serve").start();
-    gateway.logged("ready").await;
-    let socket = fs::read_link(place.path(&deep).join("socket")).unwrap();
-    let away = place.path("away");
-    fs::rename(&socket, &away).unwrap();
-    fs::create_dir(&socket).unwrap();
-    own(&socket, ATTACKER, 0o755);
-    refused(&run("migrate").finish().await, "belongs to uid 1");
-    fs::remove_dir(&socket).unwrap();
-    fs::rename(&away, &socket).unwrap();
-    assert_eq!(run("migrate").finish().await.code, Some(0));
-    assert_eq!(gateway.terminate().await.code(), Some(0));
-    fs::remove_dir_all(&socket).unwrap();
-}
-
-#[tokio::test]
-async fn root_runs_a_server_as_the_owner_of_the_data_only_where_nobody_else_can_change_the_way() {
-    if !are_root() {
-        return;
-    }
-    // Only root can change something on the way there.
-    let place = Place::within(Path::new("/srv"));
-    place.folder("open", 0, 0o775);
-    place.folder("theirs", 2, 0o755);
-    place.folder("sticky", 0, 0o1777);
-    for (data, owner, refusal) in [
-        ("data", ATTACKER, None),
-        ("open/data", ATTACKER, Some("open can be changed by others")),
-        (
-            "theirs/data",
-            ATTACKER,
-            Some("theirs can be changed by others"),
-        ),
-        (
-            "sticky/data",
-            ATTACKER,
-            Some("sticky can be changed by others"),
-        ),
-        ("nobodys", VICTIM, Some("belongs to uid 65534")),
-        ("roots", 0, Some("`chown ")),
-    ] {
-        let path = place.folder(data, owner, 0o700);
-        let ended = place.run("migrate").env("GATEWAY_DATA_DIR", data);
-        let ended = ended.finish().await;
-        if let Some(because) = refusal {
-            refused(&ended, because);
-            assert_eq!(state(&path), (owner, 0o700, vec![]));
-        } else {
-            assert_eq!(ended.code, Some(0), "{ended:?}");
-            assert_eq!(state(&path.join("cluster")).0, owner);
-        }
-    }
-    // What it makes itself is not the place's owner's.
-    let ended = place
-        .run("migrate")
-        .env("GATEWAY_DATA_DIR", "theirs/new/data");
-    let ended = ended.finish().await;
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert_eq!(state(&place.path("theirs/new")).0, 0);
-    let (owner, mode, _) = state(&place.path("theirs/new/data"));
+/// That these failures are counted, and said at once with an address, but not each.
+async fn assert_seen(system: &System, kind: &str, count: u64) {
+    assert_eq!(failures(&system.client, kind).await, count, "{kind}");
+    let lines = || {
+        let mut lines = said(&system.gateway, "a caller did not prove who it is");
+        lines.retain(|line| line["kind"] == kind);
+        lines
+    };
+    let lines = eventually(kind, async || {
+        Some(lines()).filter(|lines| !lines.is_empty())
+    })
+    .await;
+    assert_eq!(lines[0]["level"], "WARN", "{lines:?}");
     assert!(
-        ![0, 2].contains(&owner) && mode == 0o700,
-        "{owner} {mode:o}"
+        lines[0]["client"]
+            .as_str()
+            .unwrap()
+            .starts_with("127.0.0.1:"),
+        "{lines:?}"
+    );
+    assert_eq!(lines[0]["passed_over"], 0, "{lines:?}");
+    // One more each 2, 4, 8 … seconds, however busy this machine is.
+    assert!(lines.len() < 10, "{lines:?}");
+}
+
+#[tokio::test]
+async fn who_guesses_keys_is_seen_with_an_address_and_does_not_write_the_log() {
+    let keys = format!("ops:{KEY},desk:desk-key-of-16-or-more:inbox");
+    let system = System::with(&[("API_KEYS", &keys), ("WEBHOOK_SECRET", SECRET)]).await;
+    for n in 0..100 {
+        let guess = format!("Bearer guess-{n}");
+        ask(
+            &system.client,
+            "GET",
+            "/conversations",
+            &[("authorization", &guess)],
+        )
+        .await
+        .expect(401);
+    }
+    for path in ["/conversations", "/metrics", "/messages/send"] {
+        let method = if path == "/messages/send" {
+            "POST"
+        } else {
+            "GET"
+        };
+        ask(&system.client, method, path, &[]).await.expect(401);
+    }
+    let desk = [("authorization", "Bearer desk-key-of-16-or-more")];
+    ask(&system.client, "GET", "/metrics", &desk)
+        .await
+        .expect(403);
+    assert_seen(&system, "wrong_key", 100).await;
+    assert_seen(&system, "missing_key", 3).await;
+    assert_seen(&system, "missing_scope", 1).await;
+    let log = system.gateway.log().concat();
+    assert!(
+        !log.contains("guess-"),
+        "a guess may be nearly right: {log}"
     );
 }
 
-/// The names of the variables that a process was started with.
-fn environment(pid: u32) -> Vec<String> {
-    let variables = fs::read(format!("/proc/{pid}/environ")).unwrap();
-    let variables = String::from_utf8(variables).unwrap();
-    let mut names: Vec<String> = variables
-        .split_terminator('\0')
-        .map(|variable| variable.split('=').next().unwrap().to_owned())
-        .collect();
-    names.sort();
-    names
+#[tokio::test]
+async fn webhooks_that_nobody_signed_do_not_write_the_log() {
+    let system = System::with(&[("API_KEYS", KEY), ("WEBHOOK_SECRET", SECRET)]).await;
+    let malformed = [("x-hub-signature-256", "sha256=\u{1b}[31m")];
+    for headers in [
+        &[][..],
+        &malformed[..0],
+        &[("x-hub-signature-256", "sha256=0")],
+    ] {
+        for _ in 0..50 {
+            ask(&system.client, "POST", WEBHOOK, headers)
+                .await
+                .expect(401);
+        }
+    }
+    assert_seen(&system, "missing_signature", 150).await;
+    assert!(said(&system.gateway, "a webhook was refused").is_empty());
+
+    // A wrong one may be the provider's, with a secret that was mixed up: its ids are said, but not without end.
+    let forged = format!("sha256={}", "0".repeat(64));
+    for _ in 0..200 {
+        ask(
+            &system.client,
+            "POST",
+            WEBHOOK,
+            &[("x-hub-signature-256", &forged)],
+        )
+        .await
+        .expect(401);
+    }
+    assert_seen(&system, "wrong_signature", 200).await;
+    let lines = said(&system.gateway, "a webhook was refused");
+    assert!((50..=121).contains(&lines.len()), "{}", lines.len());
+    assert_eq!(lines[0]["event_id"], "evt_1", "{}", lines[0]);
 }
 
 #[tokio::test]
-async fn no_child_has_anything_of_the_gateways_environment() {
-    let place = Place::new();
-    // Stands for the real ones, which are looked for in PATH first: says what it was given.
-    let programs = place.path("bin");
-    fs::create_dir(&programs).unwrap();
-    let said = place.path("said");
-    fs::write(&said, "").unwrap();
-    fs::set_permissions(&said, Permissions::from_mode(0o666)).unwrap();
-    for name in ["pg_config", "postgres", "initdb", "id"] {
-        let script = format!(
-            "#!/bin/sh\n{{ id -u; env; }} >>'{}'\nexit 1\n",
-            said.display()
-        );
-        fs::write(programs.join(name), script).unwrap();
-        fs::set_permissions(programs.join(name), Permissions::from_mode(0o755)).unwrap();
+async fn each_signed_webhook_that_is_refused_is_logged_with_its_event_id() {
+    let system = System::with(&[("WEBHOOK_SECRET", SECRET)]).await;
+    for n in 0..100 {
+        let body = hello(&format!("evt_{n}")).replace("whatsapp", "sms");
+        let mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+        let tag = mac.chain_update(&body).finalize().into_bytes();
+        let tag = tag.iter().fold("sha256=".to_owned(), |tag, byte| {
+            tag + &format!("{byte:02x}")
+        });
+        let request = system.client.http.post(system.client.url(WEBHOOK));
+        let request = request
+            .header("x-hub-signature-256", tag)
+            .header("content-type", "application/json");
+        system
+            .client
+            .call(request.body(body))
+            .await
+            .unwrap()
+            .expect(400);
     }
-    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
-    let gateway = place
-        .run("serve")
-        .env("PATH", &path)
-        .env("API_KEYS", "ops:env-secret-1")
-        .env("WEBHOOK_SECRET", "env-secret-2")
-        .env("OTEL_EXPORTER_OTLP_HEADERS", "authorization=env-secret-3")
-        .env("PGPASSWORD", "env-secret-4")
-        .env("DATABASE_URL", " ")
-        .start();
-    gateway.logged("ready").await;
-    let postmaster = eventually("a postmaster", async || {
-        let file = fs::read_to_string(place.path(".gateway/cluster/postmaster.pid")).ok()?;
-        file.lines().next()?.trim().parse::<u32>().ok()
-    })
-    .await;
-    let parent = fs::read_to_string(format!("/proc/{postmaster}/status")).unwrap();
-    let parent = parent.lines().find_map(|line| line.strip_prefix("PPid:"));
-    let shell: u32 = parent.unwrap().trim().parse().unwrap();
-    for (what, pid) in [("the shell", shell), ("the server", postmaster)] {
-        let names = environment(pid);
-        assert_eq!(names, ["LC_ALL", "PATH", "TZ"], "{what}");
-        let all = fs::read(format!("/proc/{pid}/environ")).unwrap();
+    let lines = eventually("all are said", async || {
+        Some(said(&system.gateway, "a webhook was refused")).filter(|lines| lines.len() == 100)
+    });
+    for (n, line) in lines.await.iter().enumerate() {
+        assert_eq!(line["event_id"], format!("evt_{n}"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn refused_pages_are_counted_and_do_not_write_the_log() {
+    let system = System::start().await;
+    let foreign = [("origin", "https://evil.example")];
+    for _ in 0..50 {
+        ask(&system.client, "GET", "/conversations", &foreign)
+            .await
+            .expect(403);
+        ask(
+            &system.client,
+            "GET",
+            "/messages?status=FAILED",
+            &[("host", "evil.example")],
+        )
+        .await
+        .expect(403);
+    }
+    assert_seen(&system, "web_page", 100).await;
+    let warnings = system
+        .gateway
+        .log()
+        .into_iter()
+        .filter(|line| line.contains("\"WARN\""));
+    assert!(warnings.count() < 10);
+}
+
+#[tokio::test]
+async fn lines_about_a_request_have_the_address_that_it_came_from() {
+    let system = System::with(&[("RUST_LOG", "info,gateway=debug")]).await;
+    system.client.get("/health").await.expect(200);
+    let line = system.gateway.logged("answered").await;
+    let client = line["span"]["client"].as_str().unwrap_or_default();
+    assert!(client.starts_with("127.0.0.1:"), "{line}");
+}
+
+#[tokio::test]
+async fn a_secret_that_could_be_guessed_is_said_loudly_and_refused_where_others_can_try() {
+    const SAID: &str = "a secret has fewer than 16 characters: it could be guessed";
+    let (short, long) = ("s3cret-of-15-ch", "s3cret-of-16-chr");
+    let named = format!("ops:{long},desk:{short}:inbox");
+    let rotated = format!("{long},{long}2,{short}");
+    for (variable, value, item) in [
+        ("API_KEYS", short, 1),
+        ("API_KEYS", &*named, 2),
+        ("WEBHOOK_SECRET", short, 1),
+        ("WEBHOOK_SECRET", &*rotated, 3),
+        ("API_KEYS", long, 0),
+        ("WEBHOOK_SECRET", long, 0),
+    ] {
+        let database = Database::new().await;
+        let gateway = serve(&database, &mock().await, &[(variable, value)]).await;
+        let lines = said(&gateway, SAID);
+        let lines: Vec<_> = lines
+            .iter()
+            .map(|line| (&line["level"], &line["variable"], &line["item"]))
+            .collect();
+        if item == 0 {
+            assert!(lines.is_empty(), "{lines:?}");
+            continue;
+        }
+        assert_eq!(lines, [(&json!("WARN"), &json!(variable), &json!(item))]);
+        for (command, address) in [
+            ("serve", ("HOST", "0.0.0.0")),
+            ("serve", ("HOST", "::")),
+            ("worker", ("METRICS_ADDR", "0.0.0.0:0")),
+        ] {
+            let ended = Program::new(command)
+                .env("DATABASE_URL", "postgres://me@127.0.0.1:1/gateway")
+                .env("PROVIDER_URL", "http://127.0.0.1:1")
+                .envs(&[(variable, value), address])
+                .finish()
+                .await;
+            let stderr = &ended.stderr;
+            assert_eq!(ended.code, Some(2), "{command} {value}: {stderr}");
+            let place = format!("{variable}: item {item}");
+            assert!(stderr.contains(&place) && stderr.contains("16"), "{stderr}");
+            assert!(!stderr.contains("s3cret"), "{stderr}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_worker_says_that_its_metrics_are_open_to_others() {
+    let system = System::start().await;
+    for (address, keys, expected) in [
+        ("0.0.0.0:0", "", 1),
+        ("127.0.0.1:0", "", 0),
+        ("0.0.0.0:0", KEY, 0),
+    ] {
+        let worker = system
+            .worker(&[("METRICS_ADDR", address), ("API_KEYS", keys)])
+            .await;
+        let lines = said(
+            &worker,
+            "API_KEYS is not set: everybody who can connect can read the metrics",
+        );
+        assert_eq!(lines.len(), expected, "{address}: {lines:?}");
+        assert!(lines.iter().all(|line| line["level"] == "WARN"));
+        let of_webhooks = worker.log().concat().contains("WEBHOOK_SECRET");
+        assert!(!of_webhooks, "it takes none");
+    }
+}
+
+#[tokio::test]
+async fn strangers_are_not_told_how_many_migrations_lack() {
+    let system = System::start().await;
+    system
+        .database
+        .execute("delete from _sqlx_migrations where version > 2")
+        .await;
+    let answer = eventually("it is not ready", async || {
+        Some(system.client.get("/ready").await).filter(|answer| answer.status == 503)
+    });
+    let answer = answer.await;
+    let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+    assert!(
+        detail.contains("migrat") && !detail.contains(|c: char| c.is_ascii_digit()),
+        "{detail}"
+    );
+    let line = system
+        .gateway
+        .logged("migrations are not applied: run gateway migrate")
+        .await;
+    assert!(line["pending"].as_u64().unwrap() > 0, "{line}");
+}
+
+#[tokio::test]
+async fn no_answer_is_for_other_origins_or_says_that_it_were() {
+    for secrets in [&[][..], &[("API_KEYS", KEY)]] {
+        let system = System::with(secrets).await;
+        let paths = [
+            "/api",
+            "/api/",
+            "/api/openapi.json",
+            "/api/swagger-ui.css",
+            "/nothing",
+        ];
+        let paths = paths.map(|path| ("GET", path));
+        for (method, path) in ROUTES.into_iter().chain(paths) {
+            for headers in [
+                &[][..],
+                &[("origin", "https://evil.example")],
+                &[("sec-fetch-site", "cross-site"), ("origin", "null")],
+            ] {
+                for method in [method, "OPTIONS"] {
+                    let answer = ask(&system.client, method, path, headers).await;
+                    let policy = answer.header("cross-origin-resource-policy");
+                    assert_eq!(policy, Some("same-origin"), "{method} {path}");
+                    assert_eq!(
+                        answer.header("x-content-type-options"),
+                        Some("nosniff"),
+                        "{method} {path}"
+                    );
+                    let cors = answer
+                        .headers
+                        .keys()
+                        .find(|name| name.as_str().starts_with("access-control-"));
+                    assert_eq!(cors, None, "{method} {path}");
+                }
+            }
+        }
+    }
+}
+
+/// What a browser says of the page for which it asks.
+const FOREIGN: [&[(&str, &str)]; 6] = [
+    &[("sec-fetch-site", "cross-site")],
+    &[("sec-fetch-site", "same-site")],
+    &[
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-mode", "no-cors"),
+    ],
+    &[
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-mode", "navigate"),
+    ],
+    &[("sec-fetch-site", "something-new")],
+    &[
+        ("sec-fetch-site", "same-site"),
+        ("referer", "http://localhost:3000/inbox"),
+        ("x-forwarded-host", "localhost"),
+    ],
+];
+
+#[tokio::test]
+async fn without_keys_what_a_browser_says_of_the_page_that_asks_decides() {
+    let system = System::start().await;
+    let id = "conv_01941f297c0070008000000000000001";
+    let documents = ["/api/openapi.json", "/api/swagger-ui-bundle.js"].map(|path| ("GET", path));
+    for (method, path) in ROUTES.into_iter().chain(documents) {
+        let path = path.replace("{id}", id);
+        for foreign in FOREIGN {
+            let answer = ask(&system.client, method, &path, foreign).await;
+            answer.expect_problem(403, "forbidden");
+        }
+        let own = [("sec-fetch-site", "same-origin")];
+        let answer = ask(&system.client, method, &path, &own).await;
+        assert_ne!(answer.status, 403, "{method} {path}");
+        let typed = [("sec-fetch-site", "none"), ("sec-fetch-mode", "navigate")];
+        let answer = ask(&system.client, method, &path, &typed).await;
+        assert_eq!(answer.status == 403, method != "GET", "{method} {path}");
+    }
+    // A link to the documentation may be anywhere; what it loads is its own.
+    let link = [
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-mode", "navigate"),
+    ];
+    for path in ["/api", "/api/"] {
         assert!(
-            !String::from_utf8_lossy(&all).contains("env-secret"),
-            "{what}"
+            ask(&system.client, "GET", path, &link).await.status < 400,
+            "{path}"
         );
+        ask(&system.client, "GET", path, &link[..1])
+            .await
+            .expect(403);
     }
-    let said = fs::read_to_string(&said).unwrap();
-    assert!(!said.contains("env-secret"), "{said}");
-    if rustix::process::geteuid().is_root() {
-        // Others can change that place, since temporary directories are sticky.
-        assert_eq!(said, "");
-    } else {
-        assert!(said.contains("LC_ALL"), "{said}");
+    // The name is asked for all the same.
+    let rebound = [("sec-fetch-site", "same-origin"), ("host", "evil.example")];
+    ask(&system.client, "GET", "/conversations", &rebound)
+        .await
+        .expect(403);
+    // Of all that, only what came from the own page was heard.
+    let outbound = "select count(*) from messages where direction = 'OUTBOUND'";
+    assert_eq!(system.database.count(outbound).await, 1);
+
+    // Behind a proxy that rewrites Host, the browser knows better.
+    let behind = [
+        ("sec-fetch-site", "same-origin"),
+        ("origin", "https://gateway.example"),
+    ];
+    ask(&system.client, "POST", "/messages/send", &behind)
+        .await
+        .expect(201);
+}
+
+#[tokio::test]
+async fn who_proves_who_calls_may_be_a_page_of_anywhere() {
+    let system = System::with(&[("API_KEYS", KEY), ("WEBHOOK_SECRET", SECRET)]).await;
+    let key = format!("Bearer {KEY}");
+    for foreign in FOREIGN {
+        let headers = [foreign, &[("authorization", &*key)]].concat();
+        ask(&system.client, "GET", "/conversations", &headers)
+            .await
+            .expect(200);
+        ask(&system.client, "GET", "/health", foreign)
+            .await
+            .expect(200);
+        ask(&system.client, "POST", WEBHOOK, foreign)
+            .await
+            .expect_problem(401, "invalid_signature");
     }
+    let worker = system.worker(&[("METRICS_ADDR", "127.0.0.1:0")]).await;
+    let line = worker.logged("serving metrics").await;
+    let client = Client::new(line["address"].as_str().unwrap());
+    for path in ["/metrics", "/health", "/ready"] {
+        ask(&client, "GET", path, FOREIGN[0]).await.expect(403);
+        ask(&client, "GET", path, &[]).await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn a_public_origin_is_like_the_host_for_browsers_that_say_nothing_else() {
+    let origins = "https://gateway.example, http://other.example:8080";
+    let system = System::with(&[("PUBLIC_ORIGINS", origins)]).await;
+    for (origin, status) in [
+        ("https://gateway.example", 201),
+        ("http://other.example:8080", 201),
+        ("http://gateway.example", 403),
+        ("https://gateway.example:8443", 403),
+        ("http://other.example", 403),
+        ("https://evil.example", 403),
+        ("null", 403),
+    ] {
+        let answer = ask(
+            &system.client,
+            "POST",
+            "/messages/send",
+            &[("origin", origin)],
+        )
+        .await;
+        assert_eq!(answer.status, status, "{origin}");
+        let foreign = [("origin", origin), ("sec-fetch-site", "cross-site")];
+        ask(&system.client, "POST", "/messages/send", &foreign)
+            .await
+            .expect(403);
+    }
+    for wrong in [
+        "gateway.example",
+        "*",
+        "https://gateway.example/inbox",
+        "ftp://gateway.example",
+    ] {
+        for command in ["serve", "worker"] {
+            let ended = Program::new(command)
+                .env("PUBLIC_ORIGINS", wrong)
+                .env("DATABASE_URL", "postgres://me@127.0.0.1:1/gateway")
+                .env("PROVIDER_URL", "http://127.0.0.1:1")
+                .finish()
+                .await;
+            assert_eq!(ended.code, Some(2), "{wrong}: {}", ended.stderr);
+            assert!(ended.stderr.contains("PUBLIC_ORIGINS"), "{}", ended.stderr);
+        }
+    }
+    for wrong in ["localhost", "10.0.0.0/33", "10.0.0.1-10.0.0.9", "*"] {
+        let ended = Program::new("serve")
+            .env("TRUSTED_PROXIES", wrong)
+            .finish()
+            .await;
+        assert_eq!(ended.code, Some(2), "{wrong}: {}", ended.stderr);
+        assert!(ended.stderr.contains("TRUSTED_PROXIES"), "{}", ended.stderr);
+    }
+}
+
+/// Sends bytes in these pieces, and reads to the end.
+async fn send_raw(client: &Client, pieces: &[&str]) -> String {
+    let mut connection = TcpStream::connect(client.address()).await.unwrap();
+    connection.set_nodelay(true).unwrap();
+    for piece in pieces {
+        // It may have been answered already.
+        connection.write_all(piece.as_bytes()).await.ok();
+        tokio::task::yield_now().await;
+    }
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).await.ok();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn a_request_that_may_end_in_two_places_is_refused_before_anything_reads_it() {
+    let system = System::start().await;
+    let body = hello("evt_1");
+    let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let length = format!("Content-Length: {}\r\n", body.len());
+    let coding = "Transfer-Encoding: chunked\r\n";
+    let start = "POST /webhooks/mock-meta HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+    let smuggled = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let gzip = "Transfer-Encoding: gzip\r\n";
+    for (status, code, fields) in [
+        (400, "invalid_request", format!("{length}{coding}")),
+        (400, "invalid_request", format!("{coding}{length}")),
+        (
+            400,
+            "invalid_request",
+            format!("{coding}X: y\r\ncontent-LENGTH:0\r\n"),
+        ),
+        (
+            400,
+            "invalid_request",
+            "Content-Length: 4\r\nTransfer-Encoding: gzip, chunked\r\n".to_owned(),
+        ),
+        (
+            501,
+            "unsupported_transfer_encoding",
+            "Transfer-Encoding: gzip, chunked\r\n".to_owned(),
+        ),
+        (
+            501,
+            "unsupported_transfer_encoding",
+            "Transfer-Encoding: identity,chunked\r\n".to_owned(),
+        ),
+        (
+            501,
+            "unsupported_transfer_encoding",
+            "Transfer-Encoding: chunked, chunked\r\n".to_owned(),
+        ),
+        (
+            501,
+            "unsupported_transfer_encoding",
+            format!("{gzip}{coding}"),
+        ),
+    ] {
+        let request = format!("{start}{fields}\r\n{chunked}{smuggled}");
+        let (one, two) = request.split_at(start.len() + 9);
+        for pieces in [&[&*request][..], &[one, two], &["\r\n", one, two]] {
+            let answer = send_raw(&system.client, pieces).await;
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{fields}: {answer}"
+            );
+            assert!(
+                answer.to_lowercase().contains("\r\nconnection: close\r\n"),
+                "{answer}"
+            );
+            assert!(
+                answer.contains(code) && answer.contains("requestId"),
+                "{answer}"
+            );
+            assert_eq!(
+                answer.matches("HTTP/1.1").count(),
+                1,
+                "it goes on: {answer}"
+            );
+        }
+    }
+    assert_eq!(
+        system
+            .database
+            .count("select count(*) from webhook_events")
+            .await,
+        0
+    );
+
+    // In one packet with the request before it nobody can tell.
+    let two = format!("{smuggled}{start}{coding}\r\n{chunked}");
+    let answer = send_raw(&system.client, &[&two]).await;
+    let statuses: Vec<&str> = answer.matches("HTTP/1.1 200").collect();
+    assert_eq!(statuses.len(), 1, "{answer}");
+    assert!(answer.contains("HTTP/1.1 400 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_chunked_request_is_as_good_as_any_other() {
+    let system = System::start().await;
+    let mut connection = TcpStream::connect(system.client.address()).await.unwrap();
+    for (n, coding) in ["chunked", "Chunked"]
+        .into_iter()
+        .cycle()
+        .take(6)
+        .enumerate()
+    {
+        let body = hello(&format!("evt_{n}"));
+        let start = "POST /webhooks/mock-meta HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+        let request = format!(
+            "{start}Transfer-Encoding: {coding}\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+            body.len()
+        );
+        for piece in request
+            .as_bytes()
+            .chunks(if n % 2 == 0 { 1000 } else { 40 })
+        {
+            connection.write_all(piece).await.unwrap();
+        }
+        let mut answer = String::new();
+        while !answer.contains("messageId") {
+            let mut bytes = [0; 2000];
+            let read = connection.read(&mut bytes).await.unwrap();
+            assert!(read > 0, "{answer}");
+            answer += &String::from_utf8_lossy(&bytes[..read]);
+        }
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    }
+    assert_eq!(
+        system
+            .database
+            .count("select count(*) from webhook_events")
+            .await,
+        6
+    );
 }

@@ -15,7 +15,7 @@ use crate::config::Behaviour;
 use crate::http::{JsonBody, Refusal, check_name, require_json};
 use crate::ledger::Ledger;
 use crate::mock::SharedApp;
-use crate::script::{MAX_ANSWERS, MAX_SCRIPTS, Script};
+use crate::script::{MAX_ANSWERS, MAX_BYTES, MAX_SCRIPTS, Refused, Script};
 use crate::stats::Stats;
 
 #[derive(Serialize)]
@@ -145,13 +145,21 @@ pub(crate) async fn set_script(
         "success": true,
         "script": { "to": script.to, "answers": script.answers.len(), "repeat": script.repeat },
     });
-    if !app.state().scripts.set(script) {
-        return Err(Refusal::field(
+    let set = app.state().scripts.set(script);
+    match set {
+        Ok(()) => Ok(Json(answer).into_response()),
+        Err(Refused::TooMany) => Err(Refusal::field(
             "to",
             format!("{MAX_SCRIPTS} participants have scripts already"),
-        ));
+        )),
+        Err(Refused::TooLarge) => Err(Refusal::field(
+            "answers",
+            format!(
+                "all scripts together would hold more than {} MiB",
+                MAX_BYTES >> 20
+            ),
+        )),
     }
-    Ok(Json(answer).into_response())
 }
 
 /// `GET /ledger`

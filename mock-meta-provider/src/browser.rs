@@ -3,34 +3,32 @@
 use std::net::IpAddr;
 
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 
-/// The names that callers may address a server by. A page that has had its own name resolved to this machine's address (DNS
-/// rebinding) is of one origin with the server for the browser, but it cannot change the name.
+/// The names that callers may address a server by, and the origins of its own pages. A page that has had its own name resolved to
+/// this machine's address (DNS rebinding) is of one origin with the server for the browser, but it cannot change the name.
 #[derive(Debug, Clone)]
-pub enum Hosts {
-    /// Any.
-    Any,
-    /// These, and this machine's own: `localhost` and the loopback addresses. One that begins with a dot is all its subdomains.
-    Only(Vec<String>),
+pub struct Hosts {
+    /// These, and this machine's own: `localhost` and the loopback addresses. One that begins with a dot is all its subdomains;
+    /// `None` is any name.
+    names: Option<Vec<String>>,
+    /// Where pages of this server are for browsers, beside the `Host` of a request: behind a proxy that changes that.
+    origins: Vec<String>,
 }
 
 impl Hosts {
-    /// For a listener on this address: on a loopback address, and where names are given, only those; else any.
+    /// For a listener on this address: on a loopback address, and where names are given, only those; else any. Names and origins
+    /// are as [`Self::check`] and [`Self::check_origin`] have them.
     #[must_use]
-    pub fn new(address: IpAddr, named: &[String]) -> Self {
-        let mut names = Vec::new();
-        for name in named.iter().map(|name| name.trim()) {
-            match name {
-                "" => {}
-                "*" => return Self::Any,
-                name => names.push(name.strip_prefix('*').unwrap_or(name).to_owned()),
-            }
-        }
-        if names.is_empty() && !address.is_loopback() {
-            Self::Any
-        } else {
-            Self::Only(names)
+    pub fn new(address: IpAddr, named: &[String], origins: &[String]) -> Self {
+        let named = named.iter().map(|name| name.trim());
+        let names: Vec<&str> = named.filter(|name| !name.is_empty()).collect();
+        let is_any = names.contains(&"*") || names.is_empty() && !address.is_loopback();
+        let stripped = |name: &&str| name.strip_prefix('*').unwrap_or(name).to_owned();
+        let origins = origins.iter().filter(|origin| !origin.is_empty());
+        Self {
+            names: (!is_any).then(|| names.iter().map(stripped).collect()),
+            origins: origins.cloned().collect(),
         }
     }
 
@@ -53,21 +51,69 @@ impl Hosts {
         }
     }
 
-    /// Why a request with these headers is refused: a foreign web page may have made a browser send it.
-    #[must_use]
-    pub fn refuse(&self, headers: &HeaderMap) -> Option<&'static str> {
-        if !self.admit(headers) {
-            Some("Host is neither this machine nor one of ALLOWED_HOSTS")
-        } else if !is_own_origin(headers) {
-            Some("Origin is another one than this server's")
-        } else {
-            None
+    /// Checks one origin of [`Self::new`], as browsers write it: a scheme, a host, and a port that is not the scheme's own.
+    pub fn check_origin(origin: &str) -> Result<String, &'static str> {
+        let wrong =
+            "must be origins, such as https://gateway.example or http://gateway.example:3000";
+        let origin = origin.trim().to_ascii_lowercase();
+        if origin.is_empty() {
+            return Ok(origin);
         }
+        let uri: Uri = origin.parse().map_err(|_| wrong)?;
+        let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            return Err(wrong);
+        };
+        let usual_port = match scheme {
+            "http" => ":80",
+            "https" => ":443",
+            _ => return Err(wrong),
+        };
+        let is_whole = origin.len() == scheme.len() + "://".len() + authority.as_str().len();
+        if !is_whole || authority.host().is_empty() || !has_only_a_port(authority) {
+            return Err(wrong);
+        }
+        Ok(origin
+            .strip_suffix(usual_port)
+            .unwrap_or(&origin)
+            .to_owned())
+    }
+
+    /// Why such a request is refused: a foreign web page may have made a browser send it.
+    #[must_use]
+    pub fn refuse(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<&'static str> {
+        if self.admit(headers) {
+            self.refuse_pages(method, path, headers)
+        } else {
+            Some("Host is neither this machine nor one of ALLOWED_HOSTS")
+        }
+    }
+
+    /// The same, by whatever name the request addresses this server. What a browser says of itself (`Sec-Fetch-Site`) decides; of
+    /// one that says nothing the `Origin`, where it is there; a request without both is no browser's, or of one that is very old.
+    #[must_use]
+    pub fn refuse_pages(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Option<&'static str> {
+        let mut sites = headers.get_all("sec-fetch-site").iter().peekable();
+        if sites.peek().is_none() {
+            let is_own = self.is_own_origin(headers);
+            return (!is_own).then_some("Origin is another one than this server's");
+        }
+        let is_own = sites.all(|site| match site.as_bytes() {
+            b"same-origin" => true,
+            // Typed by a person, or from a bookmark.
+            b"none" => method == Method::GET,
+            _ => method == Method::GET && is_way_in(path, headers),
+        });
+        (!is_own).then_some("Sec-Fetch-Site says that another site's page asks")
     }
 
     /// Browsers always send a `Host`; a request without one is none of theirs.
     fn admit(&self, headers: &HeaderMap) -> bool {
-        let Self::Only(named) = self else {
+        let Some(named) = &self.names else {
             return true;
         };
         headers.get_all(header::HOST).iter().all(|value| {
@@ -79,6 +125,30 @@ impl Hosts {
             })
         })
     }
+
+    /// Whether a web page of this very host and port makes the request, or of one of the public origins, or none at all.
+    fn is_own_origin(&self, headers: &HeaderMap) -> bool {
+        let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
+        headers.get_all(header::ORIGIN).iter().all(|origin| {
+            let Ok(origin) = origin.to_str() else {
+                return false;
+            };
+            let is_origin = |public: &String| public.eq_ignore_ascii_case(origin);
+            let is_hosts = match (origin.split_once("://"), host) {
+                (Some((_, origin)), Some(host)) => origin.as_bytes().eq_ignore_ascii_case(host),
+                _ => false,
+            };
+            is_hosts || self.origins.iter().any(is_origin)
+        })
+    }
+}
+
+/// Whether a person follows a link to a page that may be linked to from anywhere.
+fn is_way_in(path: &str, headers: &HeaderMap) -> bool {
+    let is_navigation = headers
+        .get("sec-fetch-mode")
+        .is_some_and(|mode| mode == "navigate");
+    is_navigation && matches!(path, "/" | "/inbox" | "/api" | "/api/")
 }
 
 fn is_named(name: &str, host: &str) -> bool {
@@ -110,21 +180,6 @@ fn is_local(host: &str) -> bool {
         || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Whether a web page of this very host and port makes the request, or none at all.
-fn is_own_origin(headers: &HeaderMap) -> bool {
-    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
-    headers.get_all(header::ORIGIN).iter().all(|origin| {
-        let origin = origin
-            .to_str()
-            .ok()
-            .and_then(|origin| origin.split_once("://"));
-        match (origin, host) {
-            (Some((_, origin)), Some(host)) => origin.as_bytes().eq_ignore_ascii_case(host),
-            _ => false,
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,7 +195,7 @@ mod tests {
 
     #[test]
     fn only_this_machine_and_the_named_hosts_are_admitted() {
-        let hosts = Hosts::new([127, 0, 0, 1].into(), &["gateway.example".to_owned()]);
+        let hosts = Hosts::new([127, 0, 0, 1].into(), &["gateway.example".to_owned()], &[]);
         for good in [
             "localhost",
             "LOCALHOST:3000",
@@ -173,13 +228,16 @@ mod tests {
         two.append(header::HOST, HeaderValue::from_static("evil.example"));
         assert!(!hosts.admit(&two));
         assert!(hosts.admit(&HeaderMap::new()));
-        assert!(Hosts::new([0, 0, 0, 0].into(), &[]).admit(&headers("evil.example", None)));
+        assert!(Hosts::new([0, 0, 0, 0].into(), &[], &[]).admit(&headers("evil.example", None)));
     }
 
     #[test]
     fn an_origin_is_the_gateways_own_only_with_its_host_and_port() {
-        let is_own = |origin: &str| is_own_origin(&headers("localhost:3000", Some(origin)));
+        let public = Hosts::check_origin("https://Gateway.Example:443").unwrap();
+        let hosts = Hosts::new([127, 0, 0, 1].into(), &[], &[public]);
+        let is_own = |origin: &str| hosts.is_own_origin(&headers("localhost:3000", Some(origin)));
         assert!(is_own("http://localhost:3000") && is_own("https://LOCALHOST:3000"));
+        assert!(is_own("https://gateway.example"));
         for foreign in [
             "null",
             "",
@@ -187,10 +245,94 @@ mod tests {
             "http://localhost:4000",
             "http://evil.example",
             "http://127.0.0.1:3000",
+            "http://gateway.example",
+            "https://gateway.example:8443",
+            "https://gateway.example.evil.example",
         ] {
             assert!(!is_own(foreign), "{foreign}");
         }
-        assert!(is_own_origin(&headers("localhost:3000", None)));
-        assert!(is_own_origin(&HeaderMap::new()));
+        assert!(hosts.is_own_origin(&headers("localhost:3000", None)));
+        assert!(hosts.is_own_origin(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn an_origin_is_a_scheme_a_host_and_perhaps_a_port() {
+        for (given, meant) in [
+            (" https://Gateway.example ", "https://gateway.example"),
+            ("http://gateway.example:80", "http://gateway.example"),
+            ("https://gateway.example:80", "https://gateway.example:80"),
+            ("http://[::1]:3000", "http://[::1]:3000"),
+            ("", ""),
+        ] {
+            assert_eq!(Hosts::check_origin(given).as_deref(), Ok(meant), "{given}");
+        }
+        for wrong in [
+            "gateway.example",
+            "*",
+            "null",
+            "https://",
+            "https://gateway.example/",
+            "https://gateway.example/inbox",
+            "https://me@gateway.example",
+            "https://gateway.example:port",
+            "ftp://gateway.example",
+            "https://*.gateway.example:x",
+            "https://a.example https://b.example",
+        ] {
+            assert!(Hosts::check_origin(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_a_browser_says_of_the_page_that_asks_decides() {
+        let hosts = Hosts::new([127, 0, 0, 1].into(), &[], &[]);
+        let refused = |method: &Method, path: &str, fetch: &[(&'static str, &str)]| {
+            let mut headers = headers("localhost:3000", None);
+            for (name, value) in fetch {
+                headers.append(*name, value.parse().unwrap());
+            }
+            hosts.refuse(method, path, &headers).is_some()
+        };
+        let site = |site: &'static str| ("sec-fetch-site", site);
+        let mode = ("sec-fetch-mode", "navigate");
+        for (method, path, fetch, expected) in [
+            (Method::GET, "/config", vec![], false),
+            (Method::POST, "/config", vec![site("same-origin")], false),
+            (Method::GET, "/config", vec![site("none"), mode], false),
+            (Method::POST, "/config", vec![site("none")], true),
+            (Method::GET, "/config", vec![site("same-site")], true),
+            (Method::GET, "/config", vec![site("cross-site"), mode], true),
+            (Method::GET, "/config", vec![site("")], true),
+            (
+                Method::GET,
+                "/config",
+                vec![site("same-origin"), site("cross-site")],
+                true,
+            ),
+            (Method::GET, "/inbox", vec![site("cross-site"), mode], false),
+            (Method::GET, "/", vec![site("same-site"), mode], false),
+            (Method::GET, "/api/", vec![site("cross-site"), mode], false),
+            (
+                Method::GET,
+                "/api/openapi.json",
+                vec![site("cross-site"), mode],
+                true,
+            ),
+            (Method::GET, "/inbox", vec![site("cross-site")], true),
+            (Method::POST, "/inbox", vec![site("cross-site"), mode], true),
+            // It knows better than the name behind a proxy.
+            (
+                Method::POST,
+                "/config",
+                vec![site("same-origin"), ("origin", "https://a.example")],
+                false,
+            ),
+        ] {
+            assert_eq!(
+                refused(&method, path, &fetch),
+                expected,
+                "{method} {path} {fetch:?}"
+            );
+        }
     }
 }

@@ -38,6 +38,11 @@ pub struct Config {
     #[arg(long, env, value_delimiter = ',', value_name = "NAMES", value_parser = Hosts::check)]
     pub allowed_hosts: Vec<String>,
 
+    /// Origins of its own pages beside the Host of a request, comma-separated, such as `https://mock.example`: behind a proxy
+    /// that changes Host
+    #[arg(long, env, value_delimiter = ',', value_name = "ORIGINS", value_parser = Hosts::check_origin)]
+    pub public_origins: Vec<String>,
+
     /// Lets the `webhookUrl` of an inbound simulation name a host that is not loopback
     #[arg(long, env, action = ArgAction::Set, value_parser = BoolishValueParser::new(), default_value_t = false,
           num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -86,6 +91,7 @@ impl Config {
             webhook_url: DEFAULT_WEBHOOK_URL.to_owned(),
             webhook_secret: None,
             allowed_hosts: Vec::new(),
+            public_origins: Vec::new(),
             allow_remote_webhooks: false,
             webhook_max_tries: 30,
             webhook_retry_base_ms: 100,

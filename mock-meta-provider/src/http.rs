@@ -48,10 +48,11 @@ pub(crate) fn router(app: SharedApp, hosts: Hosts) -> Router {
 
 /// Refuses what a foreign web page makes a browser send.
 async fn refuse_pages(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
-    match hosts.refuse(request.headers()) {
+    match hosts.refuse(request.method(), request.uri().path(), request.headers()) {
         None => next.run(request).await,
         Some(error) => {
-            tracing::warn!(error, "a web page was refused");
+            // Whoever can connect could fill the log with this.
+            tracing::debug!(error, "a web page was refused");
             Refusal::new(StatusCode::FORBIDDEN, error).into_response()
         }
     }

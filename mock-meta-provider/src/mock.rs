@@ -39,7 +39,7 @@ impl Mock {
     pub fn start(config: Config, listener: TcpListener) -> Result<Self, StartError> {
         config.validate()?;
         let address = listener.local_addr()?;
-        let hosts = Hosts::new(address.ip(), &config.allowed_hosts);
+        let hosts = Hosts::new(address.ip(), &config.allowed_hosts, &config.public_origins);
         let app = Arc::new(App::new(config)?);
         let router = http::router(app.clone(), hosts);
         drop(app.spawn(serve::accept(app.clone(), listener, router)));
@@ -91,8 +91,8 @@ impl Mock {
 
     /// Sets a script.
     pub fn play(&self, script: Script) {
-        if !self.app.state().scripts.set(script) {
-            tracing::warn!("too many scripts: this one is not played");
+        if let Err(refused) = self.app.state().scripts.set(script) {
+            tracing::warn!(?refused, "too many scripts: this one is not played");
         }
     }
 

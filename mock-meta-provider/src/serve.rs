@@ -1,13 +1,13 @@
 //! Connections: accepted up to a limit, served, and cut without a byte where an answer is a [`Cut`]. A trailing slash in a path
 //! makes no difference.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use axum::Router;
-use axum::http::Uri;
 use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use hyper::Request;
 use hyper::body::Incoming;
@@ -15,15 +15,21 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::framing::Ambiguous;
+use crate::http::failure;
 use crate::mock::App;
-use crate::socket::Socket;
+use crate::places::Places;
+use crate::socket::{Socket, bound};
 
 const MAX_CONNECTIONS: usize = 4096;
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a request's headers may take, and each piece of an answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The largest head of a request, in bytes, and the most that is kept of what was read or is to be written.
+const MAX_HEAD: usize = 32 * 1024;
+const MAX_BUFFER: usize = 64 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// An answer that is none: the connection ends instead.
@@ -53,16 +59,26 @@ impl std::error::Error for Cut {}
 
 /// Accepts connections until the provider stops.
 pub(crate) async fn accept(app: Arc<App>, listener: TcpListener, router: Router) {
-    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    if let Err(error) = bound(&listener) {
+        tracing::warn!(%error, "what the kernel keeps for connections is not bounded");
+    }
+    // One client may have all places: a provider usually has one.
+    let places = Places::new(MAX_CONNECTIONS, MAX_CONNECTIONS);
     let accepting = async {
-        // A closed semaphore would end the loop; nobody closes it.
-        while let Ok(permit) = Arc::clone(&connections).acquire_owned().await {
+        loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, "cannot set TCP_NODELAY");
+                    }
+                    let socket = Socket::new(stream, PATIENCE);
+                    let Some(place) = places.take(None, &socket.peer()).await else {
+                        continue;
+                    };
                     let (router, stopping) = (router.clone(), app.stopping.clone());
                     drop(app.spawn(async move {
-                        serve_connection(stream, router, stopping).await;
-                        drop(permit);
+                        serve_connection(socket, router, stopping).await;
+                        drop(place);
                     }));
                 }
                 Err(error) => {
@@ -75,14 +91,12 @@ pub(crate) async fn accept(app: Arc<App>, listener: TcpListener, router: Router)
     app.unless_stopping(accepting).await;
 }
 
-async fn serve_connection(stream: TcpStream, router: Router, stopping: CancellationToken) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
-    let socket = Socket::new(stream, HEADER_TIMEOUT);
+async fn serve_connection(socket: Socket, router: Router, stopping: CancellationToken) {
     let peer = socket.peer();
     let router = TowerToHyperService::new(router);
-    let service = service_fn(|mut request: Request<Incoming>| {
+    let service = service_fn(|request: Request<Incoming>| {
+        let ambiguous = peer.ambiguous(request.headers());
+        let mut request = request.map(|body| peer.receive(body));
         if let Some(uri) = without_trailing_slash(request.uri()) {
             *request.uri_mut() = uri;
         }
@@ -90,6 +104,9 @@ async fn serve_connection(stream: TcpStream, router: Router, stopping: Cancellat
         let answer = router.call(request);
         let peer = &peer;
         async move {
+            if let Some(ambiguous) = ambiguous {
+                return Ok(refused(ambiguous));
+            }
             let Ok(response) = peer.serve(answer).await;
             match response.extensions().get::<Cut>() {
                 Some(cut) => Err(*cut),
@@ -100,6 +117,8 @@ async fn serve_connection(stream: TcpStream, router: Router, stopping: Cancellat
     let connection = http1::Builder::new()
         .header_read_timeout(None)
         .half_close(true)
+        .max_header_size(MAX_HEAD)
+        .max_buf_size(MAX_BUFFER)
         .serve_connection(TokioIo::new(socket), service);
     tokio::pin!(connection);
     let served = tokio::select! {
@@ -109,14 +128,42 @@ async fn serve_connection(stream: TcpStream, router: Router, stopping: Cancellat
             connection.await
         }
     };
-    let Err(error) = served else { return };
+    let Err(error) = served else {
+        stopping.run_until_cancelled(peer.linger(PATIENCE)).await;
+        return;
+    };
     let cut =
         std::error::Error::source(&error).and_then(|source| source.downcast_ref::<Cut>().copied());
     match cut {
         Some(Cut::Reset) => peer.reset(),
         Some(Cut::Close) => {}
-        None => tracing::debug!(%error, "connection ended early"),
+        None => {
+            tracing::debug!(%error, "connection ended early");
+            // Nothing is kept for a client that does not read; others have seen the end already.
+            if is_timeout(&error) {
+                peer.reset();
+            }
+        }
     }
+}
+
+/// Whether an answer was given up because its client took too little of it.
+fn is_timeout(error: &hyper::Error) -> bool {
+    let cause =
+        std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
+}
+
+/// The answer to a request whose end is not certain, and so the last one of its connection.
+fn refused(ambiguous: Ambiguous) -> Response {
+    let status = match ambiguous {
+        Ambiguous::TwoLengths => StatusCode::BAD_REQUEST,
+        Ambiguous::Coding => StatusCode::NOT_IMPLEMENTED,
+    };
+    let mut response = failure(status, ambiguous.detail());
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(header::CONNECTION, close);
+    response
 }
 
 /// The same address without the one slash that its path ends with; `None` where there is no such slash, or nothing else.

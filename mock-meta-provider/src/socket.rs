@@ -1,34 +1,63 @@
-//! A client's connection: closed when it is idle for long, or slow with a request's headers, and watched for a client that goes
-//! away. The gateway serves on it too.
+//! A client's connection: closed when it is idle for long, slow with a request's headers, or takes too little of an answer, and
+//! watched for a client that goes away. The gateway serves on it too.
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::body::{Body, HttpBody};
+use axum::http::HeaderMap;
+use bytes::Bytes;
+use hyper::body::{Frame, Incoming, SizeHint};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::framing::{Ambiguous, Head, Seen};
 
 /// How long a connection may be idle before the first request, and after each: longer than the 60 s after which common load
 /// balancers take another one.
 pub const IDLE: Duration = Duration::from_secs(75);
 
+/// What a client has to take of an answer in the time that it has for some of it, in bytes; the rest of it, where that is less.
+const LEAST_TAKEN: usize = 16 * 1024;
+/// What the kernel keeps of an answer that its client has not taken, in bytes. Linux doubles it, for what it needs itself.
+const SEND_BUFFER: usize = 128 * 1024;
+/// An answer up to this size is left to the kernel when an idle connection is closed, in bytes.
+const SMALL: usize = 64 * 1024;
+/// How much a client may still be sending of a request that was refused before, so that it reads the answer: in bytes, and for how long.
+const LEFTOVER: usize = 1024 * 1024;
+const LINGER: Duration = Duration::from_secs(2);
+/// In how many times [`LEAST_TAKEN`] a client has taken what the kernel keeps.
+const MOST_TIMES: u32 = 16;
+
+/// Bounds what the kernel keeps for each connection of this listener.
+pub fn bound(listener: &TcpListener) -> io::Result<()> {
+    SockRef::from(listener).set_send_buffer_size(SEND_BUFFER)
+}
+
 /// A connection that a server reads requests from, one after the other.
 #[derive(Debug)]
 pub struct Socket {
     peer: Peer,
-    /// How long the headers of a request may take.
+    /// How long the headers of a request may take, and [`LEAST_TAKEN`] of an answer.
     patience: Duration,
     /// The turn that the timer is for; a new one begins with an idle time.
     turn: u64,
     is_idle: bool,
     timer: Pin<Box<Sleep>>,
+    /// What has come of the turn's request.
+    head: Head,
+    /// While the kernel takes no more of an answer: until when the client has time.
+    taking: Option<Pin<Box<Sleep>>>,
+    /// How much it has taken of that time's [`LEAST_TAKEN`], in bytes.
+    taken: usize,
 }
 
 /// The other side of a [`Socket`].
@@ -40,19 +69,42 @@ struct Shared {
     stream: TcpStream,
     /// Grows when a request has come and when its answer is there: odd while one is being served.
     turn: AtomicU64,
+    /// What was seen of the head of the turn's request.
+    seen: Seen,
+    /// Since when a whole request is waited for, or for a client to take some of an answer, as in [`now`]; 0: it is not.
+    silent_since: AtomicU64,
+    /// Whether a request was answered before the whole of its body had come.
+    has_leftover: AtomicBool,
+    /// How much of answers was written since the last of a request was read, in bytes.
+    answered: AtomicUsize,
+}
+
+/// The time since this process has begun, in milliseconds, and never 0.
+fn now() -> u64 {
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(BEGAN.elapsed().as_millis()).unwrap_or(u64::MAX) + 1
 }
 
 impl Socket {
     /// Takes a connection that was just accepted.
     #[must_use]
     pub fn new(stream: TcpStream, patience: Duration) -> Self {
-        let turn = AtomicU64::new(0);
         Self {
-            peer: Peer(Arc::new(Shared { stream, turn })),
+            peer: Peer(Arc::new(Shared {
+                stream,
+                turn: AtomicU64::new(0),
+                seen: Seen::default(),
+                silent_since: AtomicU64::new(now()),
+                has_leftover: AtomicBool::new(false),
+                answered: AtomicUsize::new(0),
+            })),
             patience,
             turn: 0,
             is_idle: true,
             timer: Box::pin(sleep_until(Instant::now() + IDLE)),
+            head: Head::default(),
+            taking: None,
+            taken: 0,
         }
     }
 
@@ -63,7 +115,7 @@ impl Socket {
     }
 
     /// Sees to it that what is waited for between two requests comes in time.
-    fn check_time(&mut self, cx: &mut Context<'_>, has_read: bool, is_waiting: bool) -> bool {
+    fn check_time(&mut self, cx: &mut Context<'_>, read: &[u8], is_waiting: bool) -> bool {
         let turn = self.peer.0.turn.load(Ordering::Relaxed);
         if turn % 2 == 1 {
             // A body, which has limits of its own.
@@ -72,13 +124,82 @@ impl Socket {
         if turn != self.turn {
             self.turn = turn;
             self.is_idle = true;
+            self.head = Head::default();
             self.timer.as_mut().reset(Instant::now() + IDLE);
         }
-        if has_read && self.is_idle {
-            self.is_idle = false;
-            self.timer.as_mut().reset(Instant::now() + self.patience);
+        if !read.is_empty() {
+            self.peer.0.answered.store(0, Ordering::Relaxed);
+            self.head.read(read);
+            self.peer.0.seen.set(turn, &self.head);
+            if self.is_idle {
+                self.is_idle = false;
+                self.timer.as_mut().reset(Instant::now() + self.patience);
+            }
         }
-        !is_waiting || self.timer.as_mut().poll(cx).is_pending()
+        if !is_waiting || self.timer.as_mut().poll(cx).is_pending() {
+            return true;
+        }
+        if self.peer.0.answered.load(Ordering::Relaxed) > SMALL {
+            // Whoever has not read it by now shall not have the kernel keep it.
+            self.peer.reset();
+        }
+        false
+    }
+
+    /// Writes something of an answer, as long as the client takes enough of it.
+    fn write(
+        &mut self,
+        cx: &mut Context<'_>,
+        attempt: impl Fn(&TcpStream) -> io::Result<usize>,
+        attempt_now: impl Fn(&SockRef<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let shared = Arc::clone(&self.peer.0);
+        let poll_ready = |cx: &mut Context<'_>| shared.stream.poll_write_ready(cx);
+        loop {
+            let mut written = poll_io(cx, poll_ready, || attempt(&shared.stream));
+            if written.is_pending() {
+                let ends_at = Instant::now() + self.patience;
+                let taking = self
+                    .taking
+                    .get_or_insert_with(|| Box::pin(sleep_until(ends_at)));
+                if taking.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                // The kernel wakes a writer only when a good part of its buffer is free; the client may have taken less.
+                written = match attempt_now(&SockRef::from(&shared.stream)) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+                    written => Poll::Ready(written),
+                };
+                if let Poll::Ready(Ok(bytes)) = written {
+                    self.taken += bytes;
+                }
+                if self.taken < LEAST_TAKEN && !matches!(written, Poll::Ready(Err(_))) {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+                taking.as_mut().reset(ends_at);
+                self.taken = 0;
+            } else if let Poll::Ready(Ok(bytes)) = written
+                && self.taking.is_some()
+            {
+                self.taken += bytes;
+            }
+            if let Poll::Ready(written) = written {
+                if let Ok(bytes) = written {
+                    shared.answered.fetch_add(bytes, Ordering::Relaxed);
+                    shared.still_reads();
+                }
+                return Poll::Ready(written);
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// The client takes its answer: it is not silent, as far as that goes.
+    fn still_reads(&self) {
+        if self.silent_since.load(Ordering::Relaxed) != 0 {
+            self.silent_since.store(now(), Ordering::Relaxed);
+        }
     }
 }
 
@@ -88,7 +209,89 @@ impl Peer {
         self.0.turn.fetch_add(1, Ordering::Relaxed);
         let answer = request.await;
         self.0.turn.fetch_add(1, Ordering::Relaxed);
+        self.0.silent_since.store(now(), Ordering::Relaxed);
         answer
+    }
+
+    /// The body of a request that has come, for which its client is waited for until the last of it is there.
+    pub fn receive(&self, body: Incoming) -> Body {
+        self.0.has_leftover.store(false, Ordering::Relaxed);
+        if body.is_end_stream() {
+            self.receive_nothing();
+            return Body::empty();
+        }
+        self.0.silent_since.store(now(), Ordering::Relaxed);
+        Body::new(Arriving {
+            body,
+            peer: self.clone(),
+        })
+    }
+
+    /// Nothing more is waited for.
+    pub(crate) fn receive_nothing(&self) {
+        self.0.silent_since.store(0, Ordering::Relaxed);
+    }
+
+    /// Since when a whole request is waited for, or for the client to take some of an answer.
+    pub(crate) fn silent_since(&self) -> Option<u64> {
+        let since = self.0.silent_since.load(Ordering::Relaxed);
+        (since != 0).then_some(since)
+    }
+
+    /// Whether the end of a request that has just come could be taken for another one.
+    #[must_use]
+    pub fn ambiguous(&self, headers: &HeaderMap) -> Option<Ambiguous> {
+        let turn = self.0.turn.load(Ordering::Relaxed);
+        self.0.seen.ambiguous(turn, headers)
+    }
+
+    /// Closes the connection from outside: whoever serves it sees the end.
+    pub(crate) fn close(&self) {
+        self.reset();
+        if let Err(error) = SockRef::from(&self.0.stream).shutdown(Shutdown::Both) {
+            tracing::debug!(%error, "a connection was gone before it was closed");
+        }
+    }
+
+    /// After the last answer: lets a client that is still sending what was refused finish, up to a point, since one that is
+    /// reset would lose the answer; and one that takes a large answer, since the kernel would keep that for a client that takes
+    /// nothing for as long as that says so. As always it has this long for some of it.
+    pub async fn linger(&self, patience: Duration) {
+        let is_large = self.0.answered.load(Ordering::Relaxed) > SMALL;
+        if !is_large && !self.0.has_leftover.load(Ordering::Relaxed) {
+            return;
+        }
+        let limit = if !is_large {
+            LINGER
+        } else if self.has_left() {
+            // When it has taken all of it does not show.
+            patience
+        } else {
+            patience * MOST_TIMES
+        };
+        let left = async {
+            self.discard().await;
+            if is_large && limit == patience {
+                self.gone().await;
+            }
+        };
+        if tokio::time::timeout(limit, left).await.is_err() {
+            self.reset();
+        }
+    }
+
+    /// Reads what nobody wants, until the client has finished sending or has sent too much.
+    async fn discard(&self) {
+        let stream = &self.0.stream;
+        let (mut left, mut bytes) = (LEFTOVER, [0; 4096]);
+        while left > 0 && stream.readable().await.is_ok() {
+            match stream.try_read(&mut bytes) {
+                Ok(0) => break,
+                Ok(read) => left = left.saturating_sub(read),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => break,
+            }
+        }
     }
 
     /// Waits until it is certain that nobody is there any more: the connection was reset. A client that has closed it cannot be
@@ -113,8 +316,8 @@ impl Peer {
         matches!(peeked, Ok(0))
     }
 
-    /// Makes the coming close a reset.
-    pub(crate) fn reset(&self) {
+    /// Makes the coming close a reset: nothing of an answer is kept for a client that does not read it.
+    pub fn reset(&self) {
         if let Err(error) = self.0.stream.set_zero_linger() {
             tracing::debug!(%error, "cannot reset, closed instead");
         }
@@ -133,8 +336,7 @@ impl AsyncRead for Socket {
             |cx| self.peer.0.stream.poll_read_ready(cx),
             || self.peer.0.stream.try_read_buf(buf),
         );
-        let has_read = buf.filled().len() > before;
-        if self.check_time(cx, has_read, read.is_pending()) {
+        if self.check_time(cx, &buf.filled()[before..], read.is_pending()) {
             read.map_ok(drop)
         } else {
             Poll::Ready(Err(io::Error::other("no request came in time")))
@@ -144,38 +346,75 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let stream = &self.peer.0.stream;
-        poll_io(
-            cx,
-            |cx| stream.poll_write_ready(cx),
-            || stream.try_write(buf),
-        )
+        self.write(cx, |stream| stream.try_write(buf), |now| now.send(buf))
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let stream = &self.peer.0.stream;
-        let write = || stream.try_write_vectored(bufs);
-        poll_io(cx, |cx| stream.poll_write_ready(cx), write)
+        self.write(
+            cx,
+            |stream| stream.try_write_vectored(bufs),
+            |now| now.send_vectored(bufs),
+        )
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // All of it is written: the next answer has its own time.
+        self.taking = None;
+        self.taken = 0;
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(SockRef::from(&self.peer.0.stream).shutdown(Shutdown::Write))
+    }
+}
+
+/// A body on its way in.
+struct Arriving {
+    body: Incoming,
+    peer: Peer,
+}
+
+impl HttpBody for Arriving {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_none() || self.body.is_end_stream() {
+            self.peer.receive_nothing();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        let is_whole = self.peer.silent_since().is_none();
+        self.peer.0.has_leftover.store(!is_whole, Ordering::Relaxed);
     }
 }
 

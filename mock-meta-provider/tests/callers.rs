@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::support::{Provider, Receiver, message, until};
+use crate::support::{DEADLINE, Provider, Receiver, message, until};
 
 async fn connect(provider: &Provider) -> TcpStream {
     TcpStream::connect(provider.mock.address()).await.unwrap()
@@ -301,5 +301,72 @@ async fn what_no_text_can_hold_comes_from_customers_and_does_not_go_to_them() {
                 "{status} {error}"
             );
         }
+    }
+}
+
+/// Sends bytes on a connection of their own; what is answered until the end.
+async fn answer_to(provider: &Provider, request: &str) -> String {
+    let mut connection = connect(provider).await;
+    // It may have been refused before the last of it.
+    connection.write_all(request.as_bytes()).await.ok();
+    let mut answer = Vec::new();
+    let read = timeout(DEADLINE, connection.read_to_end(&mut answer));
+    read.await.expect("no end").ok();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn a_request_that_may_end_in_two_places_is_refused() {
+    let provider = Provider::calm().await;
+    let start = "POST /reset HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
+    for (status, fields) in [
+        (400, "content-length: 5\r\ntransfer-encoding: chunked\r\n"),
+        (400, "transfer-encoding: chunked\r\ncontent-length: 5\r\n"),
+        (501, "transfer-encoding: gzip, chunked\r\n"),
+    ] {
+        let request = format!("{start}{fields}\r\n2\r\n{{}}\r\n0\r\n\r\n");
+        let answer = answer_to(&provider, &request).await;
+        let expected = format!("HTTP/1.1 {status} ");
+        assert!(answer.starts_with(&expected), "{fields}: {answer}");
+        assert!(answer.contains("\"success\":false"), "{answer}");
+    }
+    let chunked = format!(
+        "{start}transfer-encoding: chunked\r\nconnection: close\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n"
+    );
+    let answer = answer_to(&provider, &chunked).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_head_has_32_kib() {
+    let provider = Provider::calm().await;
+    for (length, expected) in [(32_000, "HTTP/1.1 200 "), (33_000, "HTTP/1.1 431 ")] {
+        let long = "a".repeat(length);
+        let request = format!(
+            "GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nx: {long}\r\n\r\n"
+        );
+        let answer = answer_to(&provider, &request).await;
+        assert!(answer.starts_with(expected), "{length}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_browser_says_of_the_page_that_asks_decides() {
+    let provider = Provider::calm().await;
+    let url = provider.mock.url();
+    for (site, status) in [
+        ("same-origin", 200),
+        ("none", 200),
+        ("same-site", 403),
+        ("cross-site", 403),
+    ] {
+        let request = provider.client.get(format!("{url}/config"));
+        let request = request.header("sec-fetch-site", site);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), status, "{site}");
+        let reset = provider.client.post(format!("{url}/reset"));
+        let reset = reset.header("sec-fetch-site", site).json(&json!({}));
+        let answer = reset.send().await.unwrap().status();
+        assert_eq!(answer == 200, site == "same-origin", "{site}");
     }
 }

@@ -153,3 +153,34 @@ fn a_fault_reads_back_as_it_was_written() {
     let written = serde_json::to_value(&script).unwrap();
     assert_eq!(serde_json::from_value::<Script>(written).unwrap(), script);
 }
+
+#[tokio::test]
+async fn all_scripts_together_hold_so_much_and_no_more() {
+    let provider = Provider::calm().await;
+    // Much in little: each number is a value of its own.
+    let body = vec![0; 100_000];
+    let answer = json!({ "fault": "status", "httpStatus": 500, "body": body });
+    let script = |to: String| json!({ "to": to, "answers": [answer] });
+    let mut taken = 0;
+    let refused = loop {
+        let answer = provider
+            .post("/script", script(format!("user-{taken}")))
+            .await;
+        if answer.status != 200 {
+            break answer;
+        }
+        taken += 1;
+        assert!(taken < 1000, "there is no end");
+    };
+    assert_eq!(refused.failure().0, 400);
+    assert!(taken >= 5, "{taken}");
+    // What is played, replaced or ended makes room.
+    let again = provider.post("/script", script("user-0".to_owned())).await;
+    assert_eq!(again.status, 200);
+    let end = json!({ "to": "user-1", "answers": [] });
+    assert_eq!(provider.post("/script", end).await.status, 200);
+    let further = provider
+        .post("/script", script("user-new".to_owned()))
+        .await;
+    assert_eq!(further.status, 200);
+}

@@ -22,11 +22,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, Role};
 use crate::complaint::Complaint;
-use crate::config::{ClientArgs, Database, DatabaseArgs, RetentionArgs, TraceArgs, UsageError};
+use crate::config::{
+    ClientArgs, Database, DatabaseArgs, RetentionArgs, TraceArgs, UsageError, is_public,
+};
 use crate::database::connect::{self, Survey};
 use crate::database::{self, embedded::Embedded, fault::Outage};
 use crate::delivery::worker::Worker;
 use crate::error::{Causes, Error, Result};
+use crate::http::auth::Secrets;
 use crate::http::server::{Limits, MAX_CONNECTIONS, Server};
 use crate::process::{environment, memory, signal};
 use crate::provider::client::Client;
@@ -159,7 +162,30 @@ fn share_files(clients: &ClientArgs, attempts: usize) -> anyhow::Result<Limits> 
     Ok(Limits {
         connections,
         patience: clients.patience(),
+        proxies: clients.proxies(),
     })
+}
+
+/// Says what everybody who can connect may do, for want of secrets.
+fn warn_when_open(secrets: &Secrets, server: &Server, role: Role) {
+    let is_public = is_public(server.address().ip());
+    let serves = role == Role::Serve;
+    if is_public && !secrets.has_api_keys() {
+        let what = if serves {
+            "read and send messages"
+        } else {
+            "read the metrics"
+        };
+        tracing::warn!("API_KEYS is not set: everybody who can connect can {what}");
+    }
+    if serves && is_public && secrets.has_api_keys() {
+        tracing::warn!(
+            "HOST is public and this is plain http: keys and texts are in the clear, but for what a proxy with TLS in front carries"
+        );
+    }
+    if serves && (is_public || secrets.has_api_keys()) && !secrets.has_webhook_secrets() {
+        tracing::warn!("WEBHOOK_SECRET is not set: everybody who can connect can post webhooks");
+    }
 }
 
 /// The most connections of a process with this role, where somebody has set it.

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::{
     DATABASE_WAIT, begin_work, finish, max_connections, share_files, stop_signal,
-    wait_for_database, wait_for_writers, warn_of_clear_text, writer_ended,
+    wait_for_database, wait_for_writers, warn_of_clear_text, warn_when_open, writer_ended,
 };
 use crate::app::{App, Role};
 use crate::config::{
@@ -21,7 +21,7 @@ use crate::config::{
 };
 use crate::database::embedded::Embedded;
 use crate::delivery::worker::Worker;
-use crate::http::{self, Gateway, auth::Secrets, server::Server};
+use crate::http::{self, Gateway, server::Server};
 use crate::provider::client::Client;
 use crate::telemetry;
 
@@ -65,7 +65,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let address = args.listen.address();
     let backends = Backends::of(&args.database, args.delivery.provider()?, address.ip())?;
     let max_connections = max_connections(&args.database, Role::Serve)?;
-    let secrets = Arc::new(secrets()?);
+    let secrets = Arc::new(secrets(Some(address.ip()))?);
     let hosts = Arc::new(args.host.hosts(address.ip()));
     let metrics = telemetry::metrics()?;
     let stop = stop_signal()?;
@@ -76,7 +76,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     })?;
     let server = Server::start(listener, http::starting_router(), limits)?;
     tracing::info!(address = %format!("http://{}", server.address()), "listening");
-    warn_when_open(&secrets, &server);
+    warn_when_open(&secrets, &server, Role::Serve);
 
     let mut engine = JoinSet::new();
     let ready = async {
@@ -166,20 +166,5 @@ impl Ready {
             embedded.stop().await?;
         }
         Ok(())
-    }
-}
-
-fn warn_when_open(secrets: &Secrets, server: &Server) {
-    let public = !server.address().ip().is_loopback();
-    if public && !secrets.has_api_keys() {
-        tracing::warn!("API_KEYS is not set: everybody who can connect can read and send messages");
-    }
-    if public && secrets.has_api_keys() {
-        tracing::warn!(
-            "HOST is public and this is plain http: keys and texts are in the clear, but for what a proxy with TLS in front carries"
-        );
-    }
-    if (public || secrets.has_api_keys()) && !secrets.has_webhook_secrets() {
-        tracing::warn!("WEBHOOK_SECRET is not set: everybody who can connect can post webhooks");
     }
 }

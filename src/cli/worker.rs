@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::{
     DATABASE_WAIT, begin_work, max_connections, share_files, stop_signal, wait_for_database,
-    wait_for_writers, warn_of_clear_text,
+    wait_for_writers, warn_of_clear_text, warn_when_open,
 };
 use crate::app::{App, Role};
 use crate::config::{
@@ -54,8 +54,8 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let (database, provider) = Backends::required(&args.database, args.delivery.provider()?)?;
     let max_connections = max_connections(&args.database, Role::Worker)?;
-    let secrets = Arc::new(secrets()?);
     let metrics_addr = args.metrics.address();
+    let secrets = Arc::new(secrets(metrics_addr.map(|address| address.ip()))?);
     let address = metrics_addr.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip());
     let hosts = Arc::new(args.host.hosts(address));
     let metrics = telemetry::metrics()?;
@@ -68,6 +68,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
                 .with_context(|| format!("cannot listen on METRICS_ADDR {address}"))?;
             let server = Server::start(listener, http::starting_router(), limits)?;
             tracing::info!(address = %format!("http://{}", server.address()), "serving metrics");
+            warn_when_open(&secrets, &server, Role::Worker);
             Some(server)
         }
         None => None,

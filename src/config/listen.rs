@@ -1,10 +1,8 @@
 //! Where to listen, and what is borne from whoever calls.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use clap::Args;
-use mock_meta_provider::Hosts;
 
 /// Where to listen.
 #[derive(Debug, Clone, Args)]
@@ -22,39 +20,6 @@ impl ListenArgs {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         SocketAddr::new(self.host, self.port)
-    }
-}
-
-/// What is borne from clients.
-#[derive(Debug, Clone, Args)]
-pub struct ClientArgs {
-    /// How long a client may take for a request's headers, or to take some of its answer, in milliseconds
-    #[arg(long, env = "CLIENT_TIMEOUT_MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=600_000), value_name = "MS")]
-    client_timeout_ms: u64,
-}
-
-impl ClientArgs {
-    /// How long.
-    #[must_use]
-    pub fn patience(&self) -> Duration {
-        Duration::from_millis(self.client_timeout_ms)
-    }
-}
-
-/// Which names callers may use.
-#[derive(Debug, Clone, Args)]
-pub struct HostArgs {
-    /// Host names, comma-separated and without ports, that requests may be addressed to beside localhost, where neither keys nor
-    /// signatures are asked for; *.example.com: its subdomains, *: any; unset: on a loopback address none, else any
-    #[arg(long, env = "ALLOWED_HOSTS", value_name = "NAMES", value_delimiter = ',', value_parser = Hosts::check)]
-    allowed_hosts: Vec<String>,
-}
-
-impl HostArgs {
-    /// Them, for a listener on this address.
-    #[must_use]
-    pub fn hosts(&self, address: IpAddr) -> Hosts {
-        Hosts::new(address, &self.allowed_hosts)
     }
 }
 

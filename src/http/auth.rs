@@ -8,6 +8,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::Gateway;
+use super::audit::{self, Failure};
 use super::key::{Key, Keys, listed, scopes_for};
 use super::problem::Problem;
 
@@ -67,17 +68,18 @@ impl Secrets {
         is_bearer.then(|| self.keys.find(token.trim())).flatten()
     }
 
+    /// Whether a webhook could be signed as it must be, as far as that shows before its body has come.
+    #[must_use]
+    pub fn may_be_signed(&self, headers: &HeaderMap) -> bool {
+        !self.has_webhook_secrets() || signature(headers).is_some()
+    }
+
     /// Checks `X-Hub-Signature-256: sha256=<hex HMAC of the raw body>`.
     pub fn check_signature(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), Problem> {
         if !self.has_webhook_secrets() {
             return Ok(());
         }
-        let signature = headers
-            .get(SIGNATURE_HEADER)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.strip_prefix("sha256="))
-            .and_then(decode_hex);
-        let valid = signature.is_some_and(|signature| {
+        let valid = signature(headers).is_some_and(|signature| {
             // `verify_slice` takes constant time; all secrets are tried.
             let verified = |secret: &Vec<u8>| verify(secret, body, &signature);
             self.webhook
@@ -89,12 +91,26 @@ impl Secrets {
         if valid {
             return Ok(());
         }
-        Err(Problem::new(
+        Err(Self::not_signed())
+    }
+
+    /// The refusal of a webhook that is not signed, or wrongly.
+    #[must_use]
+    pub fn not_signed() -> Problem {
+        Problem::new(
             StatusCode::UNAUTHORIZED,
             "invalid_signature",
             "X-Hub-Signature-256 is missing or wrong",
-        ))
+        )
     }
+}
+
+fn signature(headers: &HeaderMap) -> Option<[u8; 32]> {
+    headers
+        .get(SIGNATURE_HEADER)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("sha256="))
+        .and_then(decode_hex)
 }
 
 fn verify(secret: &[u8], body: &[u8], signature: &[u8]) -> bool {
@@ -118,13 +134,15 @@ fn decode_hex(text: &str) -> Option<[u8; 32]> {
 pub async fn require_key(
     State(gateway): State<Gateway>,
     route: MatchedPath,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     if !gateway.secrets.has_api_keys() {
         return next.run(request).await;
     }
+    let client = audit::client(request.extensions());
     let Some(key) = gateway.secrets.key(request.headers()) else {
+        Failure::of_key(request.headers()).happened(client);
         return Problem::new(
             StatusCode::UNAUTHORIZED,
             "unauthorized",
@@ -137,9 +155,11 @@ pub async fn require_key(
     }
     let scopes = scopes_for(route.as_str());
     if key.has_one_of(scopes) {
+        request.extensions_mut().insert(key.id());
         return next.run(request).await;
     }
     let needed = listed(scopes);
+    Failure::MissingScope.happened(client);
     tracing::warn!(needed, "a key lacks a scope");
     Problem::forbidden(format!("this key lacks the scope {needed}")).into_response()
 }

@@ -1,7 +1,10 @@
-//! The OpenAPI document: the handlers describe their successes, and what every operation of a kind can answer is added here,
-//! with what this process demands of its callers.
+//! The OpenAPI document: the handlers describe their successes, and what every operation of a kind can answer is added here. It is
+//! the same for everybody: what this very process demands of its callers is nobody's business.
 
-use axum::http::StatusCode;
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::routing::get;
+use bytes::Bytes;
 use utoipa::OpenApi;
 use utoipa::openapi::path::{Operation, ParameterIn};
 use utoipa::openapi::security::{
@@ -11,8 +14,8 @@ use utoipa::openapi::{
     Components, ContentBuilder, Header, HeaderBuilder, ObjectBuilder, Ref, RefOr, Response,
     ResponseBuilder, Type,
 };
+use utoipa_swagger_ui::{self as swagger_ui, SwaggerUi};
 
-use super::auth::Secrets;
 use super::key::{listed, scopes_for};
 use super::problem::ProblemBody;
 
@@ -36,6 +39,24 @@ const REQUEST_ID: &str = "X-Request-Id";
 )]
 struct Document;
 
+/// The page of the document, and the document. All of it is in memory once, whoever reads how much of it.
+pub fn page<S: Clone + Send + Sync + 'static>(document: &utoipa::openapi::OpenApi) -> Router<S> {
+    const DOCUMENT: &str = "/api/openapi.json";
+    // Without a validator: the page would tell a stranger where this gateway is.
+    let config = swagger_ui::Config::from(DOCUMENT).validator_url("none");
+    let page: Router<S> = SwaggerUi::new("/api").config(config).into();
+    let document = serde_json::to_vec(document).map(Bytes::from);
+    let document = document.map_err(|error| {
+        tracing::error!(%error, "the OpenAPI document cannot be written");
+        StatusCode::INTERNAL_SERVER_ERROR
+    });
+    let get_document = async move || {
+        let json = [(header::CONTENT_TYPE, "application/json")];
+        document.clone().map(|document| (json, document))
+    };
+    page.route(DOCUMENT, get(get_document))
+}
+
 /// The document without its operations.
 #[must_use]
 pub fn document() -> utoipa::openapi::OpenApi {
@@ -44,15 +65,12 @@ pub fn document() -> utoipa::openapi::OpenApi {
 
 /// Adds what every operation of a kind can answer, and the ways to prove who calls; what there is no secret for needs no proof.
 #[must_use]
-pub fn complete(
-    mut document: utoipa::openapi::OpenApi,
-    secrets: &Secrets,
-) -> utoipa::openapi::OpenApi {
+pub fn complete(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
     complete_components(document.components.get_or_insert_default());
     for (path, item) in &mut document.paths.paths {
         for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
             add_problems(path, operation);
-            operation.security = security(path, secrets);
+            operation.security = security(path);
             for response in operation.responses.responses.values_mut() {
                 if let RefOr::T(response) = response {
                     let header = Ref::new(format!("#/components/headers/{REQUEST_ID}"));
@@ -76,24 +94,23 @@ fn complete_components(components: &mut Components) {
     );
     components.add_security_scheme(KEY, SecurityScheme::Http(bearer));
     components.add_security_scheme(SIGNATURE, SecurityScheme::ApiKey(ApiKey::Header(signature)));
-    let request_id = header(Type::String, "The id that this request has in the logs.");
+    let request_id = described(Type::String, "The id that this request has in the logs.");
     let headers = &mut components.headers;
     headers.insert(REQUEST_ID.to_owned(), RefOr::T(request_id));
 }
 
-/// What an operation demands of its callers, if it ever demands anything.
-fn security(path: &str, secrets: &Secrets) -> Option<Vec<SecurityRequirement>> {
-    let (scheme, needed) = match path {
+/// What an operation may demand of its callers, if it ever demands anything: nothing, where there are no secrets.
+fn security(path: &str) -> Option<Vec<SecurityRequirement>> {
+    let scheme = match path {
         "/health" | "/ready" => return None,
-        path if path.starts_with("/webhooks/") => (SIGNATURE, secrets.has_webhook_secrets()),
-        _ => (KEY, secrets.has_api_keys()),
+        path if path.starts_with("/webhooks/") => SIGNATURE,
+        _ => KEY,
     };
     let none: [String; 0] = [];
-    let mut alternatives = vec![SecurityRequirement::new(scheme, none)];
-    if !needed {
-        alternatives.push(SecurityRequirement::default());
-    }
-    Some(alternatives)
+    Some(vec![
+        SecurityRequirement::new(scheme, none),
+        SecurityRequirement::default(),
+    ])
 }
 
 fn add_problems(path: &str, operation: &mut Operation) {
@@ -171,6 +188,12 @@ fn add_problems(path: &str, operation: &mut Operation) {
         );
         add(StatusCode::FORBIDDEN, &description);
     }
+    if is_probe {
+        add(
+            StatusCode::FORBIDDEN,
+            "`forbidden`: no keys are set, and a web page of another origin asks.",
+        );
+    }
     if path != "/health" {
         add(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -208,21 +231,21 @@ fn problem(status: StatusCode, description: &str) -> Response {
         .description(description)
         .content("application/problem+json", content);
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        let seconds = header(Type::Integer, "How long to wait, in seconds.");
+        let seconds = described(Type::Integer, "How long to wait, in seconds.");
         response = response.header("Retry-After", seconds);
     }
     if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
-        let coding = header(Type::String, "`identity`, where that is what was wrong.");
+        let coding = described(Type::String, "`identity`, where that is what was wrong.");
         response = response.header("Accept-Encoding", coding);
     }
     if code == "unauthorized" {
-        let scheme = header(Type::String, "`Bearer`, and the realm.");
+        let scheme = described(Type::String, "`Bearer`, and the realm.");
         response = response.header("WWW-Authenticate", scheme);
     }
     response.build()
 }
 
-fn header(kind: Type, description: &str) -> Header {
+fn described(kind: Type, description: &str) -> Header {
     HeaderBuilder::new()
         .schema(Some(ObjectBuilder::new().schema_type(kind)))
         .description(Some(description))

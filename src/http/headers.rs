@@ -1,4 +1,5 @@
-//! What every answer tells browsers: not to guess its type, not to keep it; and what the documentation's page may do.
+//! What every answer tells browsers: not to guess its type, not to keep it, not to hand it to other origins; and what the
+//! documentation's page may do.
 
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, header};
@@ -16,6 +17,8 @@ const PAGE: [(HeaderName, &str); 3] = [
     (header::REFERRER_POLICY, "no-referrer"),
 ];
 
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
 /// Adds them.
 pub async fn protect(request: Request, next: Next) -> Response {
     let path = request.uri().path();
@@ -24,6 +27,7 @@ pub async fn protect(request: Request, next: Next) -> Response {
     let headers = response.headers_mut();
     let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
     set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(RESOURCE_POLICY, "same-origin");
     if is_page {
         for (name, value) in PAGE {
             set(name, value);

@@ -5,6 +5,8 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 /// The longest name of a key.
 const MAX_NAME: usize = 64;
+/// The fewest characters of a secret that is none that could be guessed.
+pub const LEAST_SECRET: usize = 16;
 
 /// What a key allows. None implies another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +108,12 @@ impl GivenKey {
         })
     }
 
+    /// Whether it could be guessed.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        is_short(&self.secret)
+    }
+
     /// Its secret, for a program that calls a gateway itself.
     #[must_use]
     pub fn into_secret(self) -> String {
@@ -119,6 +127,12 @@ impl GivenKey {
     }
 }
 
+/// Whether a secret has so few characters that it could be guessed.
+#[must_use]
+pub fn is_short(secret: &str) -> bool {
+    secret.chars().count() < LEAST_SECRET
+}
+
 fn is_name(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(is_plain)
@@ -130,25 +144,35 @@ pub struct Key {
     /// What the log calls its holder.
     pub name: Option<String>,
     scopes: Vec<Scope>,
-    hash: Hash,
+    hash: Digested,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Hash([u8; 32]);
+/// Which key it is, for what each of them has a part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyId(Digested);
 
-impl std::fmt::Debug for Hash {
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Digested([u8; 32]);
+
+impl std::fmt::Debug for Digested {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Hash(…)")
+        f.write_str("Digested(…)")
     }
 }
 
-impl Hash {
+impl Digested {
     fn of(secret: &str) -> Self {
         Self(Sha256::digest(secret).into())
     }
 }
 
 impl Key {
+    /// Which one it is.
+    #[must_use]
+    pub fn id(&self) -> KeyId {
+        KeyId(self.hash)
+    }
+
     /// Whether it has one of these scopes.
     #[must_use]
     pub fn has_one_of(&self, scopes: &[Scope]) -> bool {
@@ -159,7 +183,7 @@ impl Key {
 impl From<GivenKey> for Key {
     fn from(given: GivenKey) -> Self {
         Self {
-            hash: Hash::of(&given.secret),
+            hash: Digested::of(&given.secret),
             name: given.name,
             scopes: given.scopes,
         }
@@ -192,7 +216,7 @@ impl Keys {
     /// The key with this secret. All are compared, so that the time does not tell which one matched.
     #[must_use]
     pub fn find(&self, secret: &str) -> Option<&Key> {
-        let hash = Hash::of(secret);
+        let hash = Digested::of(secret);
         // One after the last is the place of none.
         let mut place = self.0.len() as u64;
         for (index, key) in (0..).zip(&self.0) {

@@ -1,5 +1,6 @@
 //! The HTTP API: every route, in front of it what every request passes through.
 
+pub mod audit;
 pub mod auth;
 pub mod browser;
 pub mod docs;
@@ -29,10 +30,9 @@ use mock_meta_provider::Hosts;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use utoipa_swagger_ui::{self as swagger_ui, SwaggerUi};
 
 use self::auth::{Secrets, require_key};
-use self::browser::refuse_pages;
+use self::browser::{refuse_foreign_pages, refuse_pages};
 use self::problem::Problem;
 use self::unread::Unread;
 use crate::app::App;
@@ -82,41 +82,52 @@ pub fn router(gateway: Gateway) -> Router {
     let admit_send = admit_for(REQUEST_TIMEOUT + gateway.app.send_wait);
     let require_key = from_fn_with_state(gateway.clone(), require_key);
     let secrets = Arc::clone(&gateway.secrets);
-    let no_pages = from_fn_with_state(hosts_unless(&gateway, secrets.has_api_keys()), refuse_pages);
+    let hosts = hosts_unless(&gateway, secrets.has_api_keys());
+    let no_pages = from_fn_with_state(hosts.clone(), refuse_pages);
+    let no_foreign_pages = from_fn_with_state(hosts, refuse_foreign_pages);
+    // Within what asks for a key, so that it knows whose answer it is; what is open to all has small answers, or shares one.
+    let unread = from_fn_with_state(Unread::default(), unread::limit);
     let (router, document) = OpenApiRouter::with_openapi(docs::document())
         .merge(
             send.route_layer(admit_send)
+                .route_layer(unread.clone())
                 .route_layer(require_key.clone())
                 .route_layer(no_pages.clone()),
         )
         .merge(
             api.route_layer(admit.clone())
+                .route_layer(unread.clone())
                 .route_layer(require_key.clone())
                 .route_layer(no_pages.clone()),
         )
         .merge(webhooks.route_layer(admit))
-        .merge(metrics.route_layer(require_key).route_layer(no_pages))
-        .merge(health)
+        .merge(
+            metrics
+                .route_layer(unread)
+                .route_layer(require_key)
+                .route_layer(no_pages),
+        )
+        .merge(health.route_layer(no_foreign_pages.clone()))
         .with_state(gateway)
         .split_for_parts();
-    let document = docs::complete(document, &secrets);
-    // Without a validator: the page would tell a stranger where this gateway is.
-    let page = SwaggerUi::new("/api").config(swagger_ui::Config::default().validator_url("none"));
-    finish(router.merge(page.url("/api/openapi.json", document)))
+    let page = docs::page(&docs::complete(document)).layer(no_foreign_pages);
+    finish(router.merge(page))
 }
 
 /// What a process without the API serves: its health and its metrics.
 pub fn operations_router(gateway: Gateway) -> Router {
     let has_keys = gateway.secrets.has_api_keys();
-    let no_pages = from_fn_with_state(hosts_unless(&gateway, has_keys), refuse_pages);
+    let hosts = hosts_unless(&gateway, has_keys);
     let require_key = from_fn_with_state(gateway.clone(), require_key);
     let metrics = Router::new()
         .route("/metrics", get(operations::get_metrics))
+        .route_layer(from_fn_with_state(Unread::default(), unread::limit))
         .route_layer(require_key)
-        .route_layer(no_pages);
+        .route_layer(from_fn_with_state(hosts.clone(), refuse_pages));
     let router = Router::new()
         .route("/health", get(operations::get_health))
         .route("/ready", get(operations::get_ready))
+        .route_layer(from_fn_with_state(hosts, refuse_foreign_pages))
         .merge(metrics)
         .with_state(gateway);
     finish(router)
@@ -130,7 +141,6 @@ fn hosts_unless(gateway: &Gateway, is_proven: bool) -> Option<Arc<Hosts>> {
 fn finish(router: Router) -> Router {
     router
         .fallback(|| async { Problem::not_found("no such route") })
-        .layer(from_fn_with_state(Unread::default(), unread::limit))
         .layer(from_fn(observe::observe))
         .layer(from_fn(headers::protect))
 }

@@ -5,11 +5,13 @@ use std::time::Instant;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use metrics::{counter, histogram};
+use mock_meta_provider::Ambiguous;
 use tracing::Instrument;
 use tracing::field::Empty;
 
+use super::audit::client;
 use super::problem::Problem;
 use crate::trace;
 
@@ -28,10 +30,15 @@ pub async fn observe(request: Request, next: Next) -> Response {
         .map_or_else(|| "unknown".to_owned(), |path| path.as_str().to_owned());
     let id = request_id.to_str().unwrap_or_default();
     // At the highest level, so that no filter takes the id from a line that it lets through.
-    let span = tracing::error_span!("request", request_id = id, %method, route, key = Empty, event_id = Empty, otel.name = Empty, otel.kind = Empty);
+    let client = client(request.extensions()).map(tracing::field::display);
+    let span = tracing::error_span!("request", request_id = id, %method, route, client, key = Empty, event_id = Empty, otel.name = Empty, otel.kind = Empty);
     trace::begin_request(&span, request.headers(), label(&method), &route);
     let abandoned = Abandoned(Some(&span));
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let ambiguous = request.extensions().get::<Ambiguous>().copied();
+    let mut response = match ambiguous {
+        None => next.run(request).instrument(span.clone()).await,
+        Some(ambiguous) => Problem::ambiguous(ambiguous).into_response(),
+    };
     abandoned.answered();
     if let Some(problem) = problem(&response) {
         let mut rendered = problem.render(id);

@@ -1,5 +1,6 @@
 //! What tells operators, and the machines that look after the process, how it is.
 
+use std::sync::{self, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Json;
@@ -14,6 +15,7 @@ use utoipa::ToSchema;
 
 use super::Gateway;
 use super::problem::Problem;
+use crate::complaint::Complaint;
 use crate::database::fault::Outage;
 use crate::database::{self, CONNECT_TIMEOUT};
 use crate::delivery;
@@ -74,9 +76,10 @@ async fn look(gateway: &Gateway) -> Result<(), String> {
     writable.map_err(|unavailable| unavailable.to_string())?;
     match pending {
         Ok(Ok(0)) => Ok(()),
-        Ok(Ok(pending)) => Err(format!(
-            "{pending} migrations are not applied: run gateway migrate"
-        )),
+        Ok(Ok(pending)) => {
+            say_pending(pending);
+            Err("migrations are not applied: run gateway migrate".to_owned())
+        }
         // Reads wait for each other: what must be written can be.
         Ok(Err(Error::Unavailable(reads)))
             if matches!(reads.outage, Outage::Full | Outage::Busy) =>
@@ -85,6 +88,19 @@ async fn look(gateway: &Gateway) -> Result<(), String> {
         }
         Ok(Err(Error::Unavailable(reads))) => Err(reads.to_string()),
         Ok(Err(_)) | Err(_) => Err(Outage::NoAnswer.to_string()),
+    }
+}
+
+/// How many it is, is for the log: whoever can connect may ask whether this process is ready.
+fn say_pending(pending: usize) {
+    static COMPLAINT: sync::Mutex<Complaint> = sync::Mutex::new(Complaint::new());
+    let mut complaint = COMPLAINT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(passed_over) = complaint.again("migrations are not applied") {
+        tracing::warn!(
+            pending,
+            passed_over,
+            "migrations are not applied: run gateway migrate"
+        );
     }
 }
 

@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use mock_meta_provider::Ambiguous;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -144,6 +145,31 @@ impl Problem {
                 "the content encoding must be identity",
             )
         }
+    }
+
+    /// The same, and the connection ends with it: the rest of the request is not waited for.
+    #[must_use]
+    pub fn closing(self) -> Self {
+        static CLOSE: (HeaderName, HeaderValue) =
+            (header::CONNECTION, HeaderValue::from_static("close"));
+        Self {
+            header: Some(&CLOSE),
+            ..self
+        }
+    }
+
+    /// 400 or 501, for a request whose end is not certain.
+    #[must_use]
+    pub fn ambiguous(ambiguous: Ambiguous) -> Self {
+        let problem = match ambiguous {
+            Ambiguous::TwoLengths => Self::invalid(ambiguous.detail()),
+            Ambiguous::Coding => Self::new(
+                StatusCode::NOT_IMPLEMENTED,
+                "unsupported_transfer_encoding",
+                ambiguous.detail(),
+            ),
+        };
+        problem.closing()
     }
 
     /// 403.

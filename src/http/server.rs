@@ -3,28 +3,36 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::extract::ConnectInfo;
 use axum::http::HeaderValue;
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use mock_meta_provider::{Peer, Socket, without_trailing_slash};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio_io_timeout::TimeoutStream;
+use ipnet::IpNet;
+use mock_meta_provider::{Network, Peer, Places, Socket, bound, without_trailing_slash};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::observe::{REQUEST_ID, count_abandoned};
+use crate::complaint::Complaint;
 
 /// The most connections at once, where the system allows as many.
 pub const MAX_CONNECTIONS: usize = 16_384;
+/// One address has at most one in so many of them.
+const PART_OF_ADDRESS: usize = 4;
+/// The largest head of a request, in bytes: its line and its headers.
+const MAX_HEAD: usize = 32 * 1024;
+/// The most that is kept at a time of what was read, and of what is to be written unless that is one large answer, in bytes.
+const MAX_BUFFER: usize = 64 * 1024;
 /// How often it is said that all connections are taken.
 const FULL_NOTICE: Duration = Duration::from_mins(1);
 /// How long to wait after the system refused a connection, for example for want of file descriptors.
@@ -33,12 +41,25 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a server bears from its clients.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Limits {
-    /// The most connections at once; more wait in the kernel's queue.
+    /// The most connections at once; for a further one the one that has waited longest for its client is closed.
     pub connections: usize,
     /// How long a client may take for a request's headers, or to take some of its answer.
     pub patience: Duration,
+    /// Where callers come from that are proxies, and so many callers in one: they may have all connections.
+    pub proxies: Vec<IpNet>,
+}
+
+impl Limits {
+    /// The network whose connections are counted for this client. This machine's own are not: a proxy in front is often here, and
+    /// whoever else is could do worse.
+    fn network(&self, client: SocketAddr) -> Option<Network> {
+        let address = client.ip().to_canonical();
+        let is_proxy =
+            address.is_loopback() || self.proxies.iter().any(|net| net.contains(&address));
+        (!is_proxy).then(|| Network::of(address))
+    }
 }
 
 /// A router that is being served.
@@ -55,6 +76,7 @@ impl Server {
     /// Begins to serve.
     pub fn start(listener: TcpListener, router: Router, limits: Limits) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
+        bound(&listener)?;
         let connections = TaskTracker::new();
         let stopping = CancellationToken::new();
         let (router, current) = watch::channel(router);
@@ -106,75 +128,86 @@ async fn accept(
     connections: TaskTracker,
     stopping: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let places = Places::new(
+        limits.connections,
+        (limits.connections / PART_OF_ADDRESS).max(1),
+    );
     let mut noticed_at: Option<Instant> = None;
+    let mut greedy = Complaint::default();
     loop {
-        let is_full = places.available_permits() == 0;
+        let (stream, client) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection broke");
+            continue;
+        }
+        let socket = Socket::new(stream, limits.patience);
+        let is_full = places.are_taken();
         if is_full && noticed_at.is_none_or(|at| at.elapsed() > FULL_NOTICE) {
             noticed_at = Some(Instant::now());
             let connections = limits.connections;
             tracing::warn!(connections, "all connections are taken, further ones wait");
         }
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
+        let network = limits.network(client);
+        if network.is_some_and(|network| places.are_taken_by(network))
+            && let Some(passed_over) = greedy.again("")
+        {
+            tracing::warn!(%client, passed_over, "one address has a quarter of all connections, further ones replace its own");
+        }
+        let Some(place) = places.take(network, &socket.peer()).await else {
+            socket.peer().reset();
+            continue;
         };
-        match listener.accept().await {
-            Ok((stream, client)) if stopping.is_cancelled() => {
-                // Not waited for: it learns that nothing new is taken, or is cut off with the process.
-                tokio::spawn(serve(
-                    stream,
-                    client,
-                    router.clone(),
-                    limits.patience,
-                    CancellationToken::new(),
-                    place,
-                ));
-            }
-            Ok((stream, client)) => {
-                connections.spawn(serve(
-                    stream,
-                    client,
-                    router.clone(),
-                    limits.patience,
-                    stopping.clone(),
-                    place,
-                ));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+        let (router, patience) = (router.clone(), limits.patience);
+        if stopping.is_cancelled() {
+            // Not waited for: it learns that nothing new is taken, or is cut off with the process.
+            tokio::spawn(async move {
+                serve(socket, client, router, patience, CancellationToken::new()).await;
+                drop(place);
+            });
+        } else {
+            let stopping = stopping.clone();
+            connections.spawn(async move {
+                serve(socket, client, router, patience, stopping).await;
+                drop(place);
+            });
         }
     }
 }
 
 async fn serve(
-    stream: TcpStream,
+    socket: Socket,
     client: SocketAddr,
     router: watch::Receiver<Router>,
     patience: Duration,
     stopping: CancellationToken,
-    place: OwnedSemaphorePermit,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection broke");
-        return;
-    }
-    let socket = Socket::new(stream, patience);
     let peer = socket.peer();
-    let mut stream = TimeoutStream::new(socket);
-    stream.set_write_timeout(Some(patience));
     let half_closed = OnceLock::new();
     let service = service_fn(|request: hyper::Request<Incoming>| {
         let router = router.borrow().clone();
-        let answer = router.oneshot(normalized(request).map(axum::body::Body::new));
-        answered(&peer, answer, &half_closed)
+        let ambiguous = peer.ambiguous(request.headers());
+        let mut request = normalized(request).map(|body| peer.receive(body));
+        let extensions = request.extensions_mut();
+        extensions.insert(ConnectInfo(client));
+        if let Some(ambiguous) = ambiguous {
+            extensions.insert(ambiguous);
+        }
+        answered(&peer, router.oneshot(request), &half_closed)
     });
     let connection = http1::Builder::new()
         .header_read_timeout(None)
         // Who has finished sending may still read.
         .half_close(true)
-        .serve_connection(TokioIo::new(Box::pin(stream)), service);
+        .max_header_size(MAX_HEAD)
+        .max_buf_size(MAX_BUFFER)
+        .serve_connection(TokioIo::new(socket), service);
     tokio::pin!(connection);
     let serving = async {
         tokio::select! {
@@ -190,16 +223,18 @@ async fn serve(
         () = peer.gone() => Ok(()),
     };
     match ended {
-        Ok(()) => {}
+        // What it has not taken by the end of the process is the kernel's.
+        Ok(()) => drop(stopping.run_until_cancelled(peer.linger(patience)).await),
         Err(error) if was_not_read(&error) => {
             tracing::info!(%client, "a client did not take its answer in time, it is cut off");
+            // Else the kernel would keep what was not read, for as long as the client acknowledges that it cannot take it.
+            peer.reset();
         }
         Err(error) => tracing::debug!(%client, %error, "a connection broke"),
     }
     if let Some(request_id) = half_closed.get() {
         report_refused(&peer, request_id).await;
     }
-    drop(place);
 }
 
 /// The same request, to the path without a trailing slash; only the documentation's page keeps its own.

@@ -1,7 +1,8 @@
 //! Answers that their clients have not read yet: together they have a limit, so that clients which never read cannot use up
-//! the memory.
+//! the memory, and those of one key have half of it, so that one caller cannot keep the others from reading.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::key::KeyId;
 use super::problem::Problem;
 
 /// Answers up to this size are not counted, in bytes: connections have a limit too. No answer to a write is larger.
@@ -18,20 +20,50 @@ const SMALL: u64 = 64 * 1024;
 /// The most of all larger ones, in bytes: a handful of the largest pages there can be.
 const MAX_UNREAD: usize = 64 * 1024 * 1024;
 
+/// The most of them that one key has, in bytes.
+const MAX_OF_KEY: usize = MAX_UNREAD / 2;
+
 /// The room for answers that are not read yet.
 #[derive(Debug, Clone)]
-pub struct Unread(Arc<Semaphore>);
+pub struct Unread(Arc<Rooms>);
+
+#[derive(Debug)]
+struct Rooms {
+    all: Arc<Semaphore>,
+    of_key: Mutex<HashMap<KeyId, Arc<Semaphore>>>,
+}
+
+/// What an answer takes of them.
+type Room = (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit);
 
 impl Default for Unread {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_UNREAD)))
+        Self(Arc::new(Rooms {
+            all: Arc::new(Semaphore::new(MAX_UNREAD)),
+            of_key: Mutex::default(),
+        }))
+    }
+}
+
+impl Unread {
+    /// Takes room for as many bytes, of what this key has too.
+    fn take(&self, key: Option<KeyId>, size: u64) -> Option<Room> {
+        let size = u32::try_from(size).ok()?;
+        let own = key.map(|key| {
+            let mut of_key = self.0.of_key.lock().unwrap_or_else(PoisonError::into_inner);
+            let own = of_key.entry(key);
+            Arc::clone(own.or_insert_with(|| Arc::new(Semaphore::new(MAX_OF_KEY))))
+        });
+        let own = own.map(|own| own.try_acquire_many_owned(size)).transpose();
+        let all = Arc::clone(&self.0.all);
+        Some((own.ok()?, all.try_acquire_many_owned(size).ok()?))
     }
 }
 
 /// An answer, which takes up room until the last of it was handed to the kernel or its connection has ended.
 struct Counted {
     answer: Bytes,
-    _room: OwnedSemaphorePermit,
+    _room: Room,
 }
 
 impl AsRef<[u8]> for Counted {
@@ -42,13 +74,13 @@ impl AsRef<[u8]> for Counted {
 
 /// Refuses an answer for which there is no room.
 pub async fn limit(State(unread): State<Unread>, request: Request, next: Next) -> Response {
+    let key = request.extensions().get::<KeyId>().copied();
     let response = next.run(request).await;
     let size = response.body().size_hint().exact().unwrap_or_default();
     if size <= SMALL {
         return response;
     }
-    let room = u32::try_from(size).map(|size| unread.0.try_acquire_many_owned(size));
-    let Ok(Ok(room)) = room else {
+    let Some(room) = unread.take(key, size) else {
         let error = "too much of other answers is not read yet";
         tracing::warn!(error, "a request was not carried out");
         return Problem::overloaded(error).into_response();

@@ -1,9 +1,10 @@
 //! The provider's webhook.
 
 use axum::Json;
-use axum::body::Body;
-use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::body::HttpBody;
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use metrics::counter;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,8 @@ use super::{Event, event_id};
 use crate::conversation::{Channel, ConversationId};
 use crate::crash::{self, Point};
 use crate::http::Gateway;
+use crate::http::audit::{self, Failure};
+use crate::http::auth::Secrets;
 use crate::http::browser;
 use crate::http::extract::{self, Arrived};
 use crate::http::problem::Problem;
@@ -86,11 +89,22 @@ pub struct ReceiptView {
 )]
 pub async fn receive_webhook(
     State(gateway): State<Gateway>,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<Json<ReceiptView>, Problem> {
-    let arrived = extract::read(body).await;
-    let received = receive(&gateway, &headers, arrived).await;
+    let (parts, body) = request.into_parts();
+    let received = if gateway.secrets.may_be_signed(&parts.headers) {
+        let arrived = extract::read(body).await;
+        receive(&gateway, &parts, arrived).await
+    } else {
+        // Of what is surely not the provider's nothing is read, kept or repeated in the log.
+        Failure::MissingSignature.happened(audit::client(&parts.extensions));
+        let problem = Secrets::not_signed();
+        if body.is_end_stream() {
+            Err(problem)
+        } else {
+            Err(problem.closing())
+        }
+    };
     let result = match &received {
         Ok(receipt) if receipt.duplicate => "duplicate",
         Ok(_) => "new",
@@ -103,12 +117,14 @@ pub async fn receive_webhook(
 
 async fn receive(
     gateway: &Gateway,
-    headers: &HeaderMap,
+    parts: &Parts,
     arrived: Arrived,
 ) -> Result<ReceiptView, Problem> {
     let body = arrived.body.clone();
-    let event =
-        admitted(gateway, headers, arrived).inspect_err(|problem| log_refused(&body, problem))?;
+    // What has not come whole proves nothing either.
+    let is_unproven = gateway.secrets.has_webhook_secrets() && arrived.problem.is_some();
+    let event = admitted(gateway, parts, arrived)
+        .inspect_err(|problem| log_refused(&body, problem, is_unproven))?;
     let event_id = event.event_id.clone();
     // From here on every line about this request names the event.
     tracing::Span::current().record("event_id", &event_id);
@@ -127,16 +143,18 @@ async fn receive(
 }
 
 /// The event, if its sender proves to be the provider, or need not, and it is one.
-fn admitted(gateway: &Gateway, headers: &HeaderMap, arrived: Arrived) -> Result<Event, Problem> {
+fn admitted(gateway: &Gateway, parts: &Parts, arrived: Arrived) -> Result<Event, Problem> {
     if !gateway.secrets.has_webhook_secrets()
-        && let Some(problem) = browser::refusal(&gateway.hosts, headers)
+        && let Some(problem) = browser::refusal(&gateway.hosts, parts)
     {
         return Err(problem);
     }
     if let Some(problem) = arrived.problem {
         return Err(problem);
     }
-    gateway.secrets.check_signature(headers, &arrived.body)?;
+    let headers = &parts.headers;
+    let signed = gateway.secrets.check_signature(headers, &arrived.body);
+    signed.inspect_err(|_| Failure::WrongSignature.happened(audit::client(&parts.extensions)))?;
     event(headers, &arrived.body)
 }
 
@@ -167,12 +185,16 @@ fn event(headers: &HeaderMap, body: &Bytes) -> Result<Event, Problem> {
 }
 
 /// A provider gives up some day on an event that is refused: somebody has to be able to find out which one.
-fn log_refused(body: &[u8], problem: &Problem) {
+fn log_refused(body: &[u8], problem: &Problem, is_unproven: bool) {
+    let (code, detail) = (problem.code, &problem.detail);
+    let passed_over = if is_unproven || problem.status == StatusCode::UNAUTHORIZED {
+        let Some(passed_over) = audit::says_unproven() else {
+            return;
+        };
+        Some(passed_over)
+    } else {
+        None
+    };
     let event_id = event_id::find(body);
-    tracing::warn!(
-        event_id,
-        code = problem.code,
-        detail = problem.detail,
-        "a webhook was refused"
-    );
+    tracing::warn!(event_id, code, detail, passed_over, "a webhook was refused");
 }

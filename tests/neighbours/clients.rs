@@ -13,14 +13,14 @@ use super::{Bounded, assert_full_service};
 use crate::support::{Client, Database, Program, System, event, eventually, mock};
 
 /// Longer than any limit of the gateway's, for those that are not to be cut off.
-const PATIENT: (&str, &str) = ("CLIENT_TIMEOUT_MS", "600000");
-const IMPATIENT: (&str, &str) = ("CLIENT_TIMEOUT_MS", "2000");
+pub const PATIENT: (&str, &str) = ("CLIENT_TIMEOUT_MS", "600000");
+pub const IMPATIENT: (&str, &str) = ("CLIENT_TIMEOUT_MS", "2000");
 
-async fn connect(client: &Client) -> TcpStream {
+pub async fn connect(client: &Client) -> TcpStream {
     TcpStream::connect(client.address()).await.unwrap()
 }
 
-async fn connect_many(client: &Client, count: usize) -> Vec<TcpStream> {
+pub async fn connect_many(client: &Client, count: usize) -> Vec<TcpStream> {
     let mut connections = Vec::new();
     for _ in 0..count {
         connections.push(connect(client).await);
@@ -29,13 +29,13 @@ async fn connect_many(client: &Client, count: usize) -> Vec<TcpStream> {
 }
 
 /// Sends a request that keeps the connection open.
-async fn ask(connection: &mut TcpStream, path: &str) {
+pub async fn ask(connection: &mut TcpStream, path: &str) {
     let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
     connection.write_all(request.as_bytes()).await.unwrap();
 }
 
 /// Waits for an answer's beginning, which has this status.
-async fn assert_answered(connection: &mut TcpStream, status: u16) {
+pub async fn assert_answered(connection: &mut TcpStream, status: u16) {
     let mut start = [0; 12];
     let read = timeout(Duration::from_mins(1), connection.read_exact(&mut start)).await;
     read.expect("no answer").unwrap();
@@ -44,7 +44,7 @@ async fn assert_answered(connection: &mut TcpStream, status: u16) {
 }
 
 /// Waits until the other side has closed a connection; what came before.
-async fn rest(connection: &mut TcpStream) -> String {
+pub async fn rest(connection: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     let read = timeout(Duration::from_mins(1), connection.read_to_end(&mut bytes)).await;
     // A reset is an end too.
@@ -53,7 +53,7 @@ async fn rest(connection: &mut TcpStream) -> String {
 }
 
 /// A patient `gateway serve` with these soft and hard limits of open files.
-fn serve_limited_to_files(database: &Database, mock: &Mock, soft: u32, hard: u32) -> Program {
+pub fn serve_limited_to_files(database: &Database, mock: &Mock, soft: u32, hard: u32) -> Program {
     Program::new("serve")
         .envs(&[
             ("DATABASE_URL", database.url()),
@@ -157,7 +157,7 @@ async fn where_files_are_few_connections_are_fewer_and_wait_for_each_other() {
 }
 
 /// A conversation whose largest page is about 12 MB; its path.
-async fn large_page(client: &Client) -> String {
+pub async fn large_page(client: &Client) -> String {
     let text = "x".repeat(60_000);
     let receipts = join_all((0..200).map(async |n| {
         let event = event(&format!("evt_{n}"), "user-1", &text, "2025-01-01T10:00:00Z");

@@ -3,6 +3,7 @@
 mod clients;
 mod databases;
 mod providers;
+mod strangers;
 
 use serde_json::json;
 use uuid::Uuid;
