@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -17,6 +17,7 @@ use crate::database::pool::Pool;
 use crate::delivery::{backoff::Backoff, settle::Settle};
 use crate::error::{Error, Result};
 use crate::http::operations::Readiness;
+use crate::message::place::Places;
 use crate::message::service::Accept;
 use crate::message::store::Terms;
 use crate::process::hidden::Hidden;
@@ -115,8 +116,8 @@ pub struct App {
     pub backoff: Backoff,
     /// How accepted messages are delivered.
     pub terms: Terms,
-    /// One for each first attempt in flight.
-    pub send_permits: Arc<Semaphore>,
+    /// One for each first attempt in flight, and for what waits to be accepted.
+    pub places: Places,
     /// How long a send waits for its first attempt.
     pub send_wait: Duration,
     /// Work that must not be cut short; shutdown waits for it.
@@ -162,7 +163,7 @@ impl App {
             provider: settings.provider,
             backoff: settings.backoff,
             terms,
-            send_permits: Arc::new(Semaphore::new(settings.send_concurrency)),
+            places: Places::new(settings.send_concurrency),
             send_wait: settings.send_wait,
             tasks: TaskTracker::new(),
             wake,

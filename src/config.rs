@@ -369,8 +369,7 @@ pub fn secrets(address: Option<IpAddr>) -> Result<Secrets, UsageError> {
     let mut keys = Keys::default();
     for (item, key) in (1..).zip(api_keys()?) {
         check_length("API_KEYS", item, key.is_short(), address)?;
-        keys.add(key.into())
-            .or_else(|error| key_error(item, error))?;
+        keys.add(key).or_else(|error| key_error(item, error))?;
     }
     let webhook = environment::secrets("WEBHOOK_SECRET")?;
     for (item, secret) in (1..).zip(&webhook) {

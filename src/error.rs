@@ -20,6 +20,9 @@ pub enum Error {
     /// A cancellation of a message that was sent, or is being sent at this moment.
     #[error("the message was sent already, or an attempt at it is in flight")]
     NotCancelable,
+    /// The idempotency key has a record that the caller may not see.
+    #[error("this clientMessageId was used by another key")]
+    Taken,
     /// A queue is full; it names the queue.
     #[error("the {0} queue is full")]
     Overloaded(&'static str),

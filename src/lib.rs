@@ -18,6 +18,7 @@
 //!   commit that webhooks, sends and settlements share; [`database::embedded`] is the private PostgreSQL.
 //! - [`http`]: the router, and what every request passes through. [`cli`]: one file a subcommand, but a folder for `simulate`,
 //!   which tries all of this out from the outside.
+//! - [`caller`]: who asks, and what that one may see. [`share`]: places of which nobody holds more than a share.
 //! - [`app`]: what a running gateway is made of. [`config`]: its settings, for which [`process`] reads the environment; signals and
 //!   standard error too. [`error`]: what can go wrong, [`complaint`]: and how often that is said. [`telemetry`]: logs, metrics.
 //!   [`trace`]: traces. [`json`]: bodies that others wrote, repaired. [`crash`]: where the proof by crash kills a process.
@@ -36,6 +37,7 @@
 //! 7. Everything has a limit: queues, bodies, batches, attempts, pages, waits, statements.
 
 pub mod app;
+pub mod caller;
 pub mod cli;
 pub mod complaint;
 pub mod config;
@@ -53,6 +55,7 @@ pub mod pace;
 pub mod peer;
 pub mod process;
 pub mod provider;
+pub mod share;
 pub mod telemetry;
 pub mod trace;
 pub mod webhook;

@@ -445,7 +445,8 @@ fn admitted(path: &str) -> &'static [&'static str] {
     match path {
         "/messages" | "/messages/{id}" => &["inbox-key", "send-key", "admin-key", "both-key"],
         "/messages/send" => &["send-key", "both-key"],
-        "/messages/{id}/retry" | "/messages/{id}/cancel" | "/metrics" => &["admin-key"],
+        "/messages/{id}/retry" | "/messages/{id}/cancel" => &["send-key", "admin-key", "both-key"],
+        "/metrics" => &["admin-key"],
         path if path.starts_with("/conversations") => &["inbox-key", "both-key"],
         _ => panic!("{path}: nobody has said which scope this needs"),
     }

@@ -35,7 +35,7 @@ async fn a_message_is_delivered_once_under_its_own_id() {
     let expected = json!({
         "id": message["id"], "conversationId": conversation["id"], "channel": "whatsapp", "participantId": "user-1",
         "direction": "OUTBOUND", "type": "text", "text": "Merhaba!", "status": "SENT",
-        "clientMessageId": "order-1", "providerMessageId": at_provider.provider_message_id,
+        "clientMessageId": "order-1", "sentBy": null, "providerMessageId": at_provider.provider_message_id,
         "retryCount": 0, "nextAttemptAt": null, "lastError": null,
         "timestamp": message["createdAt"], "createdAt": message["createdAt"],
         "updatedAt": message["sentAt"], "sentAt": message["sentAt"],

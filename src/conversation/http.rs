@@ -1,13 +1,14 @@
 //! The inbox.
 
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use validator::{Validate, ValidationError};
 
 use super::{Channel, Conversation, ConversationId, Filter, Status, store};
+use crate::caller::Caller;
 use crate::error::Error;
 use crate::http::Gateway;
 use crate::http::extract::{self, Id, Query};
@@ -214,9 +215,12 @@ pub async fn get_conversation(
 )]
 pub async fn read_conversation(
     State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
     Id(id): Id<ConversationId>,
 ) -> Result<Json<ConversationView>, Problem> {
-    view(store::mark_read(&gateway.app.pool, id).await?)
+    let conversation = store::mark_read(&gateway.app.pool, id).await?;
+    log(&caller, "read", conversation.as_ref());
+    view(conversation)
 }
 
 /// Closes a conversation; an inbound message opens it again.
@@ -227,9 +231,12 @@ pub async fn read_conversation(
 )]
 pub async fn close_conversation(
     State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
     Id(id): Id<ConversationId>,
 ) -> Result<Json<ConversationView>, Problem> {
-    view(store::set_status(&gateway.app.pool, id, Status::Closed).await?)
+    let conversation = store::set_status(&gateway.app.pool, id, Status::Closed).await?;
+    log(&caller, "close", conversation.as_ref());
+    view(conversation)
 }
 
 /// Opens a conversation again.
@@ -240,9 +247,12 @@ pub async fn close_conversation(
 )]
 pub async fn reopen_conversation(
     State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
     Id(id): Id<ConversationId>,
 ) -> Result<Json<ConversationView>, Problem> {
-    view(store::set_status(&gateway.app.pool, id, Status::Open).await?)
+    let conversation = store::set_status(&gateway.app.pool, id, Status::Open).await?;
+    log(&caller, "reopen", conversation.as_ref());
+    view(conversation)
 }
 
 /// Takes a conversation out of the inbox; an inbound message puts it back.
@@ -253,9 +263,12 @@ pub async fn reopen_conversation(
 )]
 pub async fn archive_conversation(
     State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
     Id(id): Id<ConversationId>,
 ) -> Result<Json<ConversationView>, Problem> {
-    view(store::set_archived(&gateway.app.pool, id, true).await?)
+    let conversation = store::set_archived(&gateway.app.pool, id, true).await?;
+    log(&caller, "archive", conversation.as_ref());
+    view(conversation)
 }
 
 /// Puts a conversation back into the inbox.
@@ -266,9 +279,19 @@ pub async fn archive_conversation(
 )]
 pub async fn unarchive_conversation(
     State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
     Id(id): Id<ConversationId>,
 ) -> Result<Json<ConversationView>, Problem> {
-    view(store::set_archived(&gateway.app.pool, id, false).await?)
+    let conversation = store::set_archived(&gateway.app.pool, id, false).await?;
+    log(&caller, "unarchive", conversation.as_ref());
+    view(conversation)
+}
+
+/// What a key has changed is in the log.
+fn log(caller: &Caller, change: &'static str, conversation: Option<&Conversation>) {
+    if let (Some(_), Some(conversation)) = (caller.place(), conversation) {
+        tracing::info!(conversation_id = %conversation.id, change, "a conversation was changed");
+    }
 }
 
 fn view(conversation: Option<Conversation>) -> Result<Json<ConversationView>, Problem> {

@@ -25,7 +25,7 @@ use crate::error::{Causes, Error, Result};
 /// The most items of one statement.
 pub const MAX_BATCH: usize = 64;
 /// The most items that wait for a writer.
-const MAX_QUEUED: usize = 1024;
+pub const MAX_QUEUED: usize = 1024;
 /// How long the halves of a batch that met a locked row wait for it: the whole search stays well under a second.
 const SEARCH_LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -195,10 +195,7 @@ impl<B: Batch> Writer<B> {
             return answered.await.map_err(|_| Error::Interrupted)?;
         };
         self.queue.try_send(entry).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => {
-                counter!("gateway_queue_full_total", "writer" => B::NAME).increment(1);
-                Error::Overloaded(B::NAME)
-            }
+            mpsc::error::TrySendError::Full(_) => overloaded::<B>(),
             mpsc::error::TrySendError::Closed(_) => Error::Interrupted,
         })?;
         // The batch in front may use up its patience too.
@@ -402,6 +399,13 @@ impl<B: Batch> Task<B> {
             self.lose(Outage::NoAnswer.into());
         }
     }
+}
+
+/// There is no place for an item, which is counted.
+#[must_use]
+pub fn overloaded<B: Batch>() -> Error {
+    counter!("gateway_queue_full_total", "writer" => B::NAME).increment(1);
+    Error::Overloaded(B::NAME)
 }
 
 fn reply<B: Batch>(entry: Entry<B>, answer: Result<B::Answer>) {

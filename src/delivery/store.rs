@@ -46,7 +46,7 @@ with pace as (      -- null: as fast as it goes; a pause ends before its ramp do
   select c.channel, c.next_call_at, greatest(floor(p.per_second / 20::float8), 1) as burst, p.per_second
   from channels c join pace p on p.channel = c.channel
   where p.per_second is not null and c.paused_until <= now()
-    and (select due_at from deliveries where channel = c.channel and due_at <= now() limit 1) is not null   -- exists() would be planned to read all that is due
+    and (select due_at from deliveries where channel = c.channel and due_at <= now() order by due_at limit 1) is not null   -- exists(), or without the order, would be planned to read all that is due
   order by c.channel for update of c
 ), slot as (
   select channel, every, greatest(next_call_at, now() - (burst - 1::float8) * every) as first_at
@@ -76,24 +76,46 @@ from leased l cross join lateral (select * from messages where id = l.message_id
     };
 }
 
-/// Leases at most `limit` due deliveries to this token, and of each channel no more than may be called now; nobody else holds a
-/// valid lease on them.
+/// What a process has in flight of each conversation, and how much of one that may be.
+#[derive(Debug)]
+pub struct InFlight {
+    /// The conversations.
+    pub conversation_ids: Vec<ConversationId>,
+    /// How much of each.
+    pub counts: Vec<i64>,
+    /// The most of one.
+    pub share: i64,
+}
+
+/// Leases at most `limit` due deliveries to this token, of each channel no more than may be called now, and of each conversation
+/// no more than its share; nobody else holds a valid lease on them. Nothing: nothing is due but what has to wait.
 pub async fn claim(
     pool: &Pool,
     limit: i64,
     token: Uuid,
+    in_flight: &InFlight,
     terms: &Terms,
 ) -> sqlx::Result<Vec<Claimed>> {
     query_claimed!(
         r#"-- delivery::claim
 "#,
-        "
-    select message_id, channel, due_at from deliveries
-    where channel = room.channel and due_at <= now() order by due_at limit room.n for update skip locked",
+        "   -- beyond those that are within their share nothing is written: what else was locked is free again at the end
+    select message_id, channel, due_at from (
+      select f.message_id, f.channel, f.due_at, coalesce(h.n, 0) + row_number() over (partition by f.conversation_id order by f.due_at) as nth
+      from (
+        select message_id, channel, conversation_id, due_at from deliveries
+        where channel = room.channel and due_at <= now()
+          and conversation_id <> all(array(select id from unnest($5::uuid[], $6::bigint[]) as full_ones(id, n) where n >= $7))
+        order by due_at limit room.n for update skip locked) f
+      left join unnest($5::uuid[], $6::bigint[]) as h(id, n) on h.id = f.conversation_id) ranked
+    where nth <= $7",
         limit,
         token,
         terms.lease_seconds,
-        terms.max_per_second
+        terms.max_per_second,
+        &in_flight.conversation_ids as &[ConversationId],
+        &in_flight.counts,
+        in_flight.share
     )
     .fetch_all(pool)
     .await
@@ -435,7 +457,7 @@ pub async fn is_idle(pool: &Pool, longest_pause_seconds: f64) -> sqlx::Result<bo
         r#"-- delivery::is_idle
 select not exists (
   select from channels c where c.paused_until <= now() + pg_catalog.make_interval(secs => $1)
-    and (select due_at from deliveries where channel = c.channel and due_at <= now() limit 1) is not null) as "idle!""#,
+    and (select due_at from deliveries where channel = c.channel and due_at <= now() order by due_at limit 1) is not null) as "idle!""#,
         longest_pause_seconds,
     )
     .fetch_one(pool)

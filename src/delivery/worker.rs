@@ -8,14 +8,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::store::InFlight;
 use super::{Lease, attempt, store};
 use crate::app::App;
 use crate::complaint::Complaint;
+use crate::conversation::ConversationId;
 use crate::database::bounded;
 use crate::error::{Causes, Error, Result};
 use crate::message::MessageId;
 use crate::pace;
 use crate::provider::Outgoing;
+use crate::share::{self, Shares};
 
 /// How often an idle worker looks for due work that nobody woke it for.
 const POLL: Duration = Duration::from_millis(500);
@@ -36,6 +39,7 @@ const MAX_SWEEP: i64 = 1000;
 pub struct Worker {
     app: Arc<App>,
     permits: Arc<Semaphore>,
+    conversations: Arc<Shares<ConversationId>>,
     only: Option<Vec<MessageId>>,
     swept_at: Option<Instant>,
     /// Of claims, and of sweeps.
@@ -47,7 +51,9 @@ impl Worker {
     /// A worker that makes at most `concurrency` attempts at once.
     #[must_use]
     pub fn new(app: Arc<App>, concurrency: usize) -> Self {
+        let share = concurrency / share::OF_CONVERSATION;
         Self {
+            conversations: Shares::new(share, Arc::clone(&app.wake)),
             app,
             permits: Arc::new(Semaphore::new(concurrency)),
             only: None,
@@ -101,8 +107,11 @@ impl Worker {
             if claimed > 0 {
                 continue;
             }
-            let idle = self.permits.acquire_many(all).await;
-            drop(idle.map_err(|_| Error::Interrupted)?);
+            tokio::select! {
+                idle = self.permits.acquire_many(all) => drop(idle.map_err(|_| Error::Interrupted)?),
+                // Of what waits for its conversation's share some may go.
+                () = self.app.wake.notified() => continue,
+            }
             let longest_pause = LONGEST_PAUSE_OF_A_DRAIN.as_secs_f64();
             if matches!(
                 bounded(store::is_idle(&self.app.claims, longest_pause)).await,
@@ -167,7 +176,10 @@ impl Worker {
         let terms = &self.app.terms;
         let pool = &self.app.claims;
         let claimed = match &self.only {
-            None => bounded(store::claim(pool, limit, token, terms)).await?,
+            None => {
+                let in_flight = self.in_flight();
+                bounded(store::claim(pool, limit, token, &in_flight, terms)).await?
+            }
             Some(ids) => bounded(store::claim_only(pool, ids, limit, token, terms)).await?,
         };
         let count = claimed.len();
@@ -198,12 +210,26 @@ impl Worker {
         Ok(count)
     }
 
+    fn in_flight(&self) -> InFlight {
+        let count = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        let held = self.conversations.held();
+        let (conversation_ids, counts) = held.into_iter().map(|(id, n)| (id, count(n))).unzip();
+        InFlight {
+            conversation_ids,
+            counts,
+            share: count(self.conversations.most()),
+        }
+    }
+
     fn begin(&self, lease: Lease, permit: OwnedSemaphorePermit) {
         let app = Arc::clone(&self.app);
+        // None only where these messages were asked for, and not claimed by share.
+        let share = self.conversations.take(lease.conversation_id);
         self.app.tasks.spawn(async move {
             // However it ends, that is in the log.
             attempt(&app, lease).await.ok();
             drop(permit);
+            drop(share);
         });
     }
 

@@ -11,6 +11,7 @@ use super::Gateway;
 use super::audit::{self, Failure};
 use super::key::{Key, Keys, listed, scopes_for};
 use super::problem::Problem;
+use crate::caller::Caller;
 
 /// The header that a signed webhook carries, as Meta's do.
 pub const SIGNATURE_HEADER: &str = "x-hub-signature-256";
@@ -130,7 +131,7 @@ fn decode_hex(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-/// Lets through who has a key with a scope that the route asks for, and tells the log who that is.
+/// Lets through who has a key with a scope that the route asks for, and tells the log and the handler ([`Caller`]) who that is.
 pub async fn require_key(
     State(gateway): State<Gateway>,
     route: MatchedPath,
@@ -138,6 +139,7 @@ pub async fn require_key(
     next: Next,
 ) -> Response {
     if !gateway.secrets.has_api_keys() {
+        request.extensions_mut().insert(Caller::ANYBODY);
         return next.run(request).await;
     }
     let client = audit::client(request.extensions());
@@ -150,12 +152,12 @@ pub async fn require_key(
         )
         .into_response();
     };
-    if let Some(name) = &key.name {
-        tracing::Span::current().record("key", name);
+    if let Some(name) = key.caller.name() {
+        tracing::Span::current().record("key", &**name);
     }
     let scopes = scopes_for(route.as_str());
     if key.has_one_of(scopes) {
-        request.extensions_mut().insert(key.id());
+        request.extensions_mut().insert(key.caller.clone());
         return next.run(request).await;
     }
     let needed = listed(scopes);

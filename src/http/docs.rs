@@ -86,7 +86,7 @@ pub fn complete(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::Open
 fn complete_components(components: &mut Components) {
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
-        .description(Some("The secret of one of `API_KEYS`; needed only when those are set. A key has scopes, of which none implies another: `inbox` for conversations, `send` for sending, `admin` for retrying, canceling and the metrics; each of them reads messages."))
+        .description(Some("The secret of one of `API_KEYS`; needed only when those are set. A key has scopes, of which none implies another: `inbox` for conversations, `send` for sending, `admin` for the metrics. With `inbox` or `admin` a key reads all messages, with `send` alone those that a key of its name has sent; what it reads, it may retry and cancel with `send` or `admin`."))
         .build();
     let signature = ApiKeyValue::with_description(
         "X-Hub-Signature-256",
@@ -137,6 +137,12 @@ fn add_problems(path: &str, operation: &mut Operation) {
     }
     if has_id {
         add(StatusCode::NOT_FOUND, "`not_found`: nothing has this id.");
+    }
+    if path == "/messages/send" {
+        add(
+            StatusCode::CONFLICT,
+            "`client_message_id_taken`: the record with this `clientMessageId` is none that the key may see.",
+        );
     }
     if path.ends_with("/retry") {
         add(StatusCode::CONFLICT, "`not_failed`: it has not failed.");

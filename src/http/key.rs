@@ -1,7 +1,11 @@
 //! API keys: who calls, and what they may do. Of a secret only its hash is kept.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+
+use crate::caller::Caller;
 
 /// The longest name of a key.
 const MAX_NAME: usize = 64;
@@ -11,11 +15,11 @@ pub const LEAST_SECRET: usize = 16;
 /// What a key allows. None implies another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// Conversations, and reading messages.
+    /// Conversations, and reading all messages.
     Inbox,
-    /// Sending, and reading messages.
+    /// Sending; reading, retrying and canceling what was sent by a key of this name, or with `inbox` all messages.
     Send,
-    /// Retrying and canceling, the metrics, and reading messages.
+    /// Reading, retrying and canceling all messages, and the metrics.
     Admin,
 }
 
@@ -44,7 +48,8 @@ pub fn scopes_for(route: &str) -> &'static [Scope] {
     match route {
         "/messages" | "/messages/{id}" => &Scope::ALL,
         "/messages/send" => &[Scope::Send],
-        "/messages/{id}/retry" | "/messages/{id}/cancel" | "/metrics" => &[Scope::Admin],
+        "/messages/{id}/retry" | "/messages/{id}/cancel" => &[Scope::Send, Scope::Admin],
+        "/metrics" => &[Scope::Admin],
         route if route.starts_with("/conversations") => &[Scope::Inbox],
         _ => &[Scope::Admin],
     }
@@ -141,17 +146,13 @@ fn is_name(name: &str) -> bool {
 /// A key that a caller may have.
 #[derive(Debug, Clone)]
 pub struct Key {
-    /// What the log calls its holder.
-    pub name: Option<String>,
+    /// What its holder is to handlers.
+    pub caller: Caller,
     scopes: Vec<Scope>,
     hash: Digested,
 }
 
-/// Which key it is, for what each of them has a part of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct KeyId(Digested);
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Digested([u8; 32]);
 
 impl std::fmt::Debug for Digested {
@@ -167,26 +168,10 @@ impl Digested {
 }
 
 impl Key {
-    /// Which one it is.
-    #[must_use]
-    pub fn id(&self) -> KeyId {
-        KeyId(self.hash)
-    }
-
     /// Whether it has one of these scopes.
     #[must_use]
     pub fn has_one_of(&self, scopes: &[Scope]) -> bool {
         scopes.iter().any(|scope| self.scopes.contains(scope))
-    }
-}
-
-impl From<GivenKey> for Key {
-    fn from(given: GivenKey) -> Self {
-        Self {
-            hash: Digested::of(&given.secret),
-            name: given.name,
-            scopes: given.scopes,
-        }
     }
 }
 
@@ -196,8 +181,16 @@ pub struct Keys(Vec<Key>);
 
 impl Keys {
     /// Adds a key.
-    pub fn add(&mut self, key: Key) -> Result<(), &'static str> {
-        if key.name.is_some() && self.0.iter().any(|other| other.name == key.name) {
+    pub fn add(&mut self, given: GivenKey) -> Result<(), &'static str> {
+        let name = given.name.map(Arc::<str>::from);
+        let sees_all = given.scopes.contains(&Scope::Inbox) || given.scopes.contains(&Scope::Admin);
+        let key = Key {
+            hash: Digested::of(&given.secret),
+            caller: Caller::key(self.0.len(), name, sees_all),
+            scopes: given.scopes,
+        };
+        let name = key.caller.name();
+        if name.is_some() && self.0.iter().any(|other| other.caller.name() == name) {
             return Err("has the name of an earlier one");
         }
         if self.0.iter().any(|other| other.hash == key.hash) {
@@ -235,16 +228,12 @@ mod tests {
     fn a_key_is_found_by_its_whole_secret_and_has_its_own_scopes() {
         let mut keys = Keys::default();
         for item in ["plain", "ops:second:admin", "desk:third:inbox+send"] {
-            keys.add(
-                GivenKey::parse(item)
-                    .unwrap_or_else(|error| panic!("{error}"))
-                    .into(),
-            )
-            .unwrap();
+            keys.add(GivenKey::parse(item).unwrap_or_else(|error| panic!("{error}")))
+                .unwrap();
         }
         let found = |secret: &str| {
             keys.find(secret)
-                .map(|key| (key.name.as_deref(), &*key.scopes))
+                .map(|key| (key.caller.name().map(|name| &**name), &*key.scopes))
         };
         assert_eq!(found("plain"), Some((None, &Scope::ALL[..])));
         assert_eq!(found("second"), Some((Some("ops"), &[Scope::Admin][..])));

@@ -134,7 +134,7 @@ async fn measure(gateway: &Gateway) {
     let used = size.saturating_sub(idle);
     gauge!("gateway_database_pool_connections", "state" => "idle").set(idle as f64);
     gauge!("gateway_database_pool_connections", "state" => "used").set(used as f64);
-    let free = gateway.app.send_permits.available_permits();
+    let free = gateway.app.places.free();
     gauge!("gateway_send_permits_free").set(free as f64);
     let backlog = timeout(CONNECT_TIMEOUT, delivery::store::backlog(pool));
     let (writable, backlog) = tokio::join!(gateway.app.writable(), backlog);

@@ -268,6 +268,7 @@ impl From<Error> for Problem {
             Error::NotFound(_) => Self::not_found(detail),
             Error::NotFailed => Self::new(StatusCode::CONFLICT, "not_failed", detail),
             Error::NotCancelable => Self::new(StatusCode::CONFLICT, "not_cancelable", detail),
+            Error::Taken => Self::new(StatusCode::CONFLICT, "client_message_id_taken", detail),
             Error::Overloaded(_) => {
                 tracing::warn!(error = %error, "a request was not carried out");
                 Self::overloaded(detail)

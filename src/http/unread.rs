@@ -12,8 +12,8 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::key::KeyId;
 use super::problem::Problem;
+use crate::caller::Caller;
 
 /// Answers up to this size are not counted, in bytes: connections have a limit too. No answer to a write is larger.
 const SMALL: u64 = 64 * 1024;
@@ -30,7 +30,7 @@ pub struct Unread(Arc<Rooms>);
 #[derive(Debug)]
 struct Rooms {
     all: Arc<Semaphore>,
-    of_key: Mutex<HashMap<KeyId, Arc<Semaphore>>>,
+    of_key: Mutex<HashMap<usize, Arc<Semaphore>>>,
 }
 
 /// What an answer takes of them.
@@ -47,7 +47,7 @@ impl Default for Unread {
 
 impl Unread {
     /// Takes room for as many bytes, of what this key has too.
-    fn take(&self, key: Option<KeyId>, size: u64) -> Option<Room> {
+    fn take(&self, key: Option<usize>, size: u64) -> Option<Room> {
         let size = u32::try_from(size).ok()?;
         let own = key.map(|key| {
             let mut of_key = self.0.of_key.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,7 +74,7 @@ impl AsRef<[u8]> for Counted {
 
 /// Refuses an answer for which there is no room.
 pub async fn limit(State(unread): State<Unread>, request: Request, next: Next) -> Response {
-    let key = request.extensions().get::<KeyId>().copied();
+    let key = request.extensions().get().and_then(Caller::place);
     let response = next.run(request).await;
     let size = response.body().size_hint().exact().unwrap_or_default();
     if size <= SMALL {

@@ -1,9 +1,9 @@
 //! Sending messages, and looking after those that failed.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -11,6 +11,7 @@ use validator::{Validate, ValidationError};
 
 use super::service::{self, Outbound};
 use super::{Direction, ErrorKind, Message, MessageId, Status, store};
+use crate::caller::Caller;
 use crate::conversation::{Channel, ConversationId};
 use crate::http::Gateway;
 use crate::http::extract::{self, Id, MAX_CLIENT_MESSAGE_ID, Query};
@@ -50,6 +51,9 @@ pub struct MessageView {
     /// The caller's idempotency key.
     #[schema(required)]
     client_message_id: Option<String>,
+    /// The name of the key that sent it; null without keys, for a key without a name, and for inbound ones.
+    #[schema(required, example = "shop")]
+    sent_by: Option<String>,
     /// The provider's id, once it has accepted the message.
     #[schema(required)]
     provider_message_id: Option<String>,
@@ -112,6 +116,7 @@ impl From<Message> for MessageView {
             text: message.text,
             status: message.status,
             client_message_id: message.client_message_id,
+            sent_by: message.sent_by,
             provider_message_id: message.provider_message_id,
             retry_count: message.retry_count,
             next_attempt_at: message.next_attempt_at,
@@ -191,6 +196,7 @@ pub struct SendRequest {
 )]
 pub async fn send_message(
     State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     request: Result<extract::Json<SendRequest>, Problem>,
 ) -> Result<Response, Problem> {
@@ -217,7 +223,7 @@ pub async fn send_message(
         text,
         client_message_id: request.client_message_id.or(key),
     };
-    let sent = service::send(&gateway.app, outbound).await?;
+    let sent = service::send(&gateway.app, &caller, outbound).await?;
     let status = if sent.replayed {
         StatusCode::OK
     } else {
@@ -257,7 +263,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, FieldError> {
     }
 }
 
-/// One message and its status.
+/// One message and its status. A key that has neither `inbox` nor `admin` finds its own messages only.
 #[utoipa::path(
     get, path = "/messages/{id}", tag = "messages",
     params(("id" = inline(MessageId), Path, description = "The message.")),
@@ -265,9 +271,10 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, FieldError> {
 )]
 pub async fn get_message(
     State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
     Id(id): Id<MessageId>,
 ) -> Result<Json<MessageView>, Problem> {
-    Ok(Json(service::find(&gateway.app, id).await?.into()))
+    Ok(Json(service::find(&gateway.app, &caller, id).await?.into()))
 }
 
 /// Which unsent messages to list.
@@ -339,7 +346,7 @@ pub struct UnsentMeta {
     next_cursor: Option<String>,
 }
 
-/// Outbound messages that are `PENDING` or `FAILED`, newest first.
+/// Outbound messages that are `PENDING` or `FAILED`, newest first; for a key that has neither `inbox` nor `admin` its own only.
 #[utoipa::path(
     get, path = "/messages", tag = "messages",
     params(UnsentQuery),
@@ -347,6 +354,7 @@ pub struct UnsentMeta {
 )]
 pub async fn list_messages(
     State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
     Query(query): Query<UnsentQuery>,
 ) -> Result<Json<UnsentList>, Problem> {
     let before: Option<MessageId> = match &query.cursor {
@@ -365,8 +373,9 @@ pub async fn list_messages(
     let channel = query.channel.as_deref().and_then(Channel::parse);
     let limit = number(query.limit.as_deref(), 20);
     let to_read = i64::from(limit) + 1;
+    let pool = &gateway.app.pool;
     let mut messages =
-        store::list_unsent(&gateway.app.pool, status, channel, before, to_read).await?;
+        store::list_unsent(pool, status, channel, caller.only(), before, to_read).await?;
     let has_more = messages.len() > limit as usize;
     messages.truncate(limit as usize);
     let next_cursor = messages
@@ -381,7 +390,7 @@ pub async fn list_messages(
 
 /// Makes a failed message due now, with a fresh budget of attempts.
 ///
-/// While an attempt is in flight nothing changes.
+/// While an attempt is in flight nothing changes. A key that has neither `inbox` nor `admin` retries its own messages only.
 #[utoipa::path(
     post, path = "/messages/{id}/retry", tag = "messages",
     params(("id" = inline(MessageId), Path, description = "The message.")),
@@ -391,15 +400,17 @@ pub async fn list_messages(
 )]
 pub async fn retry_message(
     State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
     Id(id): Id<MessageId>,
 ) -> Result<(StatusCode, Json<MessageView>), Problem> {
-    let message = service::retry(&gateway.app, id).await?;
+    let message = service::retry(&gateway.app, &caller, id).await?;
     Ok((StatusCode::ACCEPTED, Json(message.into())))
 }
 
 /// Ends the attempts at a message that waits for one: it becomes `FAILED`, kind `canceled`, without a next attempt.
 ///
-/// One whose attempts have ended in failure already is answered as it is.
+/// One whose attempts have ended in failure already is answered as it is. A key that has neither `inbox` nor `admin` cancels its
+/// own messages only.
 #[utoipa::path(
     post, path = "/messages/{id}/cancel", tag = "messages",
     params(("id" = inline(MessageId), Path, description = "The message.")),
@@ -409,7 +420,10 @@ pub async fn retry_message(
 )]
 pub async fn cancel_message(
     State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
     Id(id): Id<MessageId>,
 ) -> Result<Json<MessageView>, Problem> {
-    Ok(Json(service::cancel(&gateway.app, id).await?.into()))
+    Ok(Json(
+        service::cancel(&gateway.app, &caller, id).await?.into(),
+    ))
 }

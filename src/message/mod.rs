@@ -1,6 +1,7 @@
 //! Messages: what came in, and what goes out with how it went so far.
 
 pub mod http;
+pub mod place;
 pub mod service;
 pub mod store;
 
@@ -142,6 +143,8 @@ pub struct Message {
     pub status: Status,
     /// The caller's idempotency key.
     pub client_message_id: Option<String>,
+    /// The name of the key that sent it.
+    pub sent_by: Option<String>,
     /// The provider's id, once it has accepted the message.
     pub provider_message_id: Option<String>,
     /// Attempts that have failed.

@@ -5,17 +5,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::PgConnection;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::place::Place;
 use super::store::{self, Terms};
 use super::{Direction, Message, MessageId, Status};
 use crate::app::App;
+use crate::caller::Caller;
 use crate::conversation::{Channel, ConversationId};
 use crate::crash::{self, Point};
-use crate::database::batch::Batch;
+use crate::database::batch::{Batch, overloaded};
 use crate::database::fault::Said;
 use crate::database::pool::Pool;
 use crate::delivery::{self, Ended, Lease, attempt};
@@ -51,6 +53,8 @@ pub struct NewMessage {
     pub text: String,
     /// The caller's idempotency key.
     pub client_message_id: Option<String>,
+    /// The name of the key that sends it.
+    pub sent_by: Option<Arc<str>>,
     /// Who makes the first attempt at once; none: it is due for a worker.
     pub lease_token: Option<Uuid>,
     /// The trace that it is accepted in, for attempts that others make.
@@ -69,8 +73,12 @@ pub struct Sent {
 }
 
 /// Stores a message and makes the first attempt; answers after it has ended, or after `SEND_WAIT_MS` while it goes on.
-pub async fn send(app: &Arc<App>, outbound: Outbound) -> Result<Sent> {
-    let accepted = app.run(accept(Arc::clone(app), outbound)).await?;
+///
+/// # Errors
+/// `Taken`: the record with this key is none that the caller may see.
+pub async fn send(app: &Arc<App>, caller: &Caller, outbound: Outbound) -> Result<Sent> {
+    let accepted = accept(Arc::clone(app), caller.clone(), outbound);
+    let accepted = app.run(accepted).await?;
     let (mut sent, first_attempt) = accepted?;
     let Some(first_attempt) = first_attempt else {
         return Ok(sent);
@@ -91,16 +99,22 @@ pub async fn send(app: &Arc<App>, outbound: Outbound) -> Result<Sent> {
 
 type FirstAttempt = JoinHandle<Result<Ended>>;
 
-async fn accept(app: Arc<App>, outbound: Outbound) -> Result<(Sent, Option<FirstAttempt>)> {
-    let permit = Arc::clone(&app.send_permits).try_acquire_owned().ok();
-    let token = permit.as_ref().map(|_| Uuid::now_v7());
-    let asked_at = Instant::now();
+async fn accept(
+    app: Arc<App>,
+    caller: Caller,
+    outbound: Outbound,
+) -> Result<(Sent, Option<FirstAttempt>)> {
+    let queued = app.places.queue(&caller);
+    let queued = queued.ok_or_else(overloaded::<Accept>)?;
     let Outbound {
         channel,
         participant_id,
         text,
         client_message_id,
     } = outbound;
+    let place = app.places.take(&caller, channel, &participant_id);
+    let token = place.as_ref().map(|_| Uuid::now_v7());
+    let asked_at = Instant::now();
     let acceptance = app
         .accept
         .submit(NewMessage {
@@ -110,18 +124,21 @@ async fn accept(app: Arc<App>, outbound: Outbound) -> Result<(Sent, Option<First
             participant_id: participant_id.clone(),
             text: text.clone(),
             client_message_id,
+            sent_by: caller.name().cloned(),
             lease_token: token,
             traceparent: trace::traceparent(),
         })
         .await?;
+    drop(queued);
     crash::point(Point::AfterAccept);
+    log(&caller, &acceptance);
     let message = acceptance.message;
-    tracing::debug!(
-        message_id = %message.id, conversation_id = %message.conversation_id,
-        new = acceptance.new, leased = acceptance.lease_token.is_some(), "accepted"
-    );
-    let first_attempt = match (permit, acceptance.lease_token) {
-        (Some(permit), Some(token)) => {
+    let replayed = !acceptance.new;
+    if replayed && !caller.sees(message.sent_by.as_deref()) {
+        return Err(Error::Taken);
+    }
+    let first_attempt = match (place, acceptance.lease_token) {
+        (Some(place), Some(token)) => {
             let lease = Lease {
                 outgoing: Outgoing {
                     message_id: message.id,
@@ -137,11 +154,10 @@ async fn accept(app: Arc<App>, outbound: Outbound) -> Result<(Sent, Option<First
                 failures: 0,
                 traceparent: None,
             };
-            Some(begin(&app, lease, permit))
+            Some(begin(&app, lease, place))
         }
         _ => None,
     };
-    let replayed = !acceptance.new;
     let sent = Sent {
         mismatch: replayed && (message.participant_id != participant_id || message.text != text),
         message,
@@ -150,11 +166,24 @@ async fn accept(app: Arc<App>, outbound: Outbound) -> Result<(Sent, Option<First
     Ok((sent, first_attempt))
 }
 
-fn begin(app: &Arc<App>, lease: Lease, permit: OwnedSemaphorePermit) -> FirstAttempt {
+/// What a key has changed is in the log.
+fn log(caller: &Caller, acceptance: &Acceptance) {
+    let message_id = acceptance.message.id;
+    let conversation_id = acceptance.message.conversation_id;
+    let new = acceptance.new;
+    let leased = acceptance.lease_token.is_some();
+    if new && caller.place().is_some() {
+        tracing::info!(%message_id, %conversation_id, leased, "accepted");
+    } else {
+        tracing::debug!(%message_id, %conversation_id, new, leased, "accepted");
+    }
+}
+
+fn begin(app: &Arc<App>, lease: Lease, place: Place) -> FirstAttempt {
     let task = Arc::clone(app);
     app.run_detached(async move {
         let ended = attempt(&task, lease).await;
-        drop(permit);
+        drop(place);
         ended
     })
 }
@@ -194,7 +223,10 @@ fn apply(message: &mut Message, ended: Ended) {
 ///
 /// # Errors
 /// `NotFound`, or `NotFailed`.
-pub async fn retry(app: &Arc<App>, id: MessageId) -> Result<Message> {
+pub async fn retry(app: &Arc<App>, caller: &Caller, id: MessageId) -> Result<Message> {
+    if caller.only().is_some() {
+        find(app, caller, id).await?;
+    }
     let task = Arc::clone(app);
     let requeued = async move {
         let requeued = requeue(&task.pool, &task.terms, &[id]).await?;
@@ -205,7 +237,7 @@ pub async fn retry(app: &Arc<App>, id: MessageId) -> Result<Message> {
         Ok::<_, Error>(requeued)
     };
     let requeued = app.run(requeued).await??;
-    let message = find(app, id).await?;
+    let message = find(app, caller, id).await?;
     if !requeued.is_empty() || message.status == Status::Failed {
         return Ok(message);
     }
@@ -237,7 +269,10 @@ pub async fn requeue(
 ///
 /// # Errors
 /// `NotFound`; `NotCancelable` when it is sent, or an attempt is in flight.
-pub async fn cancel(app: &Arc<App>, id: MessageId) -> Result<Message> {
+pub async fn cancel(app: &Arc<App>, caller: &Caller, id: MessageId) -> Result<Message> {
+    if caller.only().is_some() {
+        find(app, caller, id).await?;
+    }
     let task = Arc::clone(app);
     let canceled = async move {
         let conversation_id = delivery::store::cancel(&task.pool, id).await?;
@@ -249,7 +284,7 @@ pub async fn cancel(app: &Arc<App>, id: MessageId) -> Result<Message> {
         Ok::<_, Error>(conversation_id.is_some())
     };
     let canceled = app.run(canceled).await??;
-    let message = find(app, id).await?;
+    let message = find(app, caller, id).await?;
     if canceled {
         return Ok(message);
     }
@@ -262,10 +297,11 @@ pub async fn cancel(app: &Arc<App>, id: MessageId) -> Result<Message> {
 /// One message.
 ///
 /// # Errors
-/// `NotFound`.
-pub async fn find(app: &App, id: MessageId) -> Result<Message> {
+/// `NotFound`, also where the caller may not see it.
+pub async fn find(app: &App, caller: &Caller, id: MessageId) -> Result<Message> {
     store::find(&app.pool, id)
         .await?
+        .filter(|message| caller.sees(message.sent_by.as_deref()))
         .ok_or(Error::NotFound("message"))
 }
 
@@ -428,6 +464,7 @@ fn created(message: &NewMessage, row: &store::Accepted) -> Option<Acceptance> {
             text: message.text.clone(),
             status: Status::Pending,
             client_message_id: message.client_message_id.clone(),
+            sent_by: message.sent_by.as_deref().map(str::to_owned),
             provider_message_id: None,
             retry_count: 0,
             next_attempt_at: None,

@@ -20,7 +20,7 @@ macro_rules! query_messages {
 select m.id as "id: MessageId", m.conversation_id as "conversation_id: ConversationId", m.channel as "channel: Channel",
   m.participant_id, m.direction as "direction: Direction", m.text, m.status as "status: Status", m.client_message_id,
   m.provider_message_id, m.retry_count, m.next_attempt_at, m.error_kind as "error_kind: ErrorKind", m.error_http_status,
-  m.error_detail, m.error_retryable, m.error_ambiguous, m.timestamp, m.sort_at, m.created_at, m.updated_at, m.sent_at
+  m.error_detail, m.error_retryable, m.error_ambiguous, m.timestamp, m.sort_at, m.created_at, m.updated_at, m.sent_at, m.sent_by
 from m
 "#
                 + $tail
@@ -75,27 +75,28 @@ pub async fn accept(
     let tokens: Vec<Option<uuid::Uuid>> = messages.iter().map(|m| m.lease_token).collect();
     let traceparents: Vec<Option<&str>> =
         messages.iter().map(|m| m.traceparent.as_deref()).collect();
+    let sent_by: Vec<Option<&str>> = messages.iter().map(|m| m.sent_by.as_deref()).collect();
     sqlx::query_as!(
         Accepted,
         r#"-- message::accept
 -- Locks messages by (channel, key, id), then conversations by (channel, participant_id).
 with inp as (   -- in the order of the keys' columns: by bytes
   select id, conversation_id, channel collate "C" as channel, participant_id collate "C" as participant_id, text,
-         client_message_id collate "C" as client_message_id, lease_token, traceparent, ord
-  from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::uuid[], $11::text[])
-    with ordinality as t(id, conversation_id, channel, participant_id, text, client_message_id, lease_token, traceparent, ord)
+         client_message_id collate "C" as client_message_id, lease_token, traceparent, sent_by, ord
+  from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::uuid[], $11::text[], $13::text[])
+    with ordinality as t(id, conversation_id, channel, participant_id, text, client_message_id, lease_token, traceparent, sent_by, ord)
 ), pace as materialized (   -- once, not for each message
   select channel, paused_until > now() as paused, $12::bool or ramp_until > now() as spread from channels
 ), place as (   -- the conversation: the one that exists, else the batch's first id for it
-  select i.id, i.channel, i.participant_id, i.text, i.client_message_id, i.lease_token, i.traceparent, i.ord, coalesce(c.outbound_seq, 0) as seen,
+  select i.id, i.channel, i.participant_id, i.text, i.client_message_id, i.lease_token, i.traceparent, i.sent_by, i.ord, coalesce(c.outbound_seq, 0) as seen,
          coalesce(c.id, pg_catalog.first_value(i.conversation_id) over w) as conversation_id,
          now() + (row_number() over w)::float8 * interval '1 microsecond' as sort_at
   from inp i left join lateral (
     select id, outbound_seq from conversations where channel = i.channel and participant_id = i.participant_id limit 1) c on true   -- limit 1: row by row, never a join of the tables
   window w as (partition by i.channel, i.participant_id order by i.ord)
 ), msg as (     -- what is known already, by key or by id, ends here
-  insert into messages (id, conversation_id, channel, participant_id, direction, text, status, client_message_id, timestamp, sort_at, created_at, updated_at)
-  select id, conversation_id, channel, participant_id, 'OUTBOUND', text, 'PENDING', client_message_id, sort_at, sort_at, sort_at, sort_at
+  insert into messages (id, conversation_id, channel, participant_id, direction, text, status, client_message_id, sent_by, timestamp, sort_at, created_at, updated_at)
+  select id, conversation_id, channel, participant_id, 'OUTBOUND', text, 'PENDING', client_message_id, sent_by, sort_at, sort_at, sort_at, sort_at
   from place order by channel, client_message_id, id
   on conflict do nothing returning id
 ), fresh as (
@@ -115,7 +116,7 @@ with inp as (   -- in the order of the keys' columns: by bytes
   returning id, outbound_seq
 ), planned as (
   select f.id, f.conversation_id, f.channel, case when p.spread then null else f.lease_token end as lease_token,
-         f.lease_token is not null and p.spread and not p.paused as claimable, f.traceparent, f.sort_at, c.outbound_seq - a.n + f.rank as seq,
+         f.lease_token is not null and p.spread and not p.paused as claimable, f.traceparent, f.sent_by, f.sort_at, c.outbound_seq - a.n + f.rank as seq,
          $10::bool and (
            f.rank > 1                                   -- behind one of this batch,
            or c.outbound_seq - a.n <> f.seen            -- or one put in order since this statement's snapshot,
@@ -124,10 +125,10 @@ with inp as (   -- in the order of the keys' columns: by bytes
   from fresh f join agg a on a.conversation_id = f.conversation_id join conv c on c.id = f.conversation_id
   left join pace p on p.channel = f.channel
 ), delivery as (
-  insert into deliveries (message_id, conversation_id, channel, seq, due_at, lease_token, attempt, traceparent)
+  insert into deliveries (message_id, conversation_id, channel, seq, due_at, lease_token, attempt, traceparent, sent_by)
   select id, conversation_id, channel, seq,
          now() + case when blocked then pg_catalog.make_interval(secs => $9) when lease_token is null then interval '0' else pg_catalog.make_interval(secs => $8) end,
-         case when blocked then null else lease_token end, case when blocked or lease_token is null then 0 else 1 end, traceparent
+         case when blocked then null else lease_token end, case when blocked or lease_token is null then 0 else 1 end, traceparent, sent_by
   from planned returning message_id
 )
 select p.conversation_id as "conversation_id?: ConversationId", p.sort_at as "created_at?",
@@ -145,6 +146,7 @@ from inp left join delivery d on d.message_id = inp.id left join planned p on p.
         terms.ordered,
         &traceparents as &[Option<&str>],
         terms.max_per_second.is_some(),
+        &sent_by as &[Option<&str>],
     )
     .fetch_all(connection)
     .await
@@ -273,12 +275,13 @@ with m as (
     .await
 }
 
-/// Outbound messages that are `PENDING` or `FAILED`, newest first, those before `before` only. Read through the queue, which
+/// Outbound messages that are `PENDING` or `FAILED`, newest first, those before `before` and those sent by `sent_by` only. Read through the queue, which
 /// has a row for each of them, so that `messages` needs no index on the status.
 pub async fn list_unsent(
     pool: &Pool,
     status: Status,
     channel: Option<Channel>,
+    sent_by: Option<&str>,
     before: Option<MessageId>,
     limit: i64,
 ) -> sqlx::Result<Vec<Message>> {
@@ -286,14 +289,15 @@ pub async fn list_unsent(
         r#"-- message::list_unsent
 with m as (
   select m.* from deliveries d cross join lateral (select * from messages where id = d.message_id limit 1) m   -- limit 1: row by row, never a join of the tables
-  where d.message_id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+  where d.message_id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) and ($5::text is null or d.sent_by = $5)
     and m.status = $1 and m.channel = coalesce($3::text, m.channel)
   order by d.message_id desc limit $4)"#,
         "order by m.id desc",
         status as Status,
         before as Option<MessageId>,
         channel.map(Channel::as_str),
-        limit
+        limit,
+        sent_by
     )
     .fetch_all(pool)
     .await

@@ -45,7 +45,7 @@ pub async fn next_call_in(pool: &Pool) -> sqlx::Result<Option<f64>> {
 select extract(epoch from min(greatest(c.paused_until, c.next_call_at)) - now())::float8
 from channels c
 where greatest(c.paused_until, c.next_call_at) > now() - interval '1 second'   -- a moment ago it may have been that
-  and (select due_at from deliveries where channel = c.channel and due_at <= now() limit 1) is not null"#
+  and (select due_at from deliveries where channel = c.channel and due_at <= now() order by due_at limit 1) is not null"#
     )
     .fetch_one(pool)
     .await
@@ -57,7 +57,7 @@ pub async fn list_paused(pool: &Pool) -> sqlx::Result<Vec<Paused>> {
         Paused,
         r#"-- pace::list_paused
 select c.channel as "channel: Channel", c.paused_until as until from channels c
-where c.paused_until > now() and (select due_at from deliveries where channel = c.channel and due_at <= now() limit 1) is not null
+where c.paused_until > now() and (select due_at from deliveries where channel = c.channel and due_at <= now() order by due_at limit 1) is not null
 order by c.channel"#
     )
     .fetch_all(pool)

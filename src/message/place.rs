@@ -1,0 +1,83 @@
+//! The places of first attempts, and of what waits to be accepted: who may have how many of them.
+
+use std::sync::Arc;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use crate::caller::Caller;
+use crate::conversation::Channel;
+use crate::database::batch::MAX_QUEUED;
+use crate::share::{OF_CONVERSATION, Share, Shares};
+
+/// Of first attempts no key holds more than one in so many.
+const KEYS: usize = 2;
+/// Of what waits to be accepted no key has more than one in so many.
+const QUEUED: usize = 4;
+
+type Recipient = (Channel, String);
+
+/// All of a process.
+#[derive(Debug)]
+pub struct Places {
+    all: Arc<Semaphore>,
+    recipients: Arc<Shares<Recipient>>,
+    keys: Arc<Shares<usize>>,
+    queued: Arc<Shares<usize>>,
+}
+
+/// The place of one first attempt; dropped, it is free.
+#[derive(Debug)]
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+    _of_recipient: Share<Recipient>,
+    _of_key: Option<Share<usize>>,
+}
+
+/// The place of one message that waits to be accepted; dropped, it is free.
+#[derive(Debug)]
+pub struct Queued(#[expect(dead_code, reason = "held")] Option<Share<usize>>);
+
+impl Places {
+    /// So many for first attempts.
+    #[must_use]
+    pub fn new(attempts: usize) -> Self {
+        // Nobody waits for one of them.
+        let unawaited = Arc::<Notify>::default;
+        Self {
+            all: Arc::new(Semaphore::new(attempts)),
+            recipients: Shares::new(attempts / OF_CONVERSATION, unawaited()),
+            keys: Shares::new(attempts / KEYS, unawaited()),
+            queued: Shares::new(MAX_QUEUED / QUEUED, unawaited()),
+        }
+    }
+
+    /// How many first attempts could begin now, as far as all of them are concerned.
+    #[must_use]
+    pub fn free(&self) -> usize {
+        self.all.available_permits()
+    }
+
+    /// A place for a first attempt, unless all are taken, or this recipient's share, or this caller's.
+    #[must_use]
+    pub fn take(&self, caller: &Caller, channel: Channel, participant_id: &str) -> Option<Place> {
+        let permit = Arc::clone(&self.all).try_acquire_owned().ok()?;
+        let of_key = match caller.place() {
+            Some(key) => Some(self.keys.take(key)?),
+            None => None,
+        };
+        Some(Place {
+            _permit: permit,
+            _of_recipient: self.recipients.take((channel, participant_id.to_owned()))?,
+            _of_key: of_key,
+        })
+    }
+
+    /// A place in front of the writer, unless this caller has its share.
+    #[must_use]
+    pub fn queue(&self, caller: &Caller) -> Option<Queued> {
+        match caller.place() {
+            Some(key) => self.queued.take(key).map(|share| Queued(Some(share))),
+            None => Some(Queued(None)),
+        }
+    }
+}
