@@ -47,10 +47,12 @@ BREAKS = {
     "no_sort_events": ("webhook::ingest", "from first order by event_id", "from first order by random()", CALM),
     "no_sort_messages": ("message::accept", "from place order by channel, client_message_id, id", "from place order by random()", CALM),
     "no_fence": ("delivery::reschedule", " and i.lease_token = d.lease_token", "", {"zombie": 0.2, "lease": 0.3}),
+    "no_share": ("delivery::claim", "where nth <= $7", "", CALM),
     "no_pause": ("delivery::claim", " and c.paused_until <= now()", "", CALM),
     "no_pause_of_accept": ("message::accept", "$12::bool or ramp_until > now() as spread", "$12::bool as spread", CALM),
     "no_pace_lock": ("delivery::claim", " for update of c\n", "\n", {**CALM, "per_second": 150}),
     "no_sort_channels": ("delivery::claim_only", "order by c.channel for update of c", "order by random() for update of c", {**CALM, "per_second": 150}),
+    "no_sent_by": ("message::accept", "client_message_id, sent_by, sort_at", "client_message_id, null, sort_at", CALM),
     "no_trace": ("message::accept", "then 0 else 1 end, traceparent", "then 0 else 1 end, null", CALM),
     # A rule of the program around the statement: whoever finds its own id among the known ones made it.
     "no_known_own": (None, "", "", {}),
@@ -172,6 +174,7 @@ INVARIANTS = {
         where (m.status <> 'FAILED' or d.due_at is null) <> (m.next_attempt_at is null)
            or d.due_at is not null and d.lease_token is null and d.attempt > 0 and m.next_attempt_at <> d.due_at""",
     "canceled_not_failed": "select id from messages where error_kind = 'canceled' and status not in ('FAILED', 'SENT')",
+    "sender": "select m.id from messages m join deliveries d on d.message_id = m.id where d.sent_by is distinct from m.sent_by",
     "same_place": "select conversation_id, seq from deliveries where due_at is not null group by 1, 2 having count(*) > 1",
     "orphan": "select m.id from messages m where not exists (select from conversations c where c.id = m.conversation_id and c.channel = m.channel and c.participant_id = m.participant_id)",
     "empty_conversation": "select id from conversations c where not exists (select from messages m where m.conversation_id = c.id)",
@@ -231,6 +234,11 @@ def columns(rows):
 def traceparent(mid):
     """That of a message: every other one has been accepted in a trace."""
     return f"00-{mid.hex}-{mid.hex[:16]}-01" if mid.int % 2 else None
+
+
+def sent_by(mid):
+    """The name of the key that sends it, where it has one."""
+    return f"key-{mid.int % 3}" if mid.int % 3 else None
 
 
 def new_id():
@@ -400,7 +408,16 @@ def claim(reader, link, ids=None):
     token, before = new_id(), time.time()
     limit = random.choice([1, 3, 10, 30])
     if ids is None:
-        rows = reader.run("delivery::claim", limit, token, A.lease, PER_SECOND, repeat=False)
+        share = random.choice([1, 2, 1000])
+        with mutex:    # of this claimer nothing is in flight: a claim ends with the settlement
+            full = random.sample(recent_conversations, min(3, len(recent_conversations)))
+        full = list(dict.fromkeys(full))
+        held = [random.randint(0, 2) for _ in full]
+        rows = reader.run("delivery::claim", limit, token, A.lease, PER_SECOND, full, held, share, repeat=False)
+        had = dict(zip(full, held))
+        for conversation_id, n in collections.Counter(row[7] for row in rows).items():
+            if n + had.get(conversation_id, 0) > share:
+                bad("more_than_its_share", (conversation_id, n, had.get(conversation_id, 0), share))
     else:
         rows = reader.run("delivery::claim_only", limit, token, A.lease, PER_SECOND, ids, repeat=False)
     after = time.time()
@@ -544,7 +561,7 @@ def requests(recent_keys):
 
 def accept(link, batch, asked_at, answered=True):
     """Accepts a batch as the program does; the leases that it got. Not answered: nobody learns of the answer."""
-    rows = link.run("message::accept", *columns(batch), A.lease, A.max_wait, ORDERED, [traceparent(r[0]) for r in batch], PER_SECOND is not None)
+    rows = link.run("message::accept", *columns(batch), A.lease, A.max_wait, ORDERED, [traceparent(r[0]) for r in batch], PER_SECOND is not None, [sent_by(r[0]) for r in batch])
     token = new_id()
     claimable = [r[0] for r, row in zip(batch, rows) if row[3]]
     claimed = {row[0] for row in link.run("delivery::claim_only", len(claimable), token, A.lease, PER_SECOND, claimable)} if claimable else set()
@@ -568,6 +585,8 @@ def accept(link, batch, asked_at, answered=True):
             bad("record_missing", (len(asked), found))
         for place, mid, is_leased in found:
             request, record = asked[place - 1], records[mid]
+            if record[-1] != sent_by(mid):
+                bad("sender_lost", mid)
             answers.append((request, mid))
             if mid != request[0]:
                 count("replayed")
