@@ -124,15 +124,14 @@ def map_case(context, case):
         return case
     if isinstance(case.body, dict) and case.headers and "Idempotency-Key" in case.headers:
         case.body.pop("clientMessageId", None)
-    query = case.query or {}
+    query = dict(case.query or {})
     if "page" in query and "cursor" in query:
         about = getattr(case.meta.phase.data, "parameter", None)
-        other = "page" if about == "cursor" else "cursor"
-        case.query = {name: value for name, value in query.items() if name != other}
-    elif str(query.get("page", "")).isdigit():
-        # Nor what their product may be.
-        limit = query.get("limit", 50)
-        case.query["page"] = min(int(query["page"]), 100_000 // (int(limit) if str(limit).isdigit() else 200))
+        del query["page" if about == "cursor" else "cursor"]
+    if str(query.get("page", "")).isdigit():
+        limit = str(query.get("limit", 50))
+        query["page"] = min(int(query["page"]), 100_000 // int(limit if limit.isdigit() else 200))
+    case.query = query
     return case
 
 
