@@ -14,6 +14,7 @@ use tracing_subscriber::{EnvFilter, Layer, registry};
 use crate::config::{Collector, UsageError};
 use crate::database::batch::Batch;
 use crate::delivery::settle::Settle;
+use crate::http::audit::Failure;
 use crate::message::{ErrorKind, service::Accept};
 use crate::process::{environment, stderr};
 use crate::trace;
@@ -219,6 +220,9 @@ fn begin() {
     }
     for result in ["new", "duplicate", "refused", "not_stored"] {
         counter!("gateway_webhook_events_total", "result" => result).absolute(0);
+    }
+    for failure in Failure::ALL {
+        counter!("gateway_auth_failures_total", "kind" => failure.kind()).absolute(0);
     }
     let kinds = ErrorKind::value_variants().iter().map(|kind| kind.as_str());
     for outcome in kinds

@@ -875,11 +875,12 @@ async fn a_gateway_that_lacks_a_migration_is_not_ready_and_says_so() {
         .database
         .execute("update _sqlx_migrations set success = false where version = 1")
         .await;
-    let problem = system
-        .client
-        .get("/ready")
-        .await
-        .expect_problem(503, "database_unavailable");
+    // A look is up to a second old.
+    let answer = eventually("it is not ready", async || {
+        let answer = system.client.get("/ready").await;
+        (answer.status != 200).then_some(answer)
+    });
+    let problem = answer.await.expect_problem(503, "database_unavailable");
     assert!(
         problem["detail"].as_str().unwrap().contains("migrations"),
         "{problem}"

@@ -283,7 +283,8 @@ impl Peer {
     /// Reads what nobody wants, until the client has finished sending or has sent too much.
     async fn discard(&self) {
         let stream = &self.0.stream;
-        let (mut left, mut bytes) = (LEFTOVER, [0; 4096]);
+        // Not in the future itself, whose room each connection has all the time.
+        let (mut left, mut bytes) = (LEFTOVER, vec![0; 4096]);
         while left > 0 && stream.readable().await.is_ok() {
             match stream.try_read(&mut bytes) {
                 Ok(0) => break,

@@ -199,7 +199,9 @@ async fn serve(
         if let Some(ambiguous) = ambiguous {
             extensions.insert(ambiguous);
         }
-        answered(&peer, router.oneshot(request), &half_closed)
+        // Boxed: hyper has room for this future in each connection, also in those that are idle.
+        let answer = Box::pin(router.oneshot(request));
+        answered(&peer, answer, &half_closed)
     });
     let connection = http1::Builder::new()
         .header_read_timeout(None)

@@ -271,6 +271,8 @@ async fn trickle(mut connection: TcpStream) -> String {
         _ = reader.read_to_end(&mut answer) => {}
         () = slowly => {}
     }
+    // It may be refused to go on before it has read why.
+    reader.read_to_end(&mut answer).await.ok();
     String::from_utf8_lossy(&answer).into_owned()
 }
 
