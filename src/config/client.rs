@@ -7,6 +7,8 @@ use clap::Args;
 use ipnet::IpNet;
 use mock_meta_provider::Hosts;
 
+use crate::process::environment;
+
 /// What is borne from clients.
 #[derive(Debug, Clone, Args)]
 pub struct ClientArgs {
@@ -39,13 +41,11 @@ struct Networks(Vec<IpNet>);
 
 /// Networks, or single addresses. Nothing between two commas is nobody.
 fn networks(text: &str) -> Result<Networks, &'static str> {
-    let items = text.split(',').map(str::trim);
     let network = |item: &str| {
         let address = item.parse::<IpAddr>().map(IpNet::from);
         address.or_else(|_| item.parse::<IpNet>())
     };
-    let networks = items.filter(|item| !item.is_empty()).map(network);
-    let networks: Result<_, _> = networks.collect();
+    let networks: Result<_, _> = environment::items(text).map(network).collect();
     networks
         .map(Networks)
         .map_err(|_| "must be addresses or networks, such as 10.0.0.7, 10.0.0.0/8 or fd00::/8")

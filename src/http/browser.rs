@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use mock_meta_provider::Hosts;
@@ -19,13 +20,7 @@ pub async fn refuse_pages(
     request: Request,
     next: Next,
 ) -> Response {
-    if let Some(hosts) = hosts
-        && let Some(detail) =
-            hosts.refuse(request.method(), request.uri().path(), request.headers())
-    {
-        return refused(detail, audit::client(request.extensions())).into_response();
-    }
-    next.run(request).await
+    unless(Hosts::refuse, hosts, request, next).await
 }
 
 /// The same, for what may be asked by any name.
@@ -34,10 +29,14 @@ pub async fn refuse_foreign_pages(
     request: Request,
     next: Next,
 ) -> Response {
-    if let Some(hosts) = hosts
-        && let Some(detail) =
-            hosts.refuse_pages(request.method(), request.uri().path(), request.headers())
-    {
+    unless(Hosts::refuse_pages, hosts, request, next).await
+}
+
+type Check = fn(&Hosts, &Method, &str, &HeaderMap) -> Option<&'static str>;
+
+async fn unless(check: Check, hosts: Option<Arc<Hosts>>, request: Request, next: Next) -> Response {
+    let (method, path, headers) = (request.method(), request.uri().path(), request.headers());
+    if let Some(detail) = hosts.and_then(|hosts| check(&hosts, method, path, headers)) {
         return refused(detail, audit::client(request.extensions())).into_response();
     }
     next.run(request).await
