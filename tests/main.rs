@@ -40,6 +40,7 @@ mod refusals;
 mod retention;
 mod retries;
 mod roles;
+mod schemas;
 mod secrecy;
 mod secrets;
 mod security;

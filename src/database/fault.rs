@@ -118,9 +118,8 @@ pub fn fault(error: &sqlx::Error) -> Fault {
     };
     let code = database.code().unwrap_or_default();
     match (&*code, code.get(..2).unwrap_or_default()) {
-        ("23503", _) if database.constraint() == Some("messages_conversation_id_fkey") => {
-            Fault::LostRace
-        }
+        // There is one foreign key; what stands between here and PostgreSQL may leave its name out, or change it.
+        ("23503", _) => Fault::LostRace,
         ("55P03", _) => Fault::Locked,
         (_, "22" | "23") => Fault::Row,
         ("25006", _) => Fault::Away(Outage::ReadOnly),

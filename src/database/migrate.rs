@@ -6,7 +6,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 
 use super::connect::{self, Limits};
-use super::store;
+use super::{apply, store};
 use crate::error::Result;
 
 /// One migration that this binary knows.
@@ -27,10 +27,7 @@ pub async fn migrate(options: &PgConnectOptions) -> Result<usize> {
     let mut applied = 0;
     let before = pending(&migrations(&mut connection).await?);
     if before > 0 {
-        // An older binary must start beside a newer one.
-        let mut migrator = sqlx::migrate!();
-        migrator.set_ignore_missing(true);
-        migrator.run(&mut connection).await?;
+        apply::apply(&mut connection, &sqlx::migrate!()).await?;
         applied = before - pending(&migrations(&mut connection).await?);
     }
     connection.close().await?;

@@ -1,5 +1,6 @@
 //! The connection to PostgreSQL: nothing waits for it without a limit, and its faults are told apart by SQLSTATE.
 
+mod apply;
 pub mod batch;
 pub mod connect;
 pub mod embedded;
@@ -30,7 +31,7 @@ pub const TABLES: [&str; 6] = [
     "webhook_events",
     "deliveries",
     "channels",
-    "_sqlx_migrations",
+    apply::TABLE,
 ];
 
 /// Waits for the database for a bounded time: one that is stopped, or out of reach, does not enforce limits of its own.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::TABLES;
 use super::connect::Greeting;
@@ -101,6 +101,52 @@ select version from _sqlx_migrations where success",
     .fetch_all(connection)
     .await?;
     Ok(versions.into_iter().collect())
+}
+
+/// The name of the database.
+pub async fn database_name(connection: &mut PgConnection) -> sqlx::Result<String> {
+    sqlx::query_scalar!(
+        r#"-- database::database_name
+select current_database()::text as "name!""#
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// Waits until nobody else migrates this schema, or holds this key of the database as `sqlx` does.
+pub async fn lock_migrations(connection: &mut PgConnection, database: i64) -> sqlx::Result<()> {
+    sqlx::query!(
+        "-- database::lock_migrations
+select pg_catalog.pg_advisory_lock_shared($1)::text as shared,
+  pg_catalog.pg_advisory_lock(pg_catalog.hashtextextended('gateway migrates ' || current_schema::text, 0))::text as own",
+        database
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(())
+}
+
+/// Lets others migrate it again.
+pub async fn unlock_migrations(connection: &mut PgConnection, database: i64) -> sqlx::Result<()> {
+    sqlx::query!(
+        "-- database::unlock_migrations
+select pg_catalog.pg_advisory_unlock(pg_catalog.hashtextextended('gateway migrates ' || current_schema::text, 0)) as own,
+  pg_catalog.pg_advisory_unlock_shared($1) as shared",
+        database
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(())
+}
+
+/// Runs one statement of a migration.
+pub async fn change_schema(connection: &mut PgConnection, statement: &str) -> sqlx::Result<()> {
+    // Checked at run time: the schema that it would be checked against is what it makes. Prepared, so that two are refused.
+    sqlx::query(AssertSqlSafe(statement.to_owned()))
+        .persistent(false)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 async fn has_migrations(connection: &mut PgConnection) -> sqlx::Result<bool> {
