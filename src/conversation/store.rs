@@ -190,7 +190,8 @@ pub async fn set_archived(
     query_conversations!(
         r#"-- conversation::set_archived
 with c as (
-  update conversations set archived_at = case when $2::bool then coalesce(archived_at, now()) end where id = $1 returning *)"#,
+  update conversations c set archived_at = case when $2::bool then coalesce(c.archived_at, t.at) end
+  from (select now() as at) t where c.id = $1 returning c.*)"#,
         "",
         id as ConversationId,
         archived

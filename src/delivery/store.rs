@@ -61,8 +61,11 @@ with pace as (      -- null: as fast as it goes; a pause ends before its ramp do
                 + r#") d
   order by d.due_at limit $1::bigint
 ), taken as (
-  update channels c set next_call_at = s.first_at + s.every * t.n::float8
-  from slot s join (select channel, count(*) as n from due group by channel) t on t.channel = s.channel where c.channel = s.channel
+  update channels c set next_call_at = n.next_call_at
+  from (
+    select s.channel, s.first_at + s.every * t.n::float8 as next_call_at
+    from slot s join (select channel, count(*) as n from due group by channel) t on t.channel = s.channel) n
+  where c.channel = n.channel
 ), leased as (
   update deliveries d set lease_token = $2::uuid, attempt = d.attempt + 1, due_at = now() + pg_catalog.make_interval(secs => $3)
   where d.message_id = any(array(select message_id from due))   -- not a join: a generic plan would hash the whole backlog
@@ -221,10 +224,11 @@ with inp as (
   select * from unnest($1::uuid[], $2::uuid[], $3::float8[], $4::text[], $5::int[], $6::text[], $7::bool[], $8::bool[])
     as t(message_id, lease_token, wait, error_kind, error_http_status, error_detail, error_retryable, error_ambiguous)
 ), held as (
-  select i.* from deliveries d join inp i on i.message_id = d.message_id and i.lease_token = d.lease_token
+  select i.*, now() + pg_catalog.make_interval(secs => i.wait) as again_at
+  from deliveries d join inp i on i.message_id = d.message_id and i.lease_token = d.lease_token
   order by d.message_id for update of d
 ), later as (
-  update deliveries d set due_at = now() + pg_catalog.make_interval(secs => h.wait), lease_token = null, failures = d.failures + 1
+  update deliveries d set due_at = h.again_at, lease_token = null, failures = d.failures + 1
   from held h where d.message_id = h.message_id
   returning h.*, d.due_at
 ), msg as (
@@ -335,11 +339,12 @@ with locked as (
   from (select conversation_id, count(*) as n from free where parked group by conversation_id) p
   where c.id = p.conversation_id returning c.id, c.outbound_seq - p.n as before
 ), place as (
-  select f.message_id, f.parked, m.before + row_number() over (partition by f.conversation_id, f.parked order by f.seq) as seq
+  select f.message_id, f.parked, now() + case when f.parked then pg_catalog.make_interval(secs => $2) else interval '0' end as due_at,
+    m.before + row_number() over (partition by f.conversation_id, f.parked order by f.seq) as seq
   from free f left join moved m on m.id = f.conversation_id
 ), requeued as (
   update deliveries d set lease_token = null, attempt = 0, failures = 0, seq = case when p.parked then p.seq else d.seq end,
-    due_at = case when p.parked then now() + pg_catalog.make_interval(secs => $2) else now() end
+    due_at = p.due_at
   from place p where d.message_id = p.message_id
   returning d.message_id
 ), msg as (

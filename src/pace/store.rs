@@ -25,10 +25,11 @@ pub async fn pause(connection: &mut PgConnection, pauses: &[Pause]) -> sqlx::Res
         r#"-- pace::pause
 -- Locks channels by their name.
 with held as (
-  select c.channel, now() + pg_catalog.make_interval(secs => p.wait) as until, pg_catalog.make_interval(secs => least(p.wait, 10)) as ramp
+  select c.channel, now() + pg_catalog.make_interval(secs => p.wait) as until,
+    now() + pg_catalog.make_interval(secs => p.wait) + pg_catalog.make_interval(secs => least(p.wait, 10)) as ramp_until
   from unnest($1::text[], $2::float8[]) as p(channel, wait) join channels c on c.channel = p.channel order by c.channel for update of c
 )
-update channels c set paused_until = h.until, ramp_until = h.until + h.ramp
+update channels c set paused_until = h.until, ramp_until = h.ramp_until
 from held h where c.channel = h.channel and c.paused_until < h.until
 returning c.channel as "channel: Channel", c.paused_until as until"#,
         &channels as &[&str],
