@@ -13,6 +13,7 @@ use tracing::Instrument;
 use crate::database::CONNECT_TIMEOUT;
 use crate::database::batch::Writer;
 use crate::database::fault::{Outage, Unavailable};
+use crate::database::plans::Plans;
 use crate::database::pool::Pool;
 use crate::delivery::{backoff::Backoff, settle::Settle};
 use crate::error::{Error, Result};
@@ -83,6 +84,8 @@ pub struct Settings {
     pub database: Hidden<PgConnectOptions>,
     /// How many connections to it this process may have, its writers' included.
     pub connections: u32,
+    /// How it is to plan what is written.
+    pub plans: Plans,
     /// The provider.
     pub provider: Client,
     /// When to try again.
@@ -141,6 +144,7 @@ impl App {
             wake: Arc::clone(&wake),
         };
         let database: &PgConnectOptions = &settings.database;
+        let writing = (database, settings.plans);
         let others = settings.connections.saturating_sub(settings.role.writers());
         let pool = Pool::new(database.clone(), others.saturating_sub(CLAIMS).max(1));
         let claims = if others > CLAIMS {
@@ -154,9 +158,9 @@ impl App {
         };
         let (ingesting, accepting) = (only_serving(INGEST_WRITERS), only_serving(ACCEPT_WRITERS));
         Arc::new(Self {
-            ingest: Writer::spawn(Ingest, database, &pool, ingesting, engine),
-            accept: Writer::spawn(accept, database, &pool, accepting, engine),
-            settle: Writer::spawn(settle, database, &pool, SETTLE_WRITERS, engine),
+            ingest: Writer::spawn(Ingest, writing, &pool, ingesting, engine),
+            accept: Writer::spawn(accept, writing, &pool, accepting, engine),
+            settle: Writer::spawn(settle, writing, &pool, SETTLE_WRITERS, engine),
             pool,
             claims,
             readiness: Readiness::default(),

@@ -15,6 +15,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::app::{Role, Settings};
 use crate::database;
+use crate::database::plans::Plans;
 use crate::delivery::backoff::Backoff;
 use crate::http::auth::Secrets;
 use crate::http::key::{GivenKey, Keys, LEAST_SECRET, Scope, is_short};
@@ -69,6 +70,16 @@ pub struct DatabaseArgs {
     /// worker 11, but at most a third of those that the server has for it
     #[arg(long, env = "DATABASE_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "N")]
     database_max_connections: Option<u32>,
+    /// How the database plans what is written: generic, once for a connection; custom, each time, for databases that can do nothing else
+    /// (Citus), which costs more
+    #[arg(
+        long,
+        env = "DATABASE_PLANS",
+        value_enum,
+        default_value_t,
+        value_name = "PLANS"
+    )]
+    database_plans: Plans,
 }
 
 /// Where the database is. It cannot be printed: it may have a password.
@@ -100,6 +111,12 @@ impl DatabaseArgs {
     #[must_use]
     pub fn max_connections(&self) -> Option<u32> {
         self.database_max_connections
+    }
+
+    /// How what is written is planned.
+    #[must_use]
+    pub fn plans(&self) -> Plans {
+        self.database_plans
     }
 
     /// The database that was asked for.
@@ -228,13 +245,14 @@ impl DeliveryArgs {
     pub fn settings(
         &self,
         role: Role,
-        (database, connections): (PgConnectOptions, u32),
+        (database, connections, plans): (PgConnectOptions, u32, Plans),
         provider: Client,
     ) -> Settings {
         Settings {
             role,
             database: database.into(),
             connections,
+            plans,
             provider,
             backoff: Backoff {
                 max_attempts: self.retry_max_attempts,

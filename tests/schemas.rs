@@ -203,6 +203,42 @@ async fn who_migrates_waits_for_a_program_that_locks_the_database_for_it() {
     assert_eq!(migrated.code, Some(0), "{migrated:?}");
 }
 
+/// Makes each message that is inserted note the settings that it is planned by.
+const NOTES: &str = "create table notes (plan_cache_mode text, walks_only text);
+    create function note() returns trigger language plpgsql as $$ begin
+      insert into notes select current_setting('plan_cache_mode'), current_setting('enable_seqscan'); return new; end $$;
+    create trigger note before insert on messages for each row execute function note()";
+
+#[tokio::test]
+async fn what_is_written_is_planned_as_the_setting_says() {
+    for (environment, expected) in [
+        (&[][..], "force_generic_plan off"),
+        (&[("DATABASE_PLANS", "generic")], "force_generic_plan off"),
+        (&[("DATABASE_PLANS", "custom")], "force_custom_plan on"),
+    ] {
+        let system = System::with(environment).await;
+        system.database.execute(NOTES).await;
+        let event = event("evt_1", "user-1", "Hi", "2025-01-01T10:00:00Z");
+        system.client.webhook(&event).await.expect(200);
+        assert_eq!(system.send("user-1", "Hi").await["status"], "SENT");
+        let notes = "select plan_cache_mode || ' ' || walks_only from notes";
+        let notes: Vec<String> = sqlx::query_scalar(notes)
+            .fetch_all(system.database.pool())
+            .await
+            .unwrap();
+        assert_eq!(notes, [expected, expected]);
+    }
+    let refused = Program::new("worker")
+        .env("DATABASE_PLANS", "none")
+        .finish()
+        .await;
+    assert_eq!(refused.code, Some(2));
+    assert!(
+        refused.stderr.contains("DATABASE_PLANS") || refused.stderr.contains("--database-plans"),
+        "{refused:?}"
+    );
+}
+
 #[tokio::test]
 async fn a_message_whose_conversation_another_has_just_made_is_put_into_that_one() {
     let system = System::start().await;

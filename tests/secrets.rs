@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory, FromArgMatches};
 use gateway::app::Role;
 use gateway::cli::Cli;
 use gateway::config::DeliveryArgs;
+use gateway::database::plans::Plans;
 use gateway::process::environment;
 
 use crate::support::{Client, Database, Finished, Program, System, mock};
@@ -318,7 +319,7 @@ fn printed_settings() {
     let delivery = DeliveryArgs::from_arg_matches(&matches).unwrap();
     let database = std::env::var("DATABASE_URL").unwrap().parse().unwrap();
     let provider = delivery.provider().unwrap().unwrap();
-    let settings = delivery.settings(Role::Command, (database, 2), provider);
+    let settings = delivery.settings(Role::Command, (database, 2, Plans::default()), provider);
     println!("{delivery:?}\n{delivery:#?}\n{settings:?}\n{settings:#?}");
 }
 

@@ -113,7 +113,7 @@ def shipped_statements():
 
 def writer_settings():
     """The settings that shape the plans of the program's writers."""
-    block = re.search(r"const PLANS.*?\];", (ROOT / "src/database/batch.rs").read_text(), re.S)
+    block = re.search(r"const BATCHES: .*?\];", (ROOT / "src/database/plans.rs").read_text(), re.S)
     return [f"{name}={value}" for name, value in re.findall(r'\("(\w+)", "(\w+)"\)', block.group())]
 
 

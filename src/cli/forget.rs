@@ -9,14 +9,13 @@ use super::{Opened, max_connections, output, prepare};
 use crate::app::Role;
 use crate::config::DatabaseArgs;
 use crate::conversation::{Channel, ConversationId};
-use crate::database::connect::{Limits, Settings};
+use crate::database::connect::Limits;
+use crate::database::plans::Work;
 use crate::database::pool::Pool;
 use crate::forget::{self, Forgotten};
 
 /// How long attempts in flight are waited for: the lease of one with the usual `PROVIDER_TIMEOUT_MS`, and a little.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// As for other statements of a pool.
-const PLANS: Settings = &[("plan_cache_mode", "force_custom_plan")];
 
 /// Forget a customer: empty what was said, and send nothing more of it
 #[derive(Debug, clap::Args)]
@@ -68,7 +67,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn forget(args: &Args, opened: &Opened) -> anyhow::Result<()> {
-    let pool = Pool::with(opened.options.clone(), Limits::None, PLANS, 1);
+    let settings = args.database.plans().of(Work::Reads);
+    let pool = Pool::with(opened.options.clone(), Limits::None, settings, 1);
     let Some(asked) = forget::find(&pool, args.channel, &args.participant).await? else {
         bail!("nobody of that name is known on {}", args.channel.as_str());
     };

@@ -204,7 +204,8 @@ async fn send(args: &Args, opened: &Opened, provider: Option<Client>) -> anyhow:
         (args.delivery.provider_at(&url)?, mock)
     };
     let mut engine = JoinSet::new();
-    let database = (opened.options.clone(), Role::Command.least_connections());
+    let connections = Role::Command.least_connections();
+    let database = (opened.options.clone(), connections, args.database.plans());
     let settings = args.delivery.settings(Role::Command, database, provider);
     let app = App::new(settings, &mut engine);
     let mut asked = asked(args, &app.pool).await?;

@@ -10,6 +10,7 @@ use crate::app::Role;
 use crate::config::{DatabaseArgs, UsageError};
 use crate::conversation::store::{self, Seeded};
 use crate::database::connect::{self, Limits, Settings};
+use crate::database::plans::Work;
 use crate::database::pool::Pool;
 use crate::process::signal;
 
@@ -25,13 +26,6 @@ const MAX_SIZE: u64 = 10_000;
 const BATCH: u64 = 10_000;
 /// Statements at a time.
 const CONNECTIONS: usize = 2;
-
-/// What makes a large statement fast: memory for what it generates, and a plan by hash whatever it believes its input to be.
-const PLANS: Settings = &[
-    ("work_mem", "32MB"),
-    ("enable_nestloop", "off"),
-    ("jit", "off"),
-];
 
 /// Load the demo inbox, or make a large one; again changes nothing
 #[derive(Debug, clap::Args)]
@@ -63,7 +57,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let opened = Opened::open(&args.database).await?;
     prepare(&opened.options, true).await?;
     let done = match large {
-        Some(large) => large.load(&opened).await,
+        Some(large) => {
+            large
+                .load(&opened, args.database.plans().of(Work::Bulk))
+                .await
+        }
         None => demo(&opened).await,
     };
     opened.close().await?;
@@ -115,11 +113,11 @@ impl Large {
         }))
     }
 
-    async fn load(&self, opened: &Opened) -> anyhow::Result<()> {
+    async fn load(&self, opened: &Opened, settings: Settings) -> anyhow::Result<()> {
         output::say(&format!("random seed {}", self.seed));
         // Such a statement is slow, and long.
         let options = opened.options.clone().disable_statement_logging();
-        let pool = Pool::with(options, Limits::None, PLANS, u32::try_from(CONNECTIONS)?);
+        let pool = Pool::with(options, Limits::None, settings, u32::try_from(CONNECTIONS)?);
         let stop = signal::stop()?;
         let (conversations, messages) = self.write(&pool, &stop).await?;
         output::say(&format!(

@@ -86,7 +86,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         warn_of_clear_text(&survey, &ready.provider);
         let connections =
             max_connections.unwrap_or_else(|| Role::Serve.usual_connections(survey.room));
-        let database = (ready.database.clone(), connections);
+        let database = (ready.database.clone(), connections, args.database.plans());
         let provider = ready.provider.clone();
         let settings = args.delivery.settings(Role::Serve, database, provider);
         let app = App::new(settings, &mut engine);

@@ -80,7 +80,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         warn_of_clear_text(&survey, &provider);
         let connections =
             max_connections.unwrap_or_else(|| Role::Worker.usual_connections(survey.room));
-        let database = (database.clone(), connections);
+        let database = (database.clone(), connections, args.database.plans());
         let settings = args.delivery.settings(Role::Worker, database, provider);
         let app = App::new(settings, &mut engine);
         wait_for_writers(&app, deadline).await?;

@@ -15,8 +15,9 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::connect::{self, Limits, Settings, limited, too_slow};
+use super::connect::{self, Limits, limited, too_slow};
 use super::fault::{Fault, Outage, Said, Unavailable, fault};
+use super::plans::{Plans, Work};
 use super::pool::Pool;
 use super::{LOCK_TIMEOUT, STATEMENT_TIMEOUT, bounded, store};
 use crate::complaint::Complaint;
@@ -36,24 +37,6 @@ const TRY: Duration = Duration::from_secs(1);
 /// How old the last proof that a writer can write may be.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Planning such a statement costs more than running it, so a writer's connection plans each once. A plan made while the
-/// tables were small must not read them whole when they are large: it may only walk indexes.
-const PLANS: Settings = &[
-    ("plan_cache_mode", "force_generic_plan"),
-    ("enable_seqscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    ("jit", "off"),
-];
-/// The same with joins by hash.
-const INPUT_PLANS: Settings = &[
-    ("plan_cache_mode", "force_generic_plan"),
-    ("enable_seqscan", "off"),
-    ("enable_hashjoin", "on"),
-    ("enable_mergejoin", "off"),
-    ("jit", "off"),
-];
-
 /// A statement that writes many items at once.
 pub trait Batch: Send + Sync + 'static {
     /// What one caller hands in.
@@ -64,8 +47,8 @@ pub trait Batch: Send + Sync + 'static {
     const NAME: &'static str;
     /// How long an item is repeated while the database is away; none: until it is written.
     const PATIENCE: Option<Duration>;
-    /// Whether the statement joins nothing but its own input, so that a join by hash cannot read a table whole.
-    const JOINS_INPUT_ONLY: bool = false;
+    /// What its connections are for: how its statement may be planned.
+    const WORK: Work = Work::Batches;
 
     /// Writes all items, or none, and answers each, in their order. Repeating it changes nothing.
     fn write(
@@ -112,7 +95,7 @@ impl<B: Batch> Writer<B> {
     /// more of them, it takes one of the pool's. They end, once everything queued is written, when the `Writer` is dropped.
     pub fn spawn(
         batch: B,
-        options: &PgConnectOptions,
+        (options, plans): (&PgConnectOptions, Plans),
         pool: &Pool,
         count: u32,
         tasks: &mut JoinSet<()>,
@@ -126,6 +109,7 @@ impl<B: Batch> Writer<B> {
             let task = Task {
                 batch: Arc::clone(&batch),
                 options: limited(options.clone()),
+                plans,
                 pool: pool.clone(),
                 connection: None,
                 asked: ask.subscribe(),
@@ -209,6 +193,7 @@ impl<B: Batch> Writer<B> {
 struct Task<B: Batch> {
     batch: Arc<B>,
     options: PgConnectOptions,
+    plans: Plans,
     pool: Pool,
     connection: Option<PgConnection>,
     asked: watch::Receiver<()>,
@@ -280,11 +265,7 @@ impl<B: Batch> Task<B> {
 
     /// Connects; whether it can be written to.
     async fn connect(&mut self) -> sqlx::Result<bool> {
-        let plans = if B::JOINS_INPUT_ONLY {
-            INPUT_PLANS
-        } else {
-            PLANS
-        };
+        let plans = self.plans.of(B::WORK);
         let connected = connect::connect(&self.options, Limits::Ours, plans).await;
         let (connection, greeting) = match connected {
             Err(error) if fault(&error) == Fault::Away(Outage::Full) => {

@@ -6,6 +6,7 @@ pub mod connect;
 pub mod embedded;
 pub mod fault;
 pub mod migrate;
+pub mod plans;
 pub mod pool;
 pub mod store;
 pub mod url;

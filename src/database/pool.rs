@@ -18,10 +18,9 @@ use tokio::time::{timeout, timeout_at};
 
 use super::connect::{self, Limits, Settings, limited, too_slow};
 use super::fault::{Fault, Outage, fault};
+use super::plans::{Plans, Work};
 use super::{CONNECT_TIMEOUT, STATEMENT_TIMEOUT};
 
-/// A plan made for an empty queue reads a full one from end to end; these statements take little time to plan.
-const PLANS: Settings = &[("plan_cache_mode", "force_custom_plan")];
 /// How long a connection may be idle, looked at as often as [`LOOK`]: all are given back within a minute.
 const MAX_IDLE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_secs(10);
@@ -88,7 +87,8 @@ impl Pool {
     /// A pool of at most `max` connections for a running gateway.
     #[must_use]
     pub fn new(options: PgConnectOptions, max: u32) -> Self {
-        Self::with(limited(options), Limits::Ours, PLANS, max)
+        let settings = Plans::default().of(Work::Reads);
+        Self::with(limited(options), Limits::Ours, settings, max)
     }
 
     /// One connection beside those of this pool, for what must not wait for their users. When the server has no more, it is one of

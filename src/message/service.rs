@@ -19,6 +19,7 @@ use crate::conversation::{Channel, ConversationId};
 use crate::crash::{self, Point};
 use crate::database::batch::{Batch, overloaded};
 use crate::database::fault::Said;
+use crate::database::plans::Work;
 use crate::database::pool::Pool;
 use crate::delivery::{self, Ended, Lease, attempt};
 use crate::error::{Error, Result};
@@ -337,7 +338,7 @@ impl Batch for Accept {
     type Item = NewMessage;
     type Answer = Acceptance;
     const NAME: &'static str = "accept";
-    const JOINS_INPUT_ONLY: bool = true;
+    const WORK: Work = Work::InputBatches;
     const PATIENCE: Option<Duration> = Some(Duration::from_secs(5));
 
     async fn write(

@@ -8,6 +8,7 @@ use sqlx::PgConnection;
 use super::{Event, Receipt, store};
 use crate::conversation::ConversationId;
 use crate::database::batch::Batch;
+use crate::database::plans::Work;
 use crate::message::MessageId;
 
 /// The batch of events.
@@ -19,7 +20,7 @@ impl Batch for Ingest {
     type Answer = Receipt;
     const NAME: &'static str = "ingest";
     const PATIENCE: Option<Duration> = Some(Duration::from_secs(5));
-    const JOINS_INPUT_ONLY: bool = true;
+    const WORK: Work = Work::InputBatches;
 
     async fn write(
         &self,
