@@ -37,6 +37,7 @@ mod paths;
 mod poolers;
 mod reference;
 mod refusals;
+mod replication;
 mod retention;
 mod retries;
 mod roles;

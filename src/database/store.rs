@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, PgConnection, PgExecutor};
 
 use super::TABLES;
 use super::connect::Greeting;
@@ -60,6 +60,21 @@ select not (pg_is_in_recovery() or current_setting('transaction_read_only') = 'o
     )
     .fetch_one(connection)
     .await
+}
+
+/// Waits until what was read before is as safe as what one commits oneself.
+///
+/// A commit that waits for a standby becomes visible before it is there, when whoever waited was ended, or PostgreSQL was: a failover
+/// could lose it. Whoever acknowledges what it has only read needs a commit of its own, which waits for everything before it. Only
+/// where commits wait for a standby: else nothing is written. A record of the log, and no row's lock: it stands in nobody's way.
+pub async fn confirm(executor: impl PgExecutor<'_>) -> sqlx::Result<()> {
+    sqlx::query_scalar!(
+        r#"-- database::confirm
+select case when current_setting('synchronous_standby_names') <> '' then pg_catalog.pg_logical_emit_message(true, 'gateway', ''::text) end is not null as "waited!""#
+    )
+    .fetch_one(executor)
+    .await?;
+    Ok(())
 }
 
 /// Whether the server encrypts this connection.

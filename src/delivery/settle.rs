@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::{Accepted, Failed, store};
 use crate::conversation::{Channel, ConversationId};
 use crate::crash::{self, Point};
+use crate::database;
 use crate::database::batch::Batch;
 use crate::message::MessageId;
 use crate::pace::{self, Pause};
@@ -87,6 +88,7 @@ impl Settle {
         }
         let settled = store::finish(connection, accepted).await?;
         crash::point(Point::AfterSettle);
+        confirm(connection, &settled).await?;
         self.release(connection, accepted.iter().map(|item| item.conversation_id))
             .await?;
         Ok(by_message(settled))
@@ -102,6 +104,7 @@ impl Settle {
         }
         let settled = store::reschedule(connection, failed).await?;
         crash::point(Point::AfterSettle);
+        confirm(connection, &settled).await?;
         let parked = failed.iter().filter(|item| item.wait.is_none());
         self.release(connection, parked.map(|item| item.conversation_id))
             .await?;
@@ -141,6 +144,14 @@ async fn pause(connection: &mut PgConnection, failed: &[&Failed]) -> sqlx::Resul
     let pauses: Vec<Pause> = longest.into_values().collect();
     for paused in pace::store::pause(connection, &pauses).await? {
         tracing::warn!(channel = paused.channel.as_str(), until = %paused.until, "a channel is paused: the provider has answered 429");
+    }
+    Ok(())
+}
+
+/// Where nothing was written, all of it was settled before: it is forgotten only when that is as safe as a settlement of its own.
+async fn confirm(connection: &mut PgConnection, settled: &[store::Settled]) -> sqlx::Result<()> {
+    if settled.is_empty() {
+        database::store::confirm(connection).await?;
     }
     Ok(())
 }

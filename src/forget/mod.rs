@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::conversation::{Channel, ConversationId};
-use crate::database::pool::Pool;
+use crate::database::{self, pool::Pool};
 use crate::delivery;
 use crate::error::Result;
 
@@ -74,5 +74,7 @@ pub async fn forget(pool: &Pool, asked: Asked, patience: Duration) -> Result<(Fo
     let mut pooled = pool.acquire().await?;
     delivery::store::release(pooled.connection()?, &[asked.conversation_id]).await?;
     drop(pooled);
+    // What an earlier command has done is told as well.
+    database::store::confirm(pool).await?;
     Ok((forgotten, store::count(pool, asked).await?.canceled))
 }

@@ -17,6 +17,7 @@ use crate::app::App;
 use crate::caller::Caller;
 use crate::conversation::{Channel, ConversationId};
 use crate::crash::{self, Point};
+use crate::database;
 use crate::database::batch::{Batch, overloaded};
 use crate::database::fault::Said;
 use crate::database::plans::Work;
@@ -239,13 +240,18 @@ pub async fn retry(app: &Arc<App>, caller: &Caller, id: MessageId) -> Result<Mes
     };
     let requeued = app.run(requeued).await??;
     let message = find(app, caller, id).await?;
-    if !requeued.is_empty() || message.status == Status::Failed {
+    if !requeued.is_empty() {
         return Ok(message);
     }
-    match delivery::store::find(&app.pool, id).await? {
-        Some(standing) if standing.leased => Ok(message),
-        _ => Err(Error::NotFailed),
+    let is_due = message.status == Status::Failed
+        || delivery::store::find(&app.pool, id)
+            .await?
+            .is_some_and(|standing| standing.leased);
+    if !is_due {
+        return Err(Error::NotFailed);
     }
+    database::store::confirm(&app.pool).await?;
+    Ok(message)
 }
 
 /// Gives those of these messages that have failed a fresh budget and makes them due, or puts them at the end of their
@@ -290,7 +296,10 @@ pub async fn cancel(app: &Arc<App>, caller: &Caller, id: MessageId) -> Result<Me
         return Ok(message);
     }
     match delivery::store::find(&app.pool, id).await? {
-        Some(standing) if standing.parked => Ok(message),
+        Some(standing) if standing.parked => {
+            database::store::confirm(&app.pool).await?;
+            Ok(message)
+        }
         _ => Err(Error::NotCancelable),
     }
 }

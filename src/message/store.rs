@@ -162,8 +162,8 @@ pub struct Replayed {
     pub leased: bool,
 }
 
-/// Finds the records that have the ids or the keys of these messages. A statement of its own: `accept` cannot see rows that
-/// were committed after it began.
+/// Finds the records that have the ids or the keys of these messages, and confirms them (see [`crate::database::store::confirm`]). A
+/// statement of its own: `accept` cannot see rows that were committed after it began.
 pub async fn find_replayed(
     connection: &mut PgConnection,
     messages: &[&NewMessage],
@@ -178,8 +178,12 @@ pub async fn find_replayed(
     sqlx::query_as!(
         Replayed,
         r#"-- message::find_replayed
+with confirmed as materialized (   -- as database::confirm does
+  select case when current_setting('synchronous_standby_names') <> '' then pg_catalog.pg_logical_emit_message(true, 'gateway', ''::text) end as at
+)
 select t.ord as "place!", m.id as "id!: MessageId", coalesce(d.lease_token = t.lease_token, false) as "leased!"
-from unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[]) with ordinality as t(id, channel, client_message_id, lease_token, ord)
+from confirmed
+cross join unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[]) with ordinality as t(id, channel, client_message_id, lease_token, ord)
 cross join lateral (
   select id from messages where id = t.id
   union all

@@ -92,7 +92,8 @@ pub struct Known {
     pub conversation_id: ConversationId,
 }
 
-/// Finds what known events made. A statement of its own: `ingest` cannot see rows that were committed after it began.
+/// Finds what known events made, and confirms it (see [`crate::database::store::confirm`]). A statement of its own: `ingest` cannot
+/// see rows that were committed after it began.
 pub async fn find_known(
     connection: &mut PgConnection,
     event_ids: &[&str],
@@ -100,8 +101,11 @@ pub async fn find_known(
     sqlx::query_as!(
         Known,
         r#"-- webhook::find_known
+with confirmed as materialized (   -- as database::confirm does
+  select case when current_setting('synchronous_standby_names') <> '' then pg_catalog.pg_logical_emit_message(true, 'gateway', ''::text) end as at
+)
 select e.event_id, m.id as "message_id: MessageId", m.conversation_id as "conversation_id: ConversationId"
-from webhook_events e cross join lateral (
+from confirmed cross join webhook_events e cross join lateral (
   select id, conversation_id from messages where id = e.message_id limit 1) m   -- limit 1: row by row, never a join of the tables
 where e.provider = $1 and e.event_id = any($2::text[])"#,
         PROVIDER,

@@ -70,7 +70,11 @@ pub struct Stopped(Vec<u32>);
 impl Stopped {
     /// Stops all of them.
     pub fn all_of(postgres: &Postgres) -> Self {
-        let postmaster = postgres.embedded.postmaster_pid().unwrap();
+        Self::all_under(postgres.embedded.postmaster_pid().unwrap())
+    }
+
+    /// Stops a postmaster and all that it has begun.
+    pub fn all_under(postmaster: u32) -> Self {
         // From now on it begins no more of them, and none that ends goes away.
         signal(postmaster, "STOP");
         let processes = Command::new("ps")
@@ -89,7 +93,7 @@ impl Stopped {
         Self(stopped)
     }
 
-    /// Kills all of them; its supervisor starts the server again.
+    /// Kills all of them; the supervisor, where there is one, starts the server again.
     pub fn kill(mut self) {
         self.0.drain(..).for_each(|pid| signal(pid, "KILL"));
     }

@@ -1,5 +1,7 @@
 //! What every test stands on: a database of its own, a mock provider of its own, and the real program.
 
+#[allow(dead_code)] // the proof by failover uses the rest
+mod cluster;
 mod collector;
 mod database;
 mod held;
@@ -14,6 +16,7 @@ use mock_meta_provider::{Config, Mock};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+pub use cluster::Cluster;
 pub use collector::{Collector, Span};
 pub use database::{Database, Postgres, Role, Stopped};
 pub use held::{Held, HeldCall};
