@@ -99,10 +99,13 @@ with phrase (language, direction, texts) as (values
 ), fresh as materialized (
   select m.*, 'seed-' || $1::text || '-' || number::text || '-' || n::text as key from message m join inserted i on i.id = m.conversation_id
 ), event as (
-  insert into webhook_events (provider, event_id, message_id, body, received_at)
-  select 'mock-meta', key, id, pg_catalog.convert_to(pg_catalog.json_build_object('eventId', key, 'channel', channel, 'from', participant_id, 'text', text,
-    'timestamp', pg_catalog.to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))::text, 'UTF8'), at
-  from fresh where direction = 'INBOUND' order by key collate "C"
+  insert into webhook_events (provider, event_id, message_id, received_at)
+  select 'mock-meta', key, id, at from fresh where direction = 'INBOUND' order by key collate "C"
+), body as (
+  insert into webhook_bodies (received_at, message_id, body)
+  select at, id, pg_catalog.convert_to(pg_catalog.json_build_object('eventId', key, 'channel', channel, 'from', participant_id, 'text', text,
+    'timestamp', pg_catalog.to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))::text, 'UTF8')
+  from fresh where direction = 'INBOUND'
 ), delivery as (    -- parked: no worker sends any of it
   insert into deliveries (message_id, conversation_id, channel, seq, due_at, attempt, failures)
   select id, conversation_id, channel, seq, null, retry_count, retry_count

@@ -124,7 +124,7 @@ fn describe() {
     );
     describe_counter!(
         "gateway_webhook_bodies_emptied_total",
-        "Events whose body was emptied because it was old"
+        "Bodies of webhook events that were emptied because they were old; of a whole month as many as PostgreSQL estimates"
     );
     describe_counter!(
         "gateway_attempts_total",

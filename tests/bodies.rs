@@ -59,7 +59,7 @@ async fn an_inbound_text_is_stored_with_a_replacement_for_what_no_text_can_hold_
             .await
             .expect(200);
         assert_eq!(again["duplicate"], true);
-        let raw = sqlx::query("select body from webhook_events where event_id = $1")
+        let raw = sqlx::query("select webhook_bodies.body from webhook_bodies join webhook_events using (message_id, received_at) where event_id = $1")
             .bind(format!("evt_{n}"))
             .fetch_one(system.database.pool())
             .await

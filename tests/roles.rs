@@ -238,6 +238,23 @@ async fn tables_of_another_role_are_refused_by_every_command() {
 }
 
 #[tokio::test]
+async fn a_month_of_bodies_of_another_role_is_refused() {
+    let database = Database::new().await;
+    assert_accepted(database.url(), "its own").await;
+    let mallory = mallory(&database).await;
+    let month = "select max(inhrelid::regclass::text) from pg_inherits where inhparent = 'webhook_bodies'::regclass
+        and inhrelid <> 'webhook_bodies_rest'::regclass";
+    let month: String = sqlx::query_scalar(month)
+        .fetch_one(database.pool())
+        .await
+        .unwrap();
+    let given = format!("alter table {month} owner to {mallory}");
+    database.execute(&given).await;
+    let mends = format!("`alter table public.{month} owner to gateway`");
+    assert_refused(&database, &[&mends, "belong to another role"]).await;
+}
+
+#[tokio::test]
 async fn a_service_that_is_a_member_of_the_tables_owner_is_served() {
     let database = Database::new().await;
     let name = database.name();
@@ -471,6 +488,13 @@ async fn the_roles_of_the_containers_are_enough_and_none_is_a_superuser() {
             .await
             .unwrap();
         assert_eq!(supers, 0);
+        let months = "select count(*) from pg_inherits where inhparent = 'webhook_bodies'::regclass
+            and inhrelid <> 'webhook_bodies_rest'::regclass and has_table_privilege('gateway_service', inhrelid, 'truncate')";
+        let months: i64 = sqlx::query_scalar(months)
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+        assert_eq!(months, 13, "that it may empty as a whole");
 
         let mock = mock().await;
         let url = url("gateway_service");

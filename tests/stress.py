@@ -45,6 +45,7 @@ BREAKS = {
     "no_requeue_order": ("delivery::requeue", "seq = case when p.parked then p.seq else d.seq end", "seq = d.seq", CALM),
     "no_cancel_guard": ("delivery::cancel", " and (lease_token is null or due_at <= now())", "", CALM),
     "no_sort_events": ("webhook::ingest", "from first order by event_id", "from first order by random()", CALM),
+    "no_fresh_body": ("webhook::ingest", "select message_id, body from fresh\n", "select message_id, body from first\n", CALM),
     "no_sort_messages": ("message::accept", "from place order by channel, client_message_id, id", "from place order by random()", CALM),
     "no_fence": ("delivery::reschedule", " and i.lease_token = d.lease_token", "", {"zombie": 0.2, "lease": 0.3}),
     "no_share": ("delivery::claim", "where nth <= $7", "", CALM),
@@ -181,6 +182,7 @@ INVARIANTS = {
     "unread": """select c.id, c.unread_count, r.n, m.n from conversations c,
         lateral (select coalesce(sum(n), 0) as n from reads r where r.conversation_id = c.id) r,
         lateral (select count(*) as n from messages m where m.conversation_id = c.id and direction = 'INBOUND') m where c.unread_count + r.n <> m.n""",
+    "event_without_body": "select event_id from webhook_events e full join webhook_bodies b on b.message_id = e.message_id and b.received_at = e.received_at where e.event_id is null or b.message_id is null or e.body is not null",
     "event_without_message": "select event_id from webhook_events e full join (select id from messages where direction = 'INBOUND') m on m.id = e.message_id where e.event_id is null or m.id is null",
     "preview": """select c.id from conversations c, lateral (select * from messages m where m.conversation_id = c.id order by sort_at desc, id desc limit 1) m
         where (c.last_message_at, c.last_message_id, c.last_message_preview) is distinct from (m.sort_at, m.id, left(m.text, 200))""",

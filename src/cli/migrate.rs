@@ -7,6 +7,8 @@ use crate::app::Role;
 use crate::config::DatabaseArgs;
 use crate::database;
 use crate::database::connect::{self, Limits};
+use crate::database::pool::Pool;
+use crate::webhook;
 
 /// Apply the migrations, or list them
 #[derive(Debug, clap::Args)]
@@ -29,7 +31,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         status(&opened, args.json).await?;
     } else {
         connect::survey(&opened.options).await?;
-        match database::migrate(&opened.options).await? {
+        let applied = database::migrate(&opened.options).await?;
+        // Also when nothing is to be applied: a year after the last time their tables run out.
+        webhook::retention::make_months(&Pool::new(opened.options.clone(), 1)).await?;
+        match applied {
             0 => output::say("nothing to apply: the database is up to date"),
             applied => output::say(&format!("applied {applied} migrations")),
         }

@@ -26,7 +26,7 @@ use crate::config::{
     ClientArgs, Database, DatabaseArgs, RetentionArgs, TraceArgs, UsageError, is_public,
 };
 use crate::database::connect::{self, Survey};
-use crate::database::{self, embedded::Embedded, fault::Outage};
+use crate::database::{self, embedded::Embedded, fault::Outage, pool::Pool};
 use crate::delivery::worker::Worker;
 use crate::error::{Causes, Error, Result};
 use crate::http::auth::Secrets;
@@ -299,6 +299,7 @@ async fn prepare(options: &PgConnectOptions, migrate: bool) -> Result<Survey> {
     let mut survey = connect::survey(options).await?;
     if migrate && survey.pending > 0 {
         let applied = database::migrate(options).await?;
+        webhook::retention::make_months(&Pool::new(options.clone(), 1)).await?;
         tracing::info!(applied, "migrated the database");
         survey.pending = 0;
     }
@@ -314,10 +315,9 @@ fn begin_work(
     engine: &mut JoinSet<()>,
 ) {
     engine.spawn(app.tasks.track_future(worker.run(stop.clone())));
-    if let Some(days) = retention.webhook_body_days() {
-        let retention = webhook::retention::run(Arc::clone(app), days, stop.clone());
-        engine.spawn(app.tasks.track_future(retention));
-    }
+    let days = retention.webhook_body_days();
+    let retention = webhook::retention::run(Arc::clone(app), days, stop.clone());
+    engine.spawn(app.tasks.track_future(retention));
 }
 
 /// A writer or the worker ended although nobody stopped it: it panicked.

@@ -234,7 +234,7 @@ pub async fn analyze(pool: &Pool) -> sqlx::Result<()> {
     // Checked at run time: it cannot be prepared.
     sqlx::raw_sql(
         "-- conversation::analyze
-analyze conversations, messages, webhook_events, deliveries",
+analyze conversations, messages, webhook_events, webhook_bodies, deliveries",
     )
     .execute(pool)
     .await?;

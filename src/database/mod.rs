@@ -25,11 +25,13 @@ pub const LOCK_TIMEOUT: Duration = Duration::from_millis(250);
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait for a connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// The tables of the gateway, and the migrator's own.
-pub const TABLES: [&str; 6] = [
+/// The tables of the gateway, and the migrator's own. The months of a table in parts go with it.
+pub const TABLES: [&str; 8] = [
     "conversations",
     "messages",
     "webhook_events",
+    "webhook_bodies",
+    "webhook_bodies_rest",
     "deliveries",
     "channels",
     apply::TABLE,

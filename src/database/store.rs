@@ -36,8 +36,11 @@ select pg_is_in_recovery() or current_setting('transaction_read_only') = 'on' as
   array(
     select pg_catalog.format('alter table %I.%I owner to %I', n.nspname, t.relname,
       pg_catalog.pg_get_userbyid(case pg_catalog.pg_get_userbyid(n.nspowner) when 'pg_database_owner' then base.datdba else n.nspowner end))
-    from pg_catalog.unnest($3::text[]) as ours (name)
-    join pg_catalog.pg_class t on t.oid = pg_catalog.to_regclass(ours.name)::oid join pg_catalog.pg_namespace n on n.oid = t.relnamespace
+    from (
+      select pg_catalog.to_regclass(named.name)::oid as oid from pg_catalog.unnest($3::text[]) as named (name)
+      union
+      select part.inhrelid from pg_catalog.pg_inherits part where part.inhparent = pg_catalog.to_regclass('webhook_bodies')::oid) as ours
+    join pg_catalog.pg_class t on t.oid = ours.oid join pg_catalog.pg_namespace n on n.oid = t.relnamespace
     where not (pg_catalog.pg_has_role(t.relowner, n.nspowner, 'member') or pg_catalog.pg_has_role(t.relowner, base.datdba, 'member')
       or pg_catalog.pg_has_role(t.relowner, me.oid, 'member') or not me.rolsuper and pg_catalog.pg_has_role(me.oid, t.relowner, 'member'))
     limit 10) as "foreign!"

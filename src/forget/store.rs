@@ -26,7 +26,7 @@ select id as "conversation_id: ConversationId", now() as "at!" from conversation
 }
 
 /// What there is to forget. A webhook's body and its message were stored in one statement, so that their times are the same: the
-/// index of bodies finds it.
+/// index of bodies finds it, also one that an older version has stored with its event.
 pub async fn count(pool: &Pool, asked: Asked) -> sqlx::Result<Forgotten> {
     sqlx::query_as!(
         Forgotten,
@@ -34,7 +34,8 @@ pub async fn count(pool: &Pool, asked: Asked) -> sqlx::Result<Forgotten> {
 select count(*) filter (where text <> '') as "messages!", count(*) filter (where body) as "webhook_bodies!", count(*) filter (where unsent) as "canceled!"
 from (
   select m.text,
-    exists (select from webhook_events where received_at = m.created_at and message_id = m.id and body is not null) as body,
+    exists (select from webhook_bodies where received_at = m.created_at and message_id = m.id)
+      or exists (select from webhook_events where received_at = m.created_at and message_id = m.id and body is not null) as body,
     exists (select from deliveries where message_id = m.id and due_at is not null) as unsent
   from messages m where m.conversation_id = $1 and m.created_at <= $2) m"#,
         asked.conversation_id as ConversationId,
@@ -93,13 +94,16 @@ with old as (
   where id = any(array(select id from old where id <> all(array(select message_id from held where due_at is not null))))
     and (text <> '' or error_detail <> '')
   returning id
+), body as (
+  delete from webhook_bodies b using old o where b.received_at = o.created_at and b.message_id = o.id
+  returning b.message_id
 ), event as (
   update webhook_events e set body = null from old o where e.received_at = o.created_at and e.message_id = o.id and e.body is not null
   returning e.event_id
 ), last as (
   select sort_at, id from old order by sort_at, id limit 1
 )
-select (select count(*) from msg) as "messages!", (select count(*) from event) as "webhook_bodies!",
+select (select count(*) from msg) as "messages!", (select count(*) from body) + (select count(*) from event) as "webhook_bodies!",
   (select sort_at from last) as sort_at, (select id from last) as id"#,
         asked.conversation_id as ConversationId,
         asked.at,

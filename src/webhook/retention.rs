@@ -1,7 +1,7 @@
-//! The bodies of old events are emptied; their keys stay for ever, since a late duplicate must still be one.
+//! The bodies of old events are emptied, by whole months; their keys stay for ever, since a late duplicate must still be one.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
@@ -9,25 +9,31 @@ use tokio_util::sync::CancellationToken;
 use super::store;
 use crate::app::App;
 use crate::database::bounded;
-use crate::error::Causes;
+use crate::database::pool::Pool;
+use crate::error::{Causes, Result};
 
-/// How often it is looked for old bodies, and again after the database failed.
+/// How often it is looked for old bodies, and again after the database failed or somebody else was at it.
 const INTERVAL: Duration = Duration::from_mins(10);
-/// Events of one statement.
+/// Bodies of one statement, where a month cannot be emptied as a whole.
 const BATCH: i64 = 500;
-/// The wait between two statements: retention is never in a hurry, others are.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The wait between two statements, as a multiple of what the last one took: retention is never in a hurry, others are.
+const PAUSE: u32 = 9;
+/// The least of these waits.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
 
-/// Empties the bodies of events that are older than so many days, until stopped; any number of processes may.
-pub async fn run(app: Arc<App>, days: i32, stop: CancellationToken) {
+/// Empties the bodies of events of months that ended more than so many days ago, and makes the tables of months to come, until stopped;
+/// any number of processes may, one at a time does. No days: keeps all.
+pub async fn run(app: Arc<App>, days: Option<i32>, stop: CancellationToken) {
     let mut emptied = 0;
+    let mut begins = true;
     loop {
-        let pause = match bounded(store::empty_bodies(&app.pool, days, BATCH)).await {
-            Ok(0) => INTERVAL,
-            Ok(more) => {
+        let began = Instant::now();
+        let pause = match step(&app.pool, days, begins).await {
+            Ok(None) => INTERVAL,
+            Ok(Some(more)) => {
                 counter!("gateway_webhook_bodies_emptied_total").increment(more);
                 emptied += more;
-                PAUSE
+                MIN_PAUSE.max(began.elapsed() * PAUSE)
             }
             Err(error) => {
                 // Once in each interval: that is seldom enough.
@@ -35,7 +41,8 @@ pub async fn run(app: Arc<App>, days: i32, stop: CancellationToken) {
                 INTERVAL
             }
         };
-        if pause == INTERVAL && emptied > 0 {
+        begins = pause == INTERVAL;
+        if begins && emptied > 0 {
             tracing::info!(emptied, days, "emptied the bodies of old webhook events");
             emptied = 0;
         }
@@ -44,4 +51,25 @@ pub async fn run(app: Arc<App>, days: i32, stop: CancellationToken) {
             () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+/// Makes the tables of this month and of those to come, as far as this role may; else they can wait: nothing fails without them.
+pub async fn make_months(pool: &Pool) -> Result<()> {
+    bounded(store::make_months(pool)).await
+}
+
+/// Empties some; how many bodies those were. None: there are none left, or somebody else is at it.
+async fn step(pool: &Pool, days: Option<i32>, begins: bool) -> Result<Option<u64>> {
+    if begins {
+        make_months(pool).await?;
+    }
+    let Some(days) = days else { return Ok(None) };
+    if let Some(month) = bounded(store::find_old_month(pool, days)).await? {
+        bounded(store::empty_month(pool, &month)).await?;
+        return Ok(Some(u64::try_from(month.bodies).unwrap_or(0)));
+    }
+    let emptied = bounded(store::empty_bodies(pool, days, BATCH)).await?;
+    Ok(emptied
+        .and_then(|emptied| u64::try_from(emptied).ok())
+        .filter(|&emptied| emptied > 0))
 }

@@ -1,7 +1,7 @@
 //! The statements of ingest: the event's key decides what is new.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{Event, PROVIDER};
 use crate::conversation::ConversationId;
@@ -42,11 +42,13 @@ with inp as (   -- in the order of the keys' columns: by bytes
 ), first as (
   select distinct on (event_id) * from inp order by event_id, ord
 ), event as (
-  insert into webhook_events (provider, event_id, message_id, body)
-  select $1::text, event_id, message_id, body from first order by event_id
+  insert into webhook_events (provider, event_id, message_id)
+  select $1::text, event_id, message_id from first order by event_id
   on conflict (event_id, provider) do nothing returning event_id
 ), fresh as (
   select f.* from first f join event e on e.event_id = f.event_id
+), body as (
+  insert into webhook_bodies (message_id, body) select message_id, body from fresh
 ), agg as (
   select channel, participant_id, count(*)::int as n, max(sort_at) as sort_at, (pg_catalog.array_agg(conversation_id order by ord))[1] as id,
          (pg_catalog.array_agg(message_id order by sort_at desc, message_id desc))[1] as message_id,
@@ -115,22 +117,126 @@ where e.provider = $1 and e.event_id = any($2::text[])"#,
     .await
 }
 
-/// Empties the bodies of at most `limit` events that were received longer ago than this, the oldest first, and returns how many
-/// those are. Their keys stay. Never waits for a lock.
-pub async fn empty_bodies(pool: &Pool, older_than_days: i32, limit: i64) -> sqlx::Result<u64> {
-    let emptied = sqlx::query!(
+/// Makes the tables of bodies of this month and the next twelve, if this role owns them and nobody else is at it. This month has none
+/// of its own when some of its bodies are elsewhere already.
+pub async fn make_months(pool: &Pool) -> sqlx::Result<()> {
+    // Checked at run time: it cannot be prepared.
+    sqlx::raw_sql(
+        "-- webhook::make_months
+-- Webhooks go on meanwhile: to attach a table locks the rest, but neither the whole nor the other months.
+do $$
+declare
+  home text;
+  may boolean;
+  month timestamp := pg_catalog.date_trunc('month', now() at time zone 'UTC');
+  name text;
+  who regrole;
+begin
+  select n.nspname, pg_catalog.pg_has_role(t.relowner, 'usage') and pg_catalog.has_schema_privilege(n.oid, 'create') into home, may
+  from pg_catalog.pg_class t join pg_catalog.pg_namespace n on n.oid = t.relnamespace where t.oid = pg_catalog.to_regclass('webhook_bodies')::oid;
+  if may is not true or not pg_catalog.pg_try_advisory_xact_lock(pg_catalog.to_regclass('webhook_bodies')::oid::bigint) then
+    return;
+  end if;
+  if exists (select from webhook_bodies_rest where received_at >= month at time zone 'UTC') then
+    month := month + interval '1 month';
+  end if;
+  for n in 1..13 loop
+    name := pg_catalog.format('%I.%I', home, 'webhook_bodies_' || pg_catalog.to_char(month, 'YYYY_MM'));
+    if pg_catalog.to_regclass(name) is null then
+      execute pg_catalog.format('create table %s (like %I.webhook_bodies including defaults)', name, home);
+      execute pg_catalog.format('alter table %I.webhook_bodies attach partition %s for values from (%L) to (%L)', home, name,
+        pg_catalog.to_char(month, 'YYYY-MM-DD 00:00:00+00'), pg_catalog.to_char(month + interval '1 month', 'YYYY-MM-DD 00:00:00+00'));
+    end if;
+    -- Whoever may delete bodies may empty a month of them.
+    for who in
+      select distinct a.grantee from pg_catalog.pg_class t cross join lateral pg_catalog.aclexplode(t.relacl) a
+      where t.oid = pg_catalog.to_regclass('webhook_bodies')::oid and a.privilege_type = 'DELETE' and a.grantee <> 0::oid
+        and not pg_catalog.has_table_privilege(a.grantee, pg_catalog.to_regclass(name)::oid, 'truncate')
+    loop
+      execute pg_catalog.format('grant truncate on %s to %s', name, who);
+    end loop;
+    month := month + interval '1 month';
+  end loop;
+end $$",
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// A month whose bodies are old.
+pub struct Month {
+    /// The name of its table, as SQL has it.
+    pub name: String,
+    /// About how many bodies it has.
+    pub bodies: i64,
+}
+
+/// The oldest month that has bodies, all of which were received longer ago than this, if this role may empty it as a whole.
+pub async fn find_old_month(pool: &Pool, older_than_days: i32) -> sqlx::Result<Option<Month>> {
+    // PostgreSQL's estimate, which it has of all but the smallest tables: to count would read the month.
+    sqlx::query_as!(
+        Month,
+        r#"-- webhook::find_old_month
+select pg_catalog.format('%I.%I', n.nspname, t.relname) as "name!",
+  case when t.reltuples >= 0::float4 then t.reltuples::bigint else (
+    select count(*) from webhook_bodies b where b.received_at >= m.day::timestamp at time zone 'UTC'
+      and b.received_at < (m.day + interval '1 month') at time zone 'UTC') end as "bodies!"
+from pg_catalog.pg_inherits i join pg_catalog.pg_class t on t.oid = i.inhrelid join pg_catalog.pg_namespace n on n.oid = t.relnamespace
+cross join lateral (select pg_catalog.to_date(pg_catalog.right(t.relname, 7), 'YYYY_MM') as day) m
+where i.inhparent = pg_catalog.to_regclass('webhook_bodies')::oid and t.relname ~ '^webhook_bodies_[0-9]{4}_(0[1-9]|1[0-2])$'
+  and pg_catalog.right(t.relname, 7) collate "C" < pg_catalog.to_char((now() - pg_catalog.make_interval(days => $1)) at time zone 'UTC', 'YYYY_MM')
+  and pg_catalog.pg_relation_size(t.oid) > 0 and pg_catalog.has_table_privilege(t.oid, 'truncate')
+order by t.relname limit 1"#,
+        older_than_days,
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Empties a month as a whole. Nothing but that month is locked.
+pub async fn empty_month(pool: &Pool, month: &Month) -> sqlx::Result<()> {
+    // Checked at run time: a table's name is no parameter.
+    sqlx::raw_sql(AssertSqlSafe(format!(
+        "-- webhook::empty_month
+truncate {}",
+        month.name
+    )))
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Empties at most `limit` bodies of months that are older than this as a whole, but could not be emptied so, the oldest first; and as
+/// many that older versions have stored with their events. Returns how many those are; none: somebody else is at it. Keys stay. Never
+/// waits for a lock.
+pub async fn empty_bodies(
+    pool: &Pool,
+    older_than_days: i32,
+    limit: i64,
+) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar!(
         r#"-- webhook::empty_bodies
-with old as (
+with turn as materialized (     -- one at a time in each schema
+  select pg_catalog.date_trunc('month', now() - pg_catalog.make_interval(days => $2), 'UTC') as before
+  where pg_catalog.pg_try_advisory_xact_lock(pg_catalog.to_regclass('webhook_bodies')::oid::bigint)
+), old_body as (
+  select received_at, message_id from webhook_bodies
+  where received_at < (select before from turn) order by received_at limit $3 for update skip locked
+), body as (
+  delete from webhook_bodies b using old_body o where b.received_at = o.received_at and b.message_id = o.message_id returning b.message_id
+), old_event as (
   select event_id from webhook_events
-  where received_at < now() - pg_catalog.make_interval(days => $2) and body is not null and provider = $1
+  where received_at < (select before from turn) and body is not null and provider = $1
   order by received_at limit $3 for update skip locked
+), event as (
+  update webhook_events set body = null where provider = $1 and event_id = any(array(select event_id from old_event)) returning event_id
 )
-update webhook_events set body = null where provider = $1 and event_id = any(array(select event_id from old))"#,
+select (select count(*) from body) + (select count(*) from event) as "emptied!" from turn"#,
         PROVIDER,
         older_than_days,
         limit,
     )
-    .execute(pool)
-    .await?;
-    Ok(emptied.rows_affected())
+    .fetch_optional(pool)
+    .await
 }

@@ -122,7 +122,7 @@ impl<'a> Inbox<'a> {
     pub async fn empty(rig: &'a Rig) -> Self {
         rig.system
             .database
-            .execute("truncate conversations, messages, webhook_events, deliveries")
+            .execute("truncate conversations, messages, webhook_events, webhook_bodies, deliveries")
             .await;
         rig.system.end_pauses().await;
         rig.system.mock.reset();

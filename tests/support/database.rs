@@ -219,7 +219,13 @@ impl Database {
     /// How many rows each table has, and what is in them.
     pub async fn contents(&self) -> Vec<(i64, i64)> {
         let mut contents = Vec::new();
-        for table in ["conversations", "messages", "webhook_events", "deliveries"] {
+        for table in [
+            "conversations",
+            "messages",
+            "webhook_events",
+            "webhook_bodies",
+            "deliveries",
+        ] {
             let rows = self.count(&format!("select count(*) from {table}")).await;
             let hash =
                 format!("select coalesce(sum(hashtext(row::text)), 0)::bigint from {table} row");

@@ -1,0 +1,55 @@
+//! How PostgreSQL carries out a statement of the program.
+
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Row};
+
+use super::Database;
+
+/// A statement as the program sends it, by its header.
+pub fn statement(header: &str) -> String {
+    let checked = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.sqlx")).unwrap();
+    let mut statements = checked.filter_map(|file| {
+        let query: Value =
+            serde_json::from_slice(&std::fs::read(file.unwrap().path()).unwrap()).unwrap();
+        Some(query["query"].as_str()?.to_owned())
+    });
+    let found = statements.find(|sql| sql.starts_with(&format!("-- {header}\n")));
+    found.unwrap_or_else(|| panic!("no statement {header}"))
+}
+
+/// The nodes of the plan that PostgreSQL carries a statement out by, prepared and used often, as the program does.
+pub async fn plan(database: &Database, header: &str, types: &str, arguments: &str) -> Vec<Value> {
+    let mut connection = database.pool().acquire().await.unwrap();
+    let prepare = format!("prepare listing ({types}) as {}", statement(header));
+    let again = format!("execute listing ({arguments});").repeat(10);
+    for sql in [prepare, again] {
+        sqlx::raw_sql(AssertSqlSafe(sql))
+            .execute(&mut *connection)
+            .await
+            .unwrap();
+    }
+    let explain = format!("explain (analyze, format json) execute listing ({arguments})");
+    let row = sqlx::raw_sql(AssertSqlSafe(explain))
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap();
+    sqlx::raw_sql("deallocate listing")
+        .execute(&mut *connection)
+        .await
+        .unwrap();
+    let plan: Value = serde_json::from_str(row.try_get_unchecked(0).unwrap()).unwrap();
+    let mut nodes = vec![plan[0]["Plan"].clone()];
+    let mut next = 0;
+    while let Some(node) = nodes.get(next) {
+        let children = node["Plans"].as_array().cloned().unwrap_or_default();
+        nodes.extend(children);
+        next += 1;
+    }
+    nodes
+}
+
+/// How many rows a node has read or made, in all its turns.
+pub fn rows_of(node: &Value) -> f64 {
+    let number = |name: &str| node[name].as_f64().unwrap_or(0.0);
+    (number("Actual Rows") + number("Rows Removed by Filter")) * number("Actual Loops")
+}
