@@ -25,7 +25,8 @@
 //!
 //! # Invariants
 //!
-//! 1. SQL only in `store.rs` files, and no transaction that outlives a statement: there is no `begin`.
+//! 1. SQL only in `store.rs` files, and no transaction that outlives a statement: there is no `begin`, but in what `gateway simulate`
+//!    compares the gateway with.
 //! 2. No database connection is held while the provider is called.
 //! 3. Only `delivery::store`'s settling statements write `SENT` or `FAILED`. `SENT` is a fact that whoever learns it may write,
 //!    once; `FAILED` needs the current token.

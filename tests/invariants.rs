@@ -126,6 +126,10 @@ fn nothing_begins_a_transaction() {
     // But migrations, which are many statements.
     assert_only(&calls, |source| source.path == "src/database/apply.rs");
     assert_only(&["\"begin", "\"start transaction", "for share"], |_| false);
+    // But for what the gateway's burst is compared with.
+    assert_only(&["begin\",", "commit\","], |source| {
+        source.path == "src/cli/simulate/baseline/store.rs"
+    });
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! `gateway simulate`: it finds nothing where the gateway keeps its promises, and each broken promise where something breaks it.
 
+use futures_util::future::join_all;
 use serde_json::Value;
 
-use super::support::{Finished, Program, Run, System, eventually};
+use super::support::{Client, Database, Finished, Program, Run, System, event, eventually};
 
 /// A `gateway simulate` with these arguments, and few events.
 fn simulate(arguments: &[&str]) -> Run {
@@ -61,13 +62,100 @@ async fn a_run_of_all_scenarios_holds_although_everything_went_wrong() {
     ] {
         assert!(fault(&report, name) > 0, "{name}: {report:#}");
     }
-    for burst in report["bursts"].as_array().unwrap() {
-        assert_eq!(burst["requests"], 40, "{burst}");
+    let bursts = report["bursts"].as_array().unwrap();
+    for (burst, requests) in bursts.iter().zip([200, 40]) {
+        assert_eq!(burst["requests"], requests, "{burst}");
         assert!(
             burst["p50Ms"].as_f64() <= burst["p99Ms"].as_f64(),
             "{burst}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_burst_is_compared_with_a_transaction_that_is_written_by_hand() {
+    let finished = simulate(&["--burst", "--concurrency", "7"]).finish().await;
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let report = report(&finished);
+    let comparison = &report["comparison"];
+    let ratio = comparison["ratio"].as_f64().unwrap();
+    assert!(ratio.is_finite() && ratio > 0.0, "{comparison}");
+    assert_eq!(comparison["rounds"], 5);
+    assert_eq!(comparison["callers"], 7);
+    assert_eq!(comparison["connections"], 7);
+    for side in ["gateway", "handWritten"] {
+        let side = &comparison[side];
+        for count in ["requests", "events", "messages"] {
+            assert_eq!(side[count], 5 * 40, "{comparison:#}");
+        }
+        for figure in ["perSecond", "p50Ms", "p99Ms"] {
+            let figure = side[figure].as_f64().unwrap();
+            assert!(figure.is_finite() && figure > 0.0, "{comparison:#}");
+        }
+    }
+    // The inbox has nothing of the other side's: what it has is what the gateway was sent.
+    let guarantees = report["guarantees"].as_array().unwrap().iter();
+    let mut events = guarantees.filter(|of| of["promise"] == "an event is one message");
+    let events = events.next().unwrap();
+    assert_eq!(events["tried"], "200 events, delivered 200 times");
+    assert_eq!(events["observed"], "200 messages");
+
+    let table = Program::new("simulate").args(&["--burst", "--events", "40"]);
+    let finished = table.finish().await;
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    for said in [
+        "the same events, by hand  200 ",
+        " times as many events a second as a hand-written transaction each takes in",
+        "5 rounds in turns, 32 callers; by hand: 32 connections",
+    ] {
+        assert!(finished.stdout.contains(said), "{said}: {finished:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_burst_against_a_running_system_has_no_comparison_and_says_so() {
+    let system = System::with(&[]).await;
+    let finished = against(&system, &["--burst"]).finish().await;
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let report = report(&finished);
+    assert_eq!(report["comparison"], Value::Null);
+    assert_eq!(report["bursts"][0]["requests"], 200);
+    let why = "not compared with a hand-written transaction";
+    assert!(finished.stderr.contains(why), "{finished:#?}");
+    let strangers = "select count(*) from pg_namespace where nspname = 'hand_written'";
+    assert_eq!(system.database.count(strangers).await, 0);
+}
+
+#[tokio::test]
+async fn the_transaction_that_is_written_by_hand_keeps_an_event_once() {
+    let database = Database::new().await;
+    let run = Program::new("baseline").envs(&[
+        ("DATABASE_URL", database.url()),
+        ("DATABASE_MAX_CONNECTIONS", "4"),
+        ("RUST_LOG", "info"),
+    ]);
+    let mut baseline = run.start();
+    baseline.logged("listening").await;
+    let client = Client::new(baseline.url());
+    let one = event("evt-1", "user-1", "Hello", "2025-01-01T10:00:00Z");
+    let together = join_all((0..8).map(|_| client.webhook(&one))).await;
+    let answers: Vec<Value> = together.iter().map(|answer| answer.expect(200)).collect();
+    let new = answers.iter().filter(|answer| answer["duplicate"] == false);
+    assert_eq!(new.count(), 1, "{answers:?}");
+    let id = |answer: &Value| answer["messageId"].as_str().unwrap().to_owned();
+    assert!(answers.iter().all(|other| id(other) == id(&answers[0])));
+    // An earlier one, of the same conversation, is not the newest.
+    let earlier = event("evt-2", "user-1", "Before", "2025-01-01T09:00:00Z");
+    client.webhook(&earlier).await.expect(200);
+    let right = "select count(*) from hand_written.conversations
+                 where unread_count = 2 and last_message_preview = 'Hello'";
+    assert_eq!(database.count(right).await, 1);
+    let stored = client.get("/stored").await.expect(200);
+    assert_eq!(
+        stored,
+        serde_json::json!({ "events": 2, "messages": 2, "unread": 2 })
+    );
+    baseline.terminate().await;
 }
 
 #[tokio::test]

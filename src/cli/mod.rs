@@ -81,6 +81,8 @@ enum Command {
     Forget(forget::Args),
     Simulate(simulate::Args),
     #[command(hide = true)]
+    Baseline(simulate::baseline::Args),
+    #[command(hide = true)]
     Completions(completions::Args),
 }
 
@@ -125,6 +127,7 @@ impl Cli {
                 Command::Retry(args) => retry::run(*args).await,
                 Command::Forget(args) => forget::run(args).await,
                 Command::Simulate(args) => simulate::run(args).await,
+                Command::Baseline(args) => simulate::baseline::run(args).await,
                 Command::Completions(args) => completions::run(&args),
             };
             trace::stop(TRACE_WAIT).await;

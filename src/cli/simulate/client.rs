@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use sha2::Sha256;
 
+use super::baseline::Stored;
 use super::plan::{Conversation, Event, Send};
 use crate::http::auth::SIGNATURE_HEADER;
 use crate::peer::{self, Peer};
@@ -250,6 +251,11 @@ impl Gateway {
             view.meta = next.meta;
         }
         Ok(view)
+    }
+
+    /// What has been stored, where it is no gateway but the hand-written transaction.
+    pub async fn stored(&self) -> Result<Stored, Refusal> {
+        self.get(self.url("/stored")).await
     }
 
     async fn get<T: DeserializeOwned>(&self, url: Url) -> Result<T, Refusal> {

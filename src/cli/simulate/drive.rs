@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, TryStreamExt, future, stream};
 use indicatif::ProgressBar;
 
-use super::client::{ConversationView, EventAnswer, MessageView, Refusal};
+use super::client::{ConversationView, EventAnswer, Gateway, MessageView, Refusal};
 use super::plan::{Conversation, Request};
 use super::system::{Part, System};
 
@@ -41,6 +41,13 @@ pub struct Seen {
 }
 
 impl Seen {
+    fn nothing_of(conversation: &Conversation) -> Self {
+        let mut seen = Self::default();
+        seen.events.resize_with(conversation.events.len(), Vec::new);
+        seen.sends.resize_with(conversation.sends.len(), Vec::new);
+        seen
+    }
+
     /// The id of its conversation, once there was an answer.
     pub fn conversation_id(&self) -> Option<&str> {
         let event = self.events.iter().flatten().next();
@@ -81,18 +88,44 @@ pub async fn requests(
     Ok(seen.into_iter().map(|(_, seen)| seen).collect())
 }
 
+/// Delivers every event of these conversations once, at this gateway of the system, so many at a time to the very end: the first ones
+/// of all conversations, then the second ones …
+pub async fn burst(
+    system: &System,
+    gateway: &Gateway,
+    conversations: &[Conversation],
+    concurrency: usize,
+    bar: &ProgressBar,
+) -> anyhow::Result<Vec<Seen>> {
+    let longest = conversations.iter().map(|c| c.events.len()).max();
+    let events = (0..longest.unwrap_or_default()).flat_map(|event| {
+        let having = conversations.iter().enumerate();
+        let having = having.filter(move |(_, conversation)| event < conversation.events.len());
+        having.map(move |(place, conversation)| (place, conversation, Request::Event(event)))
+    });
+    let delivering = events.map(async |(place, conversation, event)| {
+        let answered = acknowledged(system, gateway, conversation, event).await?;
+        anyhow::Ok((place, answered))
+    });
+    let mut delivering = stream::iter(delivering).buffer_unordered(concurrency);
+    let mut seen: Vec<Seen> = conversations.iter().map(Seen::nothing_of).collect();
+    while let Some((place, answered)) = delivering.try_next().await? {
+        seen[place].add(answered);
+        bar.inc(1);
+    }
+    Ok(seen)
+}
+
 async fn converse(
     system: &System,
     conversation: &Conversation,
     bar: &ProgressBar,
 ) -> anyhow::Result<Seen> {
-    let mut seen = Seen::default();
-    seen.events.resize_with(conversation.events.len(), Vec::new);
-    seen.sends.resize_with(conversation.sends.len(), Vec::new);
+    let mut seen = Seen::nothing_of(conversation);
     for step in &conversation.steps {
         let requests = step
             .iter()
-            .map(|request| acknowledged(system, conversation, *request));
+            .map(|request| acknowledged(system, &system.gateway, conversation, *request));
         for answered in future::join_all(requests).await {
             seen.add(answered?);
             bar.inc(1);
@@ -130,13 +163,13 @@ impl Seen {
 /// Repeats a request until it is acknowledged, as providers and backends do.
 async fn acknowledged(
     system: &System,
+    gateway: &Gateway,
     conversation: &Conversation,
     request: Request,
 ) -> anyhow::Result<Answered> {
     let started_at = Instant::now();
     let mut repeated = false;
     loop {
-        let gateway = &system.gateway;
         let answer = match request {
             Request::Event(event) => gateway
                 .deliver(conversation, &conversation.events[event])

@@ -1,8 +1,11 @@
 //! `gateway simulate`: tries the guarantees out under duplicates, disorder, a failing provider and crashes, and reports which held.
 //!
 //! In reading order: `plan` what is done, from the seed alone; `system` to what, with its `process`es; `client` the sides that
-//! are played; `drive` carries the plan out; `check` holds what was seen against what is promised.
+//! are played; `drive` carries the plan out; `burst` how fast that goes, beside the `baseline`; `check` holds what was seen against
+//! what is promised.
 
+pub mod baseline;
+mod burst;
 mod check;
 mod client;
 mod drive;
@@ -11,7 +14,7 @@ mod process;
 mod system;
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::bail;
 use indicatif::HumanCount;
@@ -23,6 +26,7 @@ use super::output;
 use crate::config::{self, DeliveryOrder, UsageError};
 use crate::peer;
 use crate::process::{hidden::Hidden, signal};
+use burst::{Burst, Comparison};
 use check::{Evidence, Guarantee};
 use client::Credentials;
 use drive::{Crashes, Seen};
@@ -65,7 +69,10 @@ pub struct Args {
     /// Kill the server and the worker, and start them again; only in a system of its own
     #[arg(long, conflicts_with = "against")]
     crash: bool,
-    /// As fast as it goes: throughput and latency
+    /// As fast as it goes: throughput and latency. The events come in 5 rounds of N; each round goes in turns to the gateway and to a
+    /// transaction that one would write by hand (insert the event, upsert the conversation, insert the message), behind a server of its
+    /// own on the same database server, with a connection for each caller (64 at most) and without the gateway's checks; then the ratio.
+    /// With --against there is no database for that, and no ratio
     #[arg(long)]
     burst: bool,
     /// All of them; with --against: except --crash
@@ -249,6 +256,7 @@ struct Report {
     guarantees: Vec<Guarantee>,
     faults: Vec<Fault>,
     bursts: Vec<Burst>,
+    comparison: Option<Comparison>,
 }
 
 /// What went wrong on purpose.
@@ -256,37 +264,6 @@ struct Report {
 struct Fault {
     fault: &'static str,
     times: u64,
-}
-
-/// How fast it went.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Burst {
-    scenario: &'static str,
-    requests: usize,
-    per_second: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-}
-
-impl Burst {
-    fn measure(scenario: Scenario, seen: &[Seen], took: Duration) -> Self {
-        let mut times: Vec<Duration> = seen.iter().flat_map(|seen| &seen.times).copied().collect();
-        times.sort_unstable();
-        let percentile = |percent: usize| {
-            let place = (times.len() * percent).div_ceil(100).saturating_sub(1);
-            let time = times.get(place).copied().unwrap_or_default();
-            time.as_secs_f64() * 1000.0
-        };
-        Self {
-            scenario: scenario.name(),
-            requests: times.len(),
-            per_second: f64::from(u32::try_from(times.len()).unwrap_or(u32::MAX))
-                / took.as_secs_f64(),
-            p50_ms: percentile(50),
-            p99_ms: percentile(99),
-        }
-    }
 }
 
 /// Carries every scenario out, waits until nothing more happens, and checks.
@@ -307,6 +284,10 @@ async fn simulate(
     let before = system.provider.stats().await?;
     let mut run = Run::default();
     for scenario in scenarios {
+        if *scenario == Scenario::BurstOfEvents {
+            run.burst_of_events(system, &terms, concurrency).await?;
+            continue;
+        }
         let plan = terms.plan(*scenario);
         run.carry_out(system, *scenario, plan, concurrency).await?;
     }
@@ -319,6 +300,9 @@ async fn simulate(
         ordered: system.ordered,
     };
     let guarantees = evidence.check();
+    if let Some(comparison) = &mut run.comparison {
+        comparison.count(&run.conversations);
+    }
     Ok(Report {
         held: guarantees.iter().all(|guarantee| guarantee.held),
         random_seed: seed,
@@ -328,6 +312,7 @@ async fn simulate(
         guarantees,
         faults: run.faults(&before, &after),
         bursts: run.bursts,
+        comparison: run.comparison,
     })
 }
 
@@ -337,9 +322,23 @@ struct Run {
     conversations: Vec<(Conversation, Seen)>,
     crashes: Crashes,
     bursts: Vec<Burst>,
+    comparison: Option<Comparison>,
 }
 
 impl Run {
+    async fn burst_of_events(
+        &mut self,
+        system: &System,
+        terms: &Terms,
+        concurrency: usize,
+    ) -> anyhow::Result<()> {
+        let rounds = burst::of_events(system, terms, concurrency).await?;
+        self.bursts.push(rounds.burst);
+        self.comparison = rounds.comparison;
+        self.conversations.extend(rounds.conversations);
+        Ok(())
+    }
+
     async fn carry_out(
         &mut self,
         system: &System,
@@ -365,7 +364,7 @@ impl Run {
         } else {
             driven.await?
         };
-        if matches!(scenario, Scenario::BurstOfEvents | Scenario::BurstOfSends) {
+        if scenario == Scenario::BurstOfSends {
             self.bursts
                 .push(Burst::measure(scenario, &seen, began_at.elapsed()));
         }
@@ -459,28 +458,7 @@ fn print(args: &Args, report: &Report) -> anyhow::Result<()> {
             .map(|fault| vec![fault.fault.to_owned(), HumanCount(fault.times).to_string()]);
         output::table(&["WHAT WENT WRONG ON PURPOSE", "TIMES"], faults)?;
     }
-    if !report.bursts.is_empty() {
-        output::line("")?;
-        let bursts = report.bursts.iter().map(|burst| {
-            vec![
-                burst.scenario.to_owned(),
-                HumanCount(burst.requests as u64).to_string(),
-                format!("{:.0}", burst.per_second),
-                format!("{:.1}", burst.p50_ms),
-                format!("{:.1}", burst.p99_ms),
-            ]
-        });
-        output::table(
-            &[
-                "AS FAST AS IT GOES",
-                "REQUESTS",
-                "PER SECOND",
-                "P50 MS",
-                "P99 MS",
-            ],
-            bursts,
-        )?;
-    }
+    burst::print(&report.bursts, report.comparison.as_ref())?;
     for guarantee in report.guarantees.iter().filter(|guarantee| !guarantee.held) {
         output::say(&format!(
             "broken {} times: {}",

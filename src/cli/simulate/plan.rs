@@ -86,6 +86,14 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// The same for one of several rounds: with participants, and so events, of its own.
+    pub fn round(&self, number: usize) -> Self {
+        Self {
+            prefix: format!("{}round-{number}-", self.prefix),
+            ..*self
+        }
+    }
+
     /// The conversations of a scenario.
     pub fn plan(&self, scenario: Scenario) -> Vec<Conversation> {
         let length = LENGTH.max(self.events.div_ceil(MAX_CONVERSATIONS));

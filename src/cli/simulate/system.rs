@@ -22,6 +22,8 @@ const PROVIDER_TIMEOUT_MS: u64 = 1000;
 const USUAL_PROVIDER_TIMEOUT_MS: u64 = 10_000;
 /// How long a system of our own may take until it is ready.
 const START: Duration = Duration::from_mins(1);
+/// The most connections of the hand-written transaction: the server has 100, and the gateway's are among them.
+const MAX_CONNECTIONS: usize = 64;
 /// Keys that the mock remembers, all of a run.
 const LEDGER_KEYS: u32 = 1_000_000;
 
@@ -47,9 +49,19 @@ struct Own {
     environment: Vec<(&'static str, String)>,
     server: Mutex<Option<Process>>,
     worker: Mutex<Option<Process>>,
+    hand_written: Mutex<Option<Process>>,
     mock: Mock,
     database: Embedded,
     _directory: TempDir,
+}
+
+/// The hand-written transaction, as the outside sees it.
+#[derive(Debug)]
+pub struct HandWritten {
+    /// It takes events as the gateway does.
+    pub gateway: Gateway,
+    /// Its connections to the database.
+    pub connections: usize,
 }
 
 /// A part that can be killed.
@@ -117,6 +129,7 @@ impl System {
                 environment,
                 server: Mutex::new(Some(server)),
                 worker: Mutex::new(Some(worker)),
+                hand_written: Mutex::new(None),
                 mock,
                 database,
                 _directory: directory,
@@ -127,6 +140,35 @@ impl System {
     /// Whether it is not ours: others use it too.
     pub fn is_shared(&self) -> bool {
         self.own.is_none()
+    }
+
+    /// Starts the hand-written transaction on the gateway's database, with a connection for each of so many callers; nothing where
+    /// that database is not ours.
+    pub async fn start_hand_written(&self, callers: usize) -> anyhow::Result<Option<HandWritten>> {
+        let Some(own) = &self.own else {
+            return Ok(None);
+        };
+        let connections = callers.min(MAX_CONNECTIONS);
+        let mut environment = own.environment.clone();
+        environment.push(("DATABASE_MAX_CONNECTIONS", connections.to_string()));
+        let (process, listening) = Process::start("baseline", &environment, "listening").await?;
+        *own.hand_written.lock().await = Some(process);
+        Ok(Some(HandWritten {
+            // It looks at no signature, but each request to it has one, as each to the gateway.
+            gateway: Gateway::new(address(&listening)?, Credentials::random())?,
+            connections,
+        }))
+    }
+
+    /// Ends the hand-written transaction.
+    pub async fn end_hand_written(&self) -> anyhow::Result<()> {
+        let Some(own) = &self.own else {
+            return Ok(());
+        };
+        match own.hand_written.lock().await.take() {
+            Some(process) => process.kill().await,
+            None => Ok(()),
+        }
     }
 
     /// Kills a part of a system of our own and starts it again.
@@ -155,7 +197,7 @@ impl System {
         let Some(own) = &self.own else {
             return Ok(());
         };
-        for process in [&own.server, &own.worker] {
+        for process in [&own.server, &own.worker, &own.hand_written] {
             if let Some(process) = process.lock().await.as_mut() {
                 process.check()?;
             }
@@ -168,7 +210,7 @@ impl System {
         let Some(own) = self.own else {
             return Ok(());
         };
-        for process in [own.server, own.worker] {
+        for process in [own.server, own.worker, own.hand_written] {
             if let Some(process) = process.into_inner() {
                 process.kill().await?;
             }
