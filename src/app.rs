@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
@@ -15,6 +14,7 @@ use crate::database::batch::Writer;
 use crate::database::fault::{Outage, Unavailable};
 use crate::database::plans::Plans;
 use crate::database::pool::Pool;
+use crate::database::target::Target;
 use crate::delivery::{backoff::Backoff, settle::Settle};
 use crate::error::{Error, Result};
 use crate::http::operations::Readiness;
@@ -81,7 +81,7 @@ pub struct Settings {
     /// What for.
     pub role: Role,
     /// The database.
-    pub database: Hidden<PgConnectOptions>,
+    pub database: Hidden<Target>,
     /// How many connections to it this process may have, its writers' included.
     pub connections: u32,
     /// How it is to plan what is written.
@@ -143,7 +143,7 @@ impl App {
             ordered: terms.ordered,
             wake: Arc::clone(&wake),
         };
-        let database: &PgConnectOptions = &settings.database;
+        let database: &Target = &settings.database;
         let writing = (database, settings.plans);
         let others = settings.connections.saturating_sub(settings.role.writers());
         let pool = Pool::new(database.clone(), others.saturating_sub(CLAIMS).max(1));

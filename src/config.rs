@@ -11,11 +11,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use mock_meta_provider::Config as MockConfig;
 use reqwest::Url;
-use sqlx::postgres::PgConnectOptions;
 
 use crate::app::{Role, Settings};
-use crate::database;
-use crate::database::plans::Plans;
+use crate::database::{self, plans::Plans, target::Target};
 use crate::delivery::backoff::Backoff;
 use crate::http::auth::Secrets;
 use crate::http::key::{GivenKey, Keys, LEAST_SECRET, Scope, is_short};
@@ -53,8 +51,8 @@ fn usage<T>(message: impl Into<String>) -> Result<T, UsageError> {
 /// Which database.
 #[derive(Debug, Clone, Args)]
 pub struct DatabaseArgs {
-    /// PostgreSQL, such as `postgres://user:password@host/database`: one host or socket; unset: a private one in the data
-    /// directory
+    /// PostgreSQL, such as `postgres://user:password@host/database`; of several hosts, `host1:5432,host2:5432`, the one is used that
+    /// can be written to; unset: a private one in the data directory
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: Option<Hidden<String>>,
     /// Where the private PostgreSQL keeps its data
@@ -86,7 +84,7 @@ pub struct DatabaseArgs {
 #[derive(Clone)]
 pub enum Database {
     /// One that somebody else runs.
-    Given(Box<PgConnectOptions>),
+    Given(Target),
     /// A private one in this directory.
     Embedded(PathBuf),
 }
@@ -126,7 +124,7 @@ impl DatabaseArgs {
             None if environment::is_set("PROVIDER_URL") => usage(NO_DATABASE),
             None => Ok(Database::Embedded(self.data_dir.clone())),
             Some(url) => match database::url::parse(url) {
-                Ok(options) => Ok(Database::Given(Box::new(options))),
+                Ok(target) => Ok(Database::Given(target)),
                 Err(error) => usage(error),
             },
         }
@@ -245,7 +243,7 @@ impl DeliveryArgs {
     pub fn settings(
         &self,
         role: Role,
-        (database, connections, plans): (PgConnectOptions, u32, Plans),
+        (database, connections, plans): (Target, u32, Plans),
         provider: Client,
     ) -> Settings {
         Settings {
@@ -339,7 +337,7 @@ impl ShutdownArgs {
 /// Both databases and providers of a `serve`: given, or private ones for trying the gateway out. They cannot be printed.
 pub enum Backends {
     /// Both were given.
-    Given(Box<PgConnectOptions>, Box<Client>),
+    Given(Target, Box<Client>),
     /// Neither was: a private database in this directory, and the mock provider.
     Embedded(PathBuf),
 }
@@ -353,8 +351,8 @@ impl Backends {
         host: IpAddr,
     ) -> Result<Self, UsageError> {
         match (database.database()?, provider) {
-            (Database::Given(options), Some(provider)) => {
-                Ok(Self::Given(options, Box::new(provider)))
+            (Database::Given(target), Some(provider)) => {
+                Ok(Self::Given(target, Box::new(provider)))
             }
             (Database::Embedded(directory), None) if host.is_loopback() => {
                 Ok(Self::Embedded(directory))
@@ -373,9 +371,9 @@ impl Backends {
     pub fn required(
         database: &DatabaseArgs,
         provider: Option<Client>,
-    ) -> Result<(PgConnectOptions, Client), UsageError> {
+    ) -> Result<(Target, Client), UsageError> {
         match (database.database()?, provider) {
-            (Database::Given(options), Some(provider)) => Ok((*options, provider)),
+            (Database::Given(target), Some(provider)) => Ok((target, provider)),
             (Database::Embedded(_), _) => usage("DATABASE_URL is required"),
             (_, None) => usage("PROVIDER_URL is required"),
         }

@@ -184,6 +184,10 @@ fn describe() {
         "Whether the database could be written to when these metrics were read"
     );
     describe_gauge!(
+        "gateway_database_durable",
+        "Whether the database's fsync and full_page_writes are on, when a writer last looked"
+    );
+    describe_gauge!(
         "gateway_send_permits_free",
         "First attempts that could begin at this moment"
     );

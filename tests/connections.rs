@@ -303,16 +303,16 @@ async fn a_connection_has_the_settings_that_it_was_given() {
     let slow = database
         .options()
         .options([("statement_timeout", "1s"), ("lock_timeout", "1s")]);
-    for (options, with, expected) in [
+    for (target, with, expected) in [
         (
-            connect::limited(database.options()),
+            connect::limited(database.options().into()),
             Limits::Ours,
             "5s 250ms force_custom_plan",
         ),
-        (slow, Limits::None, "0 0 force_custom_plan"),
+        (slow.into(), Limits::None, "0 0 force_custom_plan"),
     ] {
         let plans = &[("plan_cache_mode", "force_custom_plan")];
-        let (mut connection, _) = connect::connect(&options, with, plans).await.unwrap();
+        let (mut connection, _) = connect::connect(&target, with, plans).await.unwrap();
         let settings: String = sqlx::query_scalar(limits)
             .fetch_one(&mut connection)
             .await

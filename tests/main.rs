@@ -5,6 +5,7 @@ mod ambiguity;
 mod bodies;
 mod callers;
 mod clear_text;
+mod cluster;
 mod command_line;
 mod connections;
 mod containers;

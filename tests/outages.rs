@@ -55,7 +55,9 @@ async fn a_stuck_database_is_503_in_bounded_time_and_loses_nothing() {
                 .get(system.client.url(path))
                 .timeout(PATIENCE);
             let answer = system.client.call(request).await.unwrap();
-            answer.expect_problem(503, "database_unavailable");
+            let refused = answer.expect_problem(503, "database_unavailable");
+            let detail = refused["detail"].as_str().unwrap();
+            assert!(detail.contains("does not answer"), "{detail}");
         }
         eventually("every caller is refused", async || {
             (load.refused() == CALLERS).then_some(())

@@ -317,7 +317,7 @@ fn printed_settings() {
     let command = DeliveryArgs::augment_args(clap::Command::new("deliver"));
     let matches = environment::matches(&command, ["deliver".into()]).unwrap();
     let delivery = DeliveryArgs::from_arg_matches(&matches).unwrap();
-    let database = std::env::var("DATABASE_URL").unwrap().parse().unwrap();
+    let database = gateway::database::url::parse(&std::env::var("DATABASE_URL").unwrap()).unwrap();
     let provider = delivery.provider().unwrap().unwrap();
     let settings = delivery.settings(Role::Command, (database, 2, Plans::default()), provider);
     println!("{delivery:?}\n{delivery:#?}\n{settings:?}\n{settings:#?}");

@@ -57,7 +57,7 @@ struct Report {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     max_connections(&args.database, Role::Command)?;
     let opened = Opened::open(&args.database).await?;
-    let survey = prepare(&opened.options, opened.embedded.is_some()).await?;
+    let survey = prepare(&opened.target, opened.embedded.is_some()).await?;
     if survey.pending > 0 {
         bail!("the database is not migrated: run gateway migrate");
     }
@@ -67,8 +67,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn forget(args: &Args, opened: &Opened) -> anyhow::Result<()> {
+    let target = opened.target.clone();
+    let target = if args.dry_run {
+        target.for_reading()
+    } else {
+        target
+    };
     let settings = args.database.plans().of(Work::Reads);
-    let pool = Pool::with(opened.options.clone(), Limits::None, settings, 1);
+    let pool = Pool::with(target, Limits::None, settings, 1);
     let Some(asked) = forget::find(&pool, args.channel, &args.participant).await? else {
         bail!("nobody of that name is known on {}", args.channel.as_str());
     };

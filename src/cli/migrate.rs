@@ -30,10 +30,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     if args.status {
         status(&opened, args.json).await?;
     } else {
-        connect::survey(&opened.options).await?;
-        let applied = database::migrate(&opened.options).await?;
+        let survey = connect::survey(&opened.target).await?;
+        let applied = match survey.pending {
+            0 => 0,
+            _ => database::migrate(&opened.target).await?,
+        };
         // Also when nothing is to be applied: a year after the last time their tables run out.
-        webhook::retention::make_months(&Pool::new(opened.options.clone(), 1)).await?;
+        webhook::retention::make_months(&Pool::new(opened.target.clone(), 1)).await?;
         match applied {
             0 => output::say("nothing to apply: the database is up to date"),
             applied => output::say(&format!("applied {applied} migrations")),
@@ -43,7 +46,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn status(opened: &Opened, json: bool) -> anyhow::Result<()> {
-    let (mut connection, _) = connect::connect(&opened.options, Limits::None, &[]).await?;
+    let target = opened.target.clone().for_reading();
+    let (mut connection, _) = connect::connect(&target, Limits::None, &[]).await?;
     let migrations = database::migrations(&mut connection).await?;
     connection.close().await?;
     if json {

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use sqlx::postgres::PgConnectOptions;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +25,7 @@ use crate::config::{
     ClientArgs, Database, DatabaseArgs, RetentionArgs, TraceArgs, UsageError, is_public,
 };
 use crate::database::connect::{self, Survey};
-use crate::database::{self, embedded::Embedded, fault::Outage, pool::Pool};
+use crate::database::{self, embedded::Embedded, fault::Outage, pool::Pool, target::Target};
 use crate::delivery::worker::Worker;
 use crate::error::{Causes, Error, Result};
 use crate::http::auth::Secrets;
@@ -204,7 +203,7 @@ fn max_connections(args: &DatabaseArgs, role: Role) -> Result<Option<u32>, Usage
 
 /// A database for the time of one command.
 struct Opened {
-    options: PgConnectOptions,
+    target: Target,
     embedded: Option<Embedded>,
 }
 
@@ -212,14 +211,14 @@ impl Opened {
     /// The one that was asked for; a private one is joined where it runs, else started.
     async fn open(args: &DatabaseArgs) -> anyhow::Result<Self> {
         match args.database()? {
-            Database::Given(options) => Ok(Self {
-                options: *options,
+            Database::Given(target) => Ok(Self {
+                target,
                 embedded: None,
             }),
             Database::Embedded(directory) => {
                 let embedded = Embedded::join_or_start(&directory).await?;
                 Ok(Self {
-                    options: embedded.own_options(),
+                    target: embedded.own_options().into(),
                     embedded: Some(embedded),
                 })
             }
@@ -241,7 +240,7 @@ impl Opened {
 
 /// Waits until the database answers and is migrated, applying the migrations itself if it may.
 async fn wait_for_database(
-    options: &PgConnectOptions,
+    target: &Target,
     migrate: bool,
     deadline: Instant,
 ) -> anyhow::Result<Survey> {
@@ -249,7 +248,7 @@ async fn wait_for_database(
     let mut seen = anyhow::anyhow!("it does not answer, or somebody else is migrating it");
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        match timeout(left, prepare(options, migrate)).await {
+        match timeout(left, prepare(target, migrate)).await {
             Ok(Ok(survey)) if survey.pending == 0 => return Ok(survey),
             Ok(Ok(Survey { pending, .. })) => {
                 seen = anyhow::anyhow!("{pending} migrations are not applied: run gateway migrate");
@@ -298,11 +297,11 @@ async fn wait_for_writers(app: &App, deadline: Instant) -> anyhow::Result<()> {
 }
 
 /// What the database is like, after the migrations that it lacks were applied, if they may be.
-async fn prepare(options: &PgConnectOptions, migrate: bool) -> Result<Survey> {
-    let mut survey = connect::survey(options).await?;
+async fn prepare(target: &Target, migrate: bool) -> Result<Survey> {
+    let mut survey = connect::survey(target).await?;
     if migrate && survey.pending > 0 {
-        let applied = database::migrate(options).await?;
-        webhook::retention::make_months(&Pool::new(options.clone(), 1)).await?;
+        let applied = database::migrate(target).await?;
+        webhook::retention::make_months(&Pool::new(target.clone(), 1)).await?;
         tracing::info!(applied, "migrated the database");
         survey.pending = 0;
     }

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use mock_meta_provider::Mock;
 use serde::Serialize;
-use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -17,6 +16,7 @@ use crate::app::{App, Role};
 use crate::config::{Backends, DatabaseArgs, DeliveryArgs, MockArgs, WorkerArgs};
 use crate::conversation::Channel;
 use crate::database::pool::Pool;
+use crate::database::target::Target;
 use crate::delivery::worker::Worker;
 use crate::message::store::{Failures, Since};
 use crate::message::{ErrorKind, Message, MessageId, Status, service, store};
@@ -104,7 +104,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
     max_connections(&args.database, Role::Command)?;
     let opened = Opened::open(&args.database).await?;
-    let survey = prepare(&opened.options, opened.embedded.is_some()).await?;
+    let survey = prepare(&opened.target, opened.embedded.is_some()).await?;
     if survey.pending > 0 {
         bail!("the database is not migrated: run gateway migrate");
     }
@@ -112,17 +112,17 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         warn_of_clear_text(&survey, provider);
     }
     let done = match (args.list, args.dry_run, args.requeue_only) {
-        (true, _, _) => list(&args, &opened.options).await,
-        (_, true, _) => dry_run(&args, &opened.options).await,
-        (_, _, true) => requeue_only(&args, &opened.options).await,
+        (true, _, _) => list(&args, &opened.target).await,
+        (_, true, _) => dry_run(&args, &opened.target).await,
+        (_, _, true) => requeue_only(&args, &opened.target).await,
         _ => send(&args, &opened, provider).await,
     };
     opened.close().await?;
     done
 }
 
-async fn list(args: &Args, options: &PgConnectOptions) -> anyhow::Result<()> {
-    let rows = failed(args, &Pool::new(options.clone(), 1), Row::of).await?;
+async fn list(args: &Args, target: &Target) -> anyhow::Result<()> {
+    let rows = failed(args, &Pool::new(target.clone().for_reading(), 1), Row::of).await?;
     if rows.is_empty() && !args.json {
         output::say(if args.is_narrowed() {
             "no message that failed is like that"
@@ -134,8 +134,8 @@ async fn list(args: &Args, options: &PgConnectOptions) -> anyhow::Result<()> {
     print_failed(args, rows)
 }
 
-async fn dry_run(args: &Args, options: &PgConnectOptions) -> anyhow::Result<()> {
-    let pool = Pool::new(options.clone(), 1);
+async fn dry_run(args: &Args, target: &Target) -> anyhow::Result<()> {
+    let pool = Pool::new(target.clone().for_reading(), 1);
     let asked = asked(args, &pool).await?;
     let ids: Vec<MessageId> = asked.iter().map(|one| one.id).collect();
     let mut rows: Vec<Row> = Vec::new();
@@ -186,8 +186,8 @@ fn print_failed(args: &Args, rows: Vec<Row>) -> anyhow::Result<()> {
     Ok(output::table(&headers, cells)?)
 }
 
-async fn requeue_only(args: &Args, options: &PgConnectOptions) -> anyhow::Result<()> {
-    let pool = Pool::new(options.clone(), 1);
+async fn requeue_only(args: &Args, target: &Target) -> anyhow::Result<()> {
+    let pool = Pool::new(target.clone(), 1);
     let mut asked = asked(args, &pool).await?;
     let due = requeue(args, &pool, &mut asked).await?;
     if args.json {
@@ -205,7 +205,7 @@ async fn send(args: &Args, opened: &Opened, provider: Option<Client>) -> anyhow:
     };
     let mut engine = JoinSet::new();
     let connections = Role::Command.least_connections();
-    let database = (opened.options.clone(), connections, args.database.plans());
+    let database = (opened.target.clone(), connections, args.database.plans());
     let settings = args.delivery.settings(Role::Command, database, provider);
     let app = App::new(settings, &mut engine);
     let mut asked = asked(args, &app.pool).await?;

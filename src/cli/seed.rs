@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{ConnectOptions as _, Connection};
 use tokio_util::sync::CancellationToken;
 
 use super::{Opened, max_connections, output, prepare};
@@ -55,7 +55,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let large = Large::of(&args)?;
     max_connections(&args.database, Role::Command)?;
     let opened = Opened::open(&args.database).await?;
-    prepare(&opened.options, true).await?;
+    prepare(&opened.target, true).await?;
     let done = match large {
         Some(large) => {
             large
@@ -69,7 +69,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn demo(opened: &Opened) -> anyhow::Result<()> {
-    let (mut connection, _) = connect::connect(&opened.options, Limits::None, &[]).await?;
+    let (mut connection, _) = connect::connect(&opened.target, Limits::None, &[]).await?;
     let new = store::seed(&mut connection, DEMO).await?;
     connection.close().await?;
     match new {
@@ -116,8 +116,9 @@ impl Large {
     async fn load(&self, opened: &Opened, settings: Settings) -> anyhow::Result<()> {
         output::say(&format!("random seed {}", self.seed));
         // Such a statement is slow, and long.
-        let options = opened.options.clone().disable_statement_logging();
-        let pool = Pool::with(options, Limits::None, settings, u32::try_from(CONNECTIONS)?);
+        let target = opened.target.clone();
+        let target = target.map(|server| server.disable_statement_logging());
+        let pool = Pool::with(target, Limits::None, settings, u32::try_from(CONNECTIONS)?);
         let stop = signal::stop()?;
         let (conversations, messages) = self.write(&pool, &stop).await?;
         output::say(&format!(

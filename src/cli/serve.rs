@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use anyhow::Context;
 use mock_meta_provider::Mock;
-use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -19,7 +18,7 @@ use crate::config::{
     Backends, ClientArgs, DatabaseArgs, DeliveryArgs, HostArgs, ListenArgs, MockArgs,
     RetentionArgs, ShutdownArgs, WorkerArgs, secrets,
 };
-use crate::database::embedded::Embedded;
+use crate::database::{embedded::Embedded, target::Target};
 use crate::delivery::worker::Worker;
 use crate::http::{self, Gateway, server::Server};
 use crate::provider::client::Client;
@@ -124,7 +123,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
 /// The database and the provider, with those that are ours to stop.
 struct Ready {
-    database: PgConnectOptions,
+    database: Target,
     provider: Client,
     embedded: Option<(Embedded, Mock)>,
 }
@@ -133,7 +132,7 @@ impl Ready {
     async fn prepare(backends: Backends, args: &Args, server: &Server) -> anyhow::Result<Self> {
         match backends {
             Backends::Given(database, provider) => Ok(Self {
-                database: *database,
+                database,
                 provider: *provider,
                 embedded: None,
             }),
@@ -154,7 +153,7 @@ impl Ready {
             "DATABASE_URL and PROVIDER_URL are not set: using a private PostgreSQL and a mock provider that misbehaves on purpose; no message leaves this machine"
         );
         Ok(Self {
-            database: embedded.own_options(),
+            database: embedded.own_options().into(),
             provider: args.delivery.provider_at(&mock.url())?,
             embedded: Some((embedded, mock)),
         })

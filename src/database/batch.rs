@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 
 use metrics::{counter, gauge, histogram};
 use sqlx::PgConnection;
-use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::connect::{self, Limits, limited, too_slow};
+use super::connect::{self, Limits, limited, read_only, too_slow};
 use super::fault::{Fault, Outage, Said, Unavailable, fault};
 use super::plans::{Plans, Work};
 use super::pool::Pool;
+use super::target::Target;
 use super::{LOCK_TIMEOUT, STATEMENT_TIMEOUT, bounded, store};
 use crate::complaint::Complaint;
 use crate::error::{Causes, Error, Result};
@@ -95,7 +95,7 @@ impl<B: Batch> Writer<B> {
     /// more of them, it takes one of the pool's. They end, once everything queued is written, when the `Writer` is dropped.
     pub fn spawn(
         batch: B,
-        (options, plans): (&PgConnectOptions, Plans),
+        (target, plans): (&Target, Plans),
         pool: &Pool,
         count: u32,
         tasks: &mut JoinSet<()>,
@@ -108,7 +108,7 @@ impl<B: Batch> Writer<B> {
         for _ in 0..count {
             let task = Task {
                 batch: Arc::clone(&batch),
-                options: limited(options.clone()),
+                target: limited(target.clone()),
                 plans,
                 pool: pool.clone(),
                 connection: None,
@@ -192,7 +192,7 @@ impl<B: Batch> Writer<B> {
 
 struct Task<B: Batch> {
     batch: Arc<B>,
-    options: PgConnectOptions,
+    target: Target,
     plans: Plans,
     pool: Pool,
     connection: Option<PgConnection>,
@@ -237,18 +237,14 @@ impl<B: Batch> Task<B> {
     /// Looks after the connection, so that it is there when there is something to write, and nobody else takes its place.
     async fn look(&mut self) {
         let looked = match &mut self.connection {
-            Some(connection) => timeout(STATEMENT_TIMEOUT, store::is_writable(connection))
-                .await
-                .unwrap_or_else(|_| Err(too_slow())),
+            Some(connection) => look_again(connection, &self.target).await,
             None => self.connect().await,
         };
         let trouble = match looked {
-            Ok(true) => {
+            Ok(()) => {
                 self.prove();
                 return;
             }
-            // Another connection may be to where it can be written.
-            Ok(false) => Outage::ReadOnly.into(),
             Err(error) => Unavailable::from(&error),
         };
         let cause = Causes(&trouble).to_string();
@@ -263,28 +259,27 @@ impl<B: Batch> Task<B> {
         self.lose(trouble);
     }
 
-    /// Connects; whether it can be written to.
-    async fn connect(&mut self) -> sqlx::Result<bool> {
+    /// Connects to where it can be written.
+    async fn connect(&mut self) -> sqlx::Result<()> {
         let plans = self.plans.of(B::WORK);
-        let connected = connect::connect(&self.options, Limits::Ours, plans).await;
+        let connected = connect::connect(&self.target, Limits::Ours, plans).await;
         let (connection, greeting) = match connected {
             Err(error) if fault(&error) == Fault::Away(Outage::Full) => {
                 let Ok(mut connection) = self.pool.part_with_one().await else {
                     return Err(error);
                 };
-                let greeting = timeout(STATEMENT_TIMEOUT, store::greet(&mut connection, plans));
-                let greeting = greeting.await.unwrap_or_else(|_| Err(too_slow()))?;
+                let greeting = connect::greet(&mut connection, Limits::Ours, plans);
+                let greeting = timeout(STATEMENT_TIMEOUT, greeting).await;
+                let greeting = greeting.unwrap_or_else(|_| Err(too_slow()))?;
                 (connection, greeting)
             }
             connected => connected?,
         };
+        self.target.note_risk(&greeting.at_risk);
         self.connection = Some(connection);
         self.standing
             .send_modify(|standing| standing.connected += 1);
-        if !greeting.read_only {
-            self.prove();
-        }
-        Ok(!greeting.read_only)
+        Ok(())
     }
 
     fn prove(&self) {
@@ -379,6 +374,19 @@ impl<B: Batch> Task<B> {
             tracing::warn!(writer = B::NAME, error = %Causes(&error), "the lock timeout was not set, the connection is closed");
             self.lose(Outage::NoAnswer.into());
         }
+    }
+}
+
+/// Looks at a connection that has been idle.
+async fn look_again(connection: &mut PgConnection, target: &Target) -> sqlx::Result<()> {
+    let look = timeout(STATEMENT_TIMEOUT, store::look(connection)).await;
+    let look = look.unwrap_or_else(|_| Err(too_slow()))?;
+    target.note_risk(&look.at_risk);
+    // Another connection may be to where it can be written.
+    if look.writable {
+        Ok(())
+    } else {
+        Err(read_only())
     }
 }
 

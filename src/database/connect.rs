@@ -3,11 +3,14 @@
 use std::io;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::fault::{Fault, Outage, fault};
+use super::fault::{Fault, Outage, Unavailable, all_failed, fault};
+use super::target::{self, Target};
 use super::{CONNECT_TIMEOUT, LOCK_TIMEOUT, STATEMENT_TIMEOUT, bounded, store};
 use crate::peer;
 
@@ -15,6 +18,12 @@ use crate::peer;
 const OLDEST: i32 = 14;
 /// The encoding that every text of a request fits into.
 const ENCODING: &str = "UTF8";
+
+/// How long the servers before it keep one from being tried: longer than one that is well takes.
+const HEAD_START: Duration = Duration::from_millis(500);
+/// What every connection is given. Each statement is one transaction: what stricter isolation would find in them is a failure to be
+/// repeated.
+const ALWAYS: Settings = &[("default_transaction_isolation", "read committed")];
 
 /// Settings of a connection, by name.
 pub type Settings = &'static [(&'static str, &'static str)];
@@ -90,10 +99,21 @@ pub struct Greeting {
     pub statement_timeout_ms: i64,
     /// The limit of waiting for a lock, in milliseconds; 0: none.
     pub lock_timeout_ms: i64,
+    /// The settings that are off and should not be: what is committed might be lost.
+    pub at_risk: String,
     /// What takes from others the right to create in a schema of the search path.
     pub open: Vec<String>,
     /// What takes the gateway's tables from others.
     pub foreign: Vec<String>,
+}
+
+/// What may change while a connection is open.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// Whether something can be written through it.
+    pub writable: bool,
+    /// As in a [`Greeting`].
+    pub at_risk: String,
 }
 
 impl Greeting {
@@ -130,48 +150,111 @@ impl Greeting {
 
 /// The limits that every connection of a running gateway gets.
 #[must_use]
-pub fn limited(options: PgConnectOptions) -> PgConnectOptions {
-    options
-        .application_name("gateway")
-        .options([
-            ("statement_timeout", STATEMENT_TIMEOUT.as_millis()),
-            ("lock_timeout", LOCK_TIMEOUT.as_millis()),
-        ])
-        .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1))
+pub fn limited(target: Target) -> Target {
+    target.map(|server| {
+        server
+            .options([
+                ("statement_timeout", STATEMENT_TIMEOUT.as_millis()),
+                ("lock_timeout", LOCK_TIMEOUT.as_millis()),
+            ])
+            .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1))
+    })
 }
 
 /// How long statements may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limits {
-    /// As long as those of a running gateway, which [`limited`] options ask for.
+    /// As long as those of a running gateway, which [`limited`] targets ask for.
     Ours,
     /// For what takes long. Also where the role has limits.
     None,
 }
 
-/// A new connection with these settings, within [`CONNECT_TIMEOUT`], if it is to a database that the gateway can use.
+/// A new connection with these settings, within [`CONNECT_TIMEOUT`], to a database that the gateway can use, and to a server of it
+/// that can be written to; one that is for reading, to another where there is none.
+///
+/// The servers are tried in turn. One that does not answer holds up the next for a moment only, and is listened to all the same.
 pub async fn connect(
-    options: &PgConnectOptions,
+    target: &Target,
     limits: Limits,
     settings: Settings,
 ) -> sqlx::Result<(PgConnection, Greeting)> {
-    let mut settings = settings.to_vec();
+    let deadline = Instant::now() + CONNECT_TIMEOUT;
+    let count = u32::try_from(target.servers().len()).unwrap_or(u32::MAX);
+    let head_start = HEAD_START.min(CONNECT_TIMEOUT / count.max(1));
+    let mut next_at = Instant::now();
+    let mut servers = target.in_turn().peekable();
+    let mut tries = FuturesUnordered::new();
+    let (mut failures, mut readable) = (Vec::new(), None);
+    loop {
+        if Instant::now() >= next_at
+            && let Some((place, server)) = servers.next()
+        {
+            tries.push(async move {
+                let met = timeout_at(deadline, meet(server, limits, settings)).await;
+                (place, server, met.unwrap_or_else(|_| Err(too_slow())))
+            });
+            next_at = Instant::now() + head_start;
+        }
+        let is_more = servers.peek().is_some();
+        let tried = tokio::select! {
+            tried = tries.next() => tried,
+            () = sleep_until(next_at), if is_more => continue,
+        };
+        let Some((place, server, met)) = tried else {
+            failures.sort_by_key(|(place, ..)| *place);
+            return readable.ok_or_else(|| all_failed(failures));
+        };
+        // Another one need not wait for it any more.
+        next_at = Instant::now();
+        let error = match met {
+            Ok((connection, greeting)) if !greeting.read_only => {
+                target.keep(place);
+                return Ok((connection, greeting));
+            }
+            Ok(met) if target.only_reads() => {
+                readable = Some(met);
+                continue;
+            }
+            Ok(_) => read_only(),
+            Err(error) => error,
+        };
+        failures.push((place, target::name(server), error));
+    }
+}
+
+/// Connects to this server, if it is one that can be used.
+async fn meet(
+    server: &PgConnectOptions,
+    limits: Limits,
+    settings: Settings,
+) -> sqlx::Result<(PgConnection, Greeting)> {
+    let mut connection = server.connect().await?;
+    let greeting = greet(&mut connection, limits, settings).await?;
+    Ok((connection, greeting))
+}
+
+/// Gives a connection these settings, if it is one that can be used.
+pub(super) async fn greet(
+    connection: &mut PgConnection,
+    limits: Limits,
+    settings: Settings,
+) -> sqlx::Result<Greeting> {
+    let mut settings = [settings, ALWAYS].concat();
     if limits == Limits::None {
         settings.extend([("statement_timeout", "0"), ("lock_timeout", "0")]);
     }
-    let greet = async {
-        let mut connection = options.connect().await?;
-        let greeting = store::greet(&mut connection, &settings).await?;
-        Ok::<_, sqlx::Error>((connection, greeting))
-    };
-    let (connection, greeting) = timeout(CONNECT_TIMEOUT, greet)
-        .await
-        .map_err(|_| too_slow())??;
+    let greeting = store::greet(connection, &settings).await?;
     greeting.check()?;
     if limits == Limits::Ours {
         greeting.check_limits()?;
     }
-    Ok((connection, greeting))
+    Ok(greeting)
+}
+
+/// For a connection to where nothing can be written.
+pub(super) fn read_only() -> sqlx::Error {
+    Unavailable::from(Outage::ReadOnly).into()
 }
 
 /// For what is bounded on this side.
@@ -191,23 +274,24 @@ pub struct Survey {
 }
 
 /// Whether the way leads to another machine, without insisting on TLS.
-fn may_be_in_the_clear(options: &PgConnectOptions) -> bool {
-    let mode = options.get_ssl_mode();
+fn may_be_in_the_clear(server: &PgConnectOptions) -> bool {
+    let mode = server.get_ssl_mode();
     let insists = !matches!(
         mode,
         PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer
     );
-    let host = options.get_host();
-    !insists && options.get_socket().is_none() && !host.starts_with('/') && !peer::is_loopback(host)
+    let host = server.get_host();
+    !insists && server.get_socket().is_none() && !host.starts_with('/') && !peer::is_loopback(host)
 }
 
-/// Looks at a database: whether it can be used at all, and through whatever stands before it.
+/// Looks at a database: whether it can be used at all, and through whatever stands before it. Whether it can be written to is seen by
+/// whoever writes.
 ///
 /// Two connections, which behind a pooler in transaction mode are one: then the second finds that what it prepares is there already.
-pub async fn survey(options: &PgConnectOptions) -> crate::error::Result<Survey> {
-    let options = limited(options.clone());
-    let (mut connection, _) = connect(&options, Limits::Ours, &[]).await?;
-    match connect(&options, Limits::Ours, &[]).await {
+pub async fn survey(target: &Target) -> crate::error::Result<Survey> {
+    let target = limited(target.clone()).for_reading();
+    let (mut connection, _) = connect(&target, Limits::Ours, &[]).await?;
+    match connect(&target, Limits::Ours, &[]).await {
         Ok((other, _)) => other.close().await?,
         // Nothing is known of a pooler then; this one may still be enough.
         Err(error) if fault(&error) == Fault::Away(Outage::Full) => {}
@@ -215,8 +299,8 @@ pub async fn survey(options: &PgConnectOptions) -> crate::error::Result<Survey> 
     }
     let look = async {
         let migrations = super::migrations(&mut connection).await?;
-        let in_the_clear =
-            may_be_in_the_clear(&options) && !store::is_encrypted(&mut connection).await?;
+        let in_the_clear = target.servers().iter().any(may_be_in_the_clear)
+            && !store::is_encrypted(&mut connection).await?;
         let room = store::room(&mut connection).await?;
         Ok((migrations, room, in_the_clear))
     };

@@ -86,8 +86,25 @@ impl From<Outage> for Unavailable {
     }
 }
 
+impl From<Unavailable> for sqlx::Error {
+    fn from(unavailable: Unavailable) -> Self {
+        Self::Configuration(Box::new(unavailable))
+    }
+}
+
+/// What stands in an error that this process has made itself.
+fn unavailable(error: &sqlx::Error) -> Option<&Unavailable> {
+    match error {
+        sqlx::Error::Configuration(cause) => cause.downcast_ref(),
+        _ => None,
+    }
+}
+
 impl From<&sqlx::Error> for Unavailable {
     fn from(error: &sqlx::Error) -> Self {
+        if let Some(unavailable) = unavailable(error) {
+            return unavailable.clone();
+        }
         let outage = match fault(error) {
             Fault::Away(outage) => outage,
             _ => Outage::Failing,
@@ -110,10 +127,10 @@ pub fn fault(error: &sqlx::Error) -> Fault {
             | sqlx::Error::Protocol(_)
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed => Fault::Away(Outage::NoAnswer),
-            _ if unfit(error).is_some() => Fault::Away(Outage::Unfit),
             // The answer for one item is missing: it is found by halving, like a bad row.
             sqlx::Error::RowNotFound => Fault::Row,
-            _ => Fault::Other,
+            _ if unfit(error).is_some() => Fault::Away(Outage::Unfit),
+            _ => unavailable(error).map_or(Fault::Other, |it| Fault::Away(it.outage)),
         };
     };
     let code = database.code().unwrap_or_default();
@@ -156,6 +173,43 @@ pub fn unfit(error: &sqlx::Error) -> Option<Unfit> {
     }
 }
 
+/// What is told of several servers of which none will do: the first of these that one of them has.
+const MOST_TELLING: [Outage; 9] = [
+    Outage::Forbidden,
+    Outage::Missing,
+    Outage::NotMigrated,
+    Outage::DiskFull,
+    Outage::Full,
+    Outage::Busy,
+    Outage::Failing,
+    Outage::NoAnswer,
+    Outage::ReadOnly,
+];
+
+/// One error for those of all servers that were tried, each with its place and name.
+pub(super) fn all_failed(mut failures: Vec<(usize, String, sqlx::Error)>) -> sqlx::Error {
+    let final_one = failures
+        .iter()
+        .position(|(_, _, error)| unfit(error).is_some());
+    if failures.len() == 1 || final_one.is_some() {
+        return failures.swap_remove(final_one.unwrap_or_default()).2;
+    }
+    let (mut outages, mut said) = (Vec::new(), Vec::new());
+    for (_, name, error) in &failures {
+        outages.push(Unavailable::from(error).outage);
+        said.push(match error {
+            sqlx::Error::Io(error) => format!("{name}: {error}"),
+            error => format!("{name}: {}", Said(error)),
+        });
+    }
+    let outage = MOST_TELLING.into_iter().find(|it| outages.contains(it));
+    let unavailable = Unavailable {
+        outage: outage.unwrap_or(Outage::NoAnswer),
+        cause: Some(Cause(said.join("; ").into())),
+    };
+    unavailable.into()
+}
+
 /// What is said of an error: once, without the line of PostgreSQL's source, and without the data that are in its details.
 pub struct Said<'a>(pub &'a sqlx::Error);
 
@@ -163,6 +217,12 @@ impl fmt::Display for Said<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(unfit) = unfit(self.0) {
             return unfit.fmt(f);
+        }
+        if let Some(Unavailable { outage, cause }) = unavailable(self.0) {
+            return match cause {
+                Some(cause) => cause.fmt(f),
+                None => outage.fmt(f),
+            };
         }
         match self.0 {
             sqlx::Error::Database(error) => f.write_str(error.message()),

@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 
 use super::connect::{self, Limits};
+use super::target::Target;
 use super::{apply, store};
 use crate::error::Result;
 
@@ -22,8 +22,8 @@ pub struct Migration {
 
 /// Applies the migrations that the database lacks, and returns how many those were. Safe beside others that do the same. Where none
 /// is lacking, nothing is written, and no right to change the schema needed.
-pub async fn migrate(options: &PgConnectOptions) -> Result<usize> {
-    let (mut connection, _) = connect::connect(options, Limits::None, &[]).await?;
+pub async fn migrate(target: &Target) -> Result<usize> {
+    let (mut connection, _) = connect::connect(target, Limits::None, &[]).await?;
     let mut applied = 0;
     let before = pending(&migrations(&mut connection).await?);
     if before > 0 {

@@ -9,6 +9,7 @@ pub mod migrate;
 pub mod plans;
 pub mod pool;
 pub mod store;
+pub mod target;
 pub mod url;
 
 use std::time::Duration;

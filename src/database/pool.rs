@@ -11,19 +11,25 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
-use sqlx::postgres::{PgConnectOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo, Postgres};
+use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo, Postgres};
 use sqlx::{Connection as _, Either, Execute, Executor, PgConnection, SqlStr};
 use tokio::sync::Notify;
 use tokio::time::{timeout, timeout_at};
 
 use super::connect::{self, Limits, Settings, limited, too_slow};
-use super::fault::{Fault, Outage, fault};
+use super::fault::{Fault, Outage, Unavailable, fault};
 use super::plans::{Plans, Work};
-use super::{CONNECT_TIMEOUT, STATEMENT_TIMEOUT};
+use super::target::Target;
+use super::{CONNECT_TIMEOUT, STATEMENT_TIMEOUT, store};
 
-/// How long a connection may be idle, looked at as often as [`LOOK`]: all are given back within a minute.
+/// How long a connection may be idle, looked at as often as [`LOOK`].
 const MAX_IDLE: Duration = Duration::from_secs(30);
-const LOOK: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_secs(2);
+/// How long a look at a connection may take: what is left of [`CONNECT_TIMEOUT`] is for another one.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often, and for how long, a server that can be written to is tried for where there is none: while one is made a primary.
+const AGAIN: Duration = Duration::from_millis(250);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How long no further connection is tried for after the server had no more of them.
 const FULL_FOR: Duration = Duration::from_secs(5);
 
@@ -32,7 +38,7 @@ const FULL_FOR: Duration = Duration::from_secs(5);
 pub struct Pool(Arc<Inner>);
 
 struct Inner {
-    options: PgConnectOptions,
+    target: Target,
     limits: Limits,
     settings: Settings,
     max: usize,
@@ -49,10 +55,20 @@ struct Inner {
 struct State {
     /// Those that are in use, or being opened.
     used: usize,
-    /// The others, with the time of their last use; the latest is at the end.
-    idle: VecDeque<(PgConnection, Instant)>,
+    /// The others; the one that was used last is at the end.
+    idle: VecDeque<Idle>,
     /// Until when no further one is tried for.
     full_until: Option<Instant>,
+    /// Why the last one that was tried for could not be had.
+    trouble: Option<Unavailable>,
+}
+
+struct Idle {
+    connection: PgConnection,
+    /// When it was used last.
+    since: Instant,
+    /// When it was looked at last.
+    looked_at: Instant,
 }
 
 impl State {
@@ -86,40 +102,37 @@ enum Turn {
 impl Pool {
     /// A pool of at most `max` connections for a running gateway.
     #[must_use]
-    pub fn new(options: PgConnectOptions, max: u32) -> Self {
+    pub fn new(target: impl Into<Target>, max: u32) -> Self {
         let settings = Plans::default().of(Work::Reads);
-        Self::with(limited(options), Limits::Ours, settings, max)
+        Self::with(limited(target.into()), Limits::Ours, settings, max)
     }
 
     /// One connection beside those of this pool, for what must not wait for their users. When the server has no more, it is one of
     /// them.
     #[must_use]
     pub fn one_more(&self) -> Self {
-        let Inner { options, .. } = &*self.0;
-        Self::make(
-            options.clone(),
-            self.0.limits,
-            self.0.settings,
-            1,
-            Some(self.clone()),
-        )
+        let Inner {
+            limits, settings, ..
+        } = *self.0;
+        let target = self.0.target.clone();
+        Self::make(target, limits, settings, 1, Some(self.clone()))
     }
 
     /// One whose connections have these limits and settings.
     #[must_use]
-    pub fn with(options: PgConnectOptions, limits: Limits, settings: Settings, max: u32) -> Self {
-        Self::make(options, limits, settings, max, None)
+    pub fn with(target: Target, limits: Limits, settings: Settings, max: u32) -> Self {
+        Self::make(target, limits, settings, max, None)
     }
 
     fn make(
-        options: PgConnectOptions,
+        target: Target,
         limits: Limits,
         settings: Settings,
         max: u32,
         lender: Option<Self>,
     ) -> Self {
         let inner = Arc::new(Inner {
-            options,
+            target,
             limits,
             settings,
             max: usize::try_from(max).unwrap_or(usize::MAX).max(1),
@@ -128,7 +141,7 @@ impl Pool {
             changed: Notify::new(),
             state: Mutex::default(),
         });
-        tokio::spawn(give_back(Arc::downgrade(&inner)));
+        tokio::spawn(look_after(Arc::downgrade(&inner)));
         Self(inner)
     }
 
@@ -150,13 +163,23 @@ impl Pool {
     /// # Errors
     /// `PoolTimedOut` when all were in use for so long, else why there is none.
     pub async fn acquire(&self) -> sqlx::Result<Pooled> {
-        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        let began = Instant::now();
+        let deadline = began + CONNECT_TIMEOUT;
         loop {
             let turn = timeout_at(deadline.into(), self.turn()).await;
-            let turn = turn.map_err(|_| sqlx::Error::PoolTimedOut)?;
+            let Ok(turn) = turn else {
+                // Those that are in use may be waiting for the database themselves.
+                let trouble = self.0.state().trouble.clone();
+                return Err(trouble.map_or(sqlx::Error::PoolTimedOut, Into::into));
+            };
             let ready = timeout_at(deadline.into(), self.prepare(turn)).await;
-            match ready.map_err(|_| too_slow())? {
+            let ready = ready.unwrap_or_else(|_| Err(too_slow()));
+            self.0.state().trouble = ready.as_ref().err().map(Unavailable::from);
+            match ready {
                 Err(error) if self.is_content_after(&error) => {}
+                Err(error) if is_read_only(&error) && began.elapsed() < PATIENCE => {
+                    tokio::time::sleep(AGAIN).await;
+                }
                 ready => return ready,
             }
         }
@@ -171,15 +194,17 @@ impl Pool {
 
     async fn prepare(&self, turn: Turn) -> sqlx::Result<Pooled> {
         let place = match turn {
-            Turn::Reuse(mut connection, place) => match connection.ping().await {
-                Ok(()) => return Ok(Pooled::new(connection, place)),
-                // The server has ended it meanwhile.
-                Err(_) => place,
-            },
+            Turn::Reuse(mut connection, place) => {
+                if self.0.is_usable(&mut connection).await {
+                    return Ok(Pooled::new(connection, place));
+                }
+                self.0.close_idle();
+                place
+            }
             Turn::Open(place) => place,
         };
         let pool = &*self.0;
-        let connected = connect::connect(&pool.options, pool.limits, pool.settings).await;
+        let connected = connect::connect(&pool.target, pool.limits, pool.settings).await;
         let connection = match (connected, &pool.lender) {
             (Err(error), Some(lender)) if fault(&error) == Fault::Away(Outage::Full) => {
                 Box::pin(lender.part_with_one()).await?
@@ -205,8 +230,8 @@ impl Pool {
         loop {
             {
                 let mut state = self.0.state();
-                if let Some((connection, _)) = state.idle.pop_back() {
-                    return Turn::Reuse(connection, Place::take(&self.0, &mut state));
+                if let Some(idle) = state.idle.pop_back() {
+                    return Turn::Reuse(idle.connection, Place::take(&self.0, &mut state));
                 }
                 let full = state.full_until.is_some_and(|until| Instant::now() < until);
                 if state.size() == 0 || (state.size() < self.0.max && !full) {
@@ -222,20 +247,49 @@ impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Whether a connection answers, and leads to where it is of use, in one round trip.
+    async fn is_usable(&self, connection: &mut PgConnection) -> bool {
+        match timeout(LOOK_TIMEOUT, store::look(connection)).await {
+            Ok(Ok(look)) => look.writable || self.target.only_reads(),
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+
+    /// After one that could not be used: the others most likely led to the same server.
+    fn close_idle(&self) {
+        let idle = std::mem::take(&mut self.state().idle);
+        drop(idle);
+    }
+
+    /// One that has been idle, and was not looked at, for a while.
+    fn next_to_look_at(self: &Arc<Self>) -> Option<(Idle, Place)> {
+        let mut state = self.state();
+        let is_next = |idle: &Idle| idle.looked_at.elapsed() >= LOOK;
+        let at = state.idle.iter().position(is_next)?;
+        let idle = state.idle.remove(at)?;
+        Some((idle, Place::take(self, &mut state)))
+    }
 }
 
-/// Closes what has been idle for long, until the pool is dropped.
-async fn give_back(pool: Weak<Inner>) {
+fn is_read_only(error: &sqlx::Error) -> bool {
+    fault(error) == Fault::Away(Outage::ReadOnly)
+}
+
+/// Closes what has been idle for long, and what has become of no use, until the pool is dropped.
+async fn look_after(pool: Weak<Inner>) {
     loop {
         tokio::time::sleep(LOOK).await;
         let Some(pool) = pool.upgrade() else { return };
-        loop {
-            let is_old = |(_, since): &mut (_, Instant)| since.elapsed() >= MAX_IDLE;
-            let Some((connection, _)) = pool.state().idle.pop_front_if(is_old) else {
-                break;
-            };
-            // One that cannot be closed well is closed all the same.
-            timeout(CONNECT_TIMEOUT, connection.close()).await.ok();
+        while let Some((mut idle, place)) = pool.next_to_look_at() {
+            if idle.since.elapsed() >= MAX_IDLE {
+                // One that cannot be closed well is closed all the same.
+                timeout(CONNECT_TIMEOUT, idle.connection.close()).await.ok();
+            } else if pool.is_usable(&mut idle.connection).await {
+                put_back(idle.connection, place, idle.since);
+            } else {
+                pool.close_idle();
+            }
         }
     }
 }
@@ -267,7 +321,7 @@ impl Pooled {
         match result {
             Ok(_) => self.clean = true,
             // Through another one it may be possible to write.
-            Err(error) if fault(error) == Fault::Away(Outage::ReadOnly) => self.connection = None,
+            Err(error) if is_read_only(error) => self.connection = None,
             Err(_) => {}
         }
     }
@@ -280,7 +334,7 @@ impl Drop for Pooled {
             return;
         };
         if self.clean {
-            put_back(connection, place);
+            put_back(connection, place, Instant::now());
             return;
         }
         // A statement may have been cut short: its rest is read first, or the connection given up.
@@ -288,16 +342,23 @@ impl Drop for Pooled {
             return;
         };
         runtime.spawn(async move {
-            if let Ok(Ok(())) = timeout(STATEMENT_TIMEOUT, connection.ping()).await {
-                put_back(connection, place);
+            let ended = timeout(STATEMENT_TIMEOUT, connection.ping()).await;
+            if matches!(ended, Ok(Ok(()))) && place.0.is_usable(&mut connection).await {
+                put_back(connection, place, Instant::now());
             }
         });
     }
 }
 
-fn put_back(connection: PgConnection, place: Place) {
+fn put_back(connection: PgConnection, place: Place, since: Instant) {
+    let idle = Idle {
+        connection,
+        since,
+        looked_at: Instant::now(),
+    };
     let mut state = place.0.state();
-    state.idle.push_back((connection, Instant::now()));
+    let at = state.idle.partition_point(|other| other.since <= since);
+    state.idle.insert(at, idle);
     drop(state);
     drop(place);
 }

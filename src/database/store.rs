@@ -6,9 +6,10 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, PgConnection, PgExecutor};
 
 use super::TABLES;
-use super::connect::Greeting;
+use super::connect::{Greeting, Look};
 
-/// Gives a connection these settings, and asks the database who it is, and who else could have a hand in its statements.
+/// Gives a connection these settings, lets no commit be acknowledged before it is on disk (nor, where there is a synchronous standby, on
+/// that one's), and asks the database who it is, and who else could have a hand in its statements.
 ///
 /// Trusted are superusers, the database's owner (who may set any role's search path), a schema's owner in it, this role, and whoever
 /// may become one of them; for a table's owner also those whose member this role is, but for a superuser, who counts as everybody's.
@@ -26,6 +27,8 @@ select pg_is_in_recovery() or current_setting('transaction_read_only') = 'on' as
   current_setting('server_version_num')::int as "version!",
   (extract(epoch from current_setting('statement_timeout')::interval) * 1000::numeric)::bigint as "statement_timeout_ms!",
   (extract(epoch from current_setting('lock_timeout')::interval) * 1000::numeric)::bigint as "lock_timeout_ms!",
+  pg_catalog.concat_ws(', ', case when current_setting('fsync') <> 'on' then 'fsync' end,
+    case when current_setting('full_page_writes') <> 'on' then 'full_page_writes' end) as "at_risk!",
   array(
     select pg_catalog.format('revoke create on schema %I from %s', n.nspname, case a.grantee when 0 then 'public' else pg_catalog.quote_ident(r.rolname) end)
     from pg_catalog.pg_namespace n cross join lateral pg_catalog.aclexplode(n.nspacl) a left join pg_catalog.pg_roles r on r.oid = a.grantee
@@ -44,7 +47,12 @@ select pg_is_in_recovery() or current_setting('transaction_read_only') = 'on' as
     where not (pg_catalog.pg_has_role(t.relowner, n.nspowner, 'member') or pg_catalog.pg_has_role(t.relowner, base.datdba, 'member')
       or pg_catalog.pg_has_role(t.relowner, me.oid, 'member') or not me.rolsuper and pg_catalog.pg_has_role(me.oid, t.relowner, 'member'))
     limit 10) as "foreign!"
-from (select pg_catalog.count(pg_catalog.set_config(name, value, false)) from unnest($1::text[], $2::text[]) as wanted (name, value)) as given,
+from (
+  select pg_catalog.count(pg_catalog.set_config(name, value, false)) from (
+    select name, value from unnest($1::text[], $2::text[]) as wanted (name, value)
+    union all select 'synchronous_commit', 'on' where current_setting('synchronous_commit') not in ('on', 'remote_apply')
+  ) as settings
+) as given,
   pg_catalog.pg_database base, pg_catalog.pg_roles me
 where base.datname = current_database() and me.rolname = current_user"#,
         &names as &[&str],
@@ -55,11 +63,14 @@ where base.datname = current_database() and me.rolname = current_user"#,
     .await
 }
 
-/// Whether something can be written through this connection.
-pub async fn is_writable(connection: &mut PgConnection) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(
-        r#"-- database::is_writable
-select not (pg_is_in_recovery() or current_setting('transaction_read_only') = 'on') as "writable!""#
+/// Looks at a connection again.
+pub async fn look(connection: &mut PgConnection) -> sqlx::Result<Look> {
+    sqlx::query_as!(
+        Look,
+        r#"-- database::look
+select not (pg_is_in_recovery() or current_setting('transaction_read_only') = 'on') as "writable!",
+  pg_catalog.concat_ws(', ', case when current_setting('fsync') <> 'on' then 'fsync' end,
+    case when current_setting('full_page_writes') <> 'on' then 'full_page_writes' end) as "at_risk!""#
     )
     .fetch_one(connection)
     .await

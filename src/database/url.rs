@@ -3,19 +3,29 @@
 use std::fs::File;
 use std::net::IpAddr;
 
+use reqwest::Url;
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
+use super::target::Target;
+
 /// The variable that messages name, also for its option.
 const NAME: &str = "DATABASE_URL";
+/// The most servers of one database.
+const MAX_SERVERS: usize = 16;
+/// Stands where a host is, until it is known.
+const NOWHERE: &str = "localhost";
+/// The parameters that say where a server is.
+const PLACE: [&str; 3] = ["host", "hostaddr", "port"];
+/// Which of several servers is used, in libpq's words: they mean the same here, since none is that cannot be written to.
+const SESSIONS: [&str; 3] = ["any", "primary", "read-write"];
 /// Parameters that only libpq knows, each with the values that ask for what happens anyway.
-const HARMLESS: [(&str, &[&str]); 6] = [
+const HARMLESS: [(&str, &[&str]); 5] = [
     ("channel_binding", &["prefer", "disable"]),
     ("gssencmode", &["prefer", "disable"]),
     ("load_balance_hosts", &["disable"]),
     ("sslcompression", &["0"]),
     ("sslnegotiation", &["postgres"]),
-    ("target_session_attrs", &["any"]),
 ];
 /// Files, by their parameters and the variable that stands in for them.
 const FILES: [(&[&str], &str); 3] = [
@@ -28,74 +38,185 @@ const FILES: [(&[&str], &str); 3] = [
 ///
 /// # Errors
 /// What is wrong with it, or with one of those.
-pub fn parse(text: &str) -> Result<PgConnectOptions, String> {
-    check_shape(text)?;
-    let mut url = reqwest::Url::parse(text).map_err(|_| not_a_url())?;
-    let mut parameters = Vec::new();
-    for (name, value) in url.query_pairs() {
+pub fn parse(text: &str) -> Result<Target, String> {
+    let shape = Shape::of(text)?;
+    let mut asked_for = Vec::new();
+    for (name, value) in shape.url(NOWHERE)?.query_pairs() {
         if is_asked_for(text, &name, &value)? {
-            parameters.push((name.into_owned(), value.into_owned()));
+            asked_for.push((name.into_owned(), value.into_owned()));
         }
     }
-    check_variables(&url, &parameters)?;
-    let names_host = parameters
-        .iter()
-        .any(|(name, value)| matches!(&**name, "host" | "hostaddr") && !value.is_empty());
-    let host = url.host_str().unwrap_or_default();
-    if !names_host && let Some(address) = host.strip_prefix('[') {
-        // The brackets belong to the URL, not to the address.
-        let address = address.trim_end_matches(']').to_owned();
-        parameters.push(("host".to_owned(), address));
+    let places = places(&shape, &asked_for)?;
+    check_variables(&asked_for)?;
+    let servers: Result<Vec<_>, _> = places
+        .into_iter()
+        .map(|place| place.server(&shape, &asked_for))
+        .collect();
+    let servers = servers?;
+    let may_encrypt = |server: &PgConnectOptions| {
+        !matches!(server.get_ssl_mode(), PgSslMode::Disable | PgSslMode::Allow)
+    };
+    if servers.iter().any(may_encrypt) {
+        check_files(&asked_for)?;
     }
-    let names_host = names_host || !host.is_empty() || has("PGHOSTADDR") || has("PGHOST");
-    url.set_query(None);
-    if !parameters.is_empty() {
-        url.query_pairs_mut().extend_pairs(&parameters);
-    }
-    let options = PgConnectOptions::from_url(&url).map_err(|_| not_a_url())?;
-    if options.get_host().contains(',') {
-        return several_hosts();
-    }
-    // Without any of these it is where a socket was found.
-    if !names_host && !options.get_host().starts_with('/') {
-        return Err(format!("{NAME} names neither a host nor a socket"));
-    }
-    if !matches!(
-        options.get_ssl_mode(),
-        PgSslMode::Disable | PgSslMode::Allow
-    ) {
-        check_files(&parameters)?;
-    }
-    Ok(options)
+    Ok(Target::new(servers))
 }
 
-/// Refuses what a URL's parser takes for something else than was meant.
-fn check_shape(text: &str) -> Result<(), String> {
-    let scheme = text.split_once("://").filter(|(scheme, _)| {
-        scheme.eq_ignore_ascii_case("postgres") || scheme.eq_ignore_ascii_case("postgresql")
-    });
-    let Some((_, rest)) = scheme else {
-        return Err(format!(
-            "{NAME} must begin with postgres:// or postgresql://, such as postgres://user:password@host:5432/database"
-        ));
+/// A URL's text, taken apart where there may be several hosts.
+struct Shape<'a> {
+    /// Up to the hosts.
+    before: &'a str,
+    /// With their ports.
+    hosts: &'a str,
+    after: &'a str,
+}
+
+impl<'a> Shape<'a> {
+    /// Refuses what a URL's parser takes for something else than was meant.
+    fn of(text: &'a str) -> Result<Self, String> {
+        let (scheme, rest) = text.split_once("://").unwrap_or_default();
+        if !["postgres", "postgresql"].contains(&&*scheme.to_ascii_lowercase()) {
+            return Err(format!(
+                "{NAME} must begin with postgres:// or postgresql://, such as postgres://user:password@host:5432/database"
+            ));
+        }
+        if rest.contains('#') {
+            return Err(format!("{NAME} has a #: in a password, write it as %23"));
+        }
+        let (authority, after) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let hosts = authority
+            .rsplit_once('@')
+            .map_or(authority, |(_, hosts)| hosts);
+        let path = after.split('?').next().unwrap_or_default();
+        if path.contains('@') || (after.starts_with('?') && after.contains('@')) {
+            return Err(format!(
+                "{NAME} has an @ behind its host: in a password, write / as %2F and ? as %3F"
+            ));
+        }
+        let before = &text[..text.len() - after.len() - hosts.len()];
+        Ok(Self {
+            before,
+            hosts,
+            after,
+        })
+    }
+
+    /// The URL with this host instead.
+    fn url(&self, host: &str) -> Result<Url, String> {
+        let Self { before, after, .. } = self;
+        Url::parse(&format!("{before}{host}{after}")).map_err(|_| not_a_url())
+    }
+}
+
+/// Where one server is.
+#[derive(Default)]
+struct Place {
+    /// As it is in the URL, with its port.
+    authority: Option<String>,
+    /// An address, a name, or a socket's directory; wins over the URL's.
+    host: Option<String>,
+    /// Wins over the URL's.
+    port: Option<String>,
+}
+
+impl Place {
+    fn server(
+        self,
+        shape: &Shape<'_>,
+        asked_for: &[(String, String)],
+    ) -> Result<PgConnectOptions, String> {
+        let mut url = shape.url(self.authority.as_deref().unwrap_or(NOWHERE))?;
+        let others = asked_for
+            .iter()
+            .filter(|(name, _)| !PLACE.contains(&name.as_str()))
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        let place = [("host", &self.host), ("port", &self.port)];
+        let place = place
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value.as_deref()?)));
+        url.set_query(None);
+        url.query_pairs_mut().extend_pairs(others.chain(place));
+        PgConnectOptions::from_url(&url).map_err(|_| not_a_url())
+    }
+}
+
+/// Where the servers are: what the parameters say, else the URL itself, else libpq's variables, else a socket that is found.
+fn places(shape: &Shape<'_>, asked_for: &[(String, String)]) -> Result<Vec<Place>, String> {
+    let given = |names: &[&str]| {
+        let is_one =
+            |(name, value): &&(String, String)| names.contains(&name.as_str()) && !value.is_empty();
+        asked_for.iter().rfind(is_one).map(|(_, value)| &**value)
     };
-    if rest.contains('#') {
-        return Err(format!("{NAME} has a #: in a password, write it as %23"));
+    let listed = |hosts: &str| -> Vec<Place> {
+        let place = |host: &str| Place {
+            host: Some(host.to_owned()),
+            ..Place::default()
+        };
+        hosts.split(',').map(place).collect()
+    };
+    let mut places = if let Some(hosts) = given(&["host", "hostaddr"]) {
+        listed(hosts)
+    } else if !shape.hosts.is_empty() {
+        let place = |authority: &str| {
+            // The brackets belong to the URL, not to the address.
+            let address = authority
+                .strip_prefix('[')
+                .and_then(|it| it.split_once(']'));
+            Place {
+                authority: Some(authority.to_owned()),
+                host: address.map(|(address, _)| address.to_owned()),
+                port: None,
+            }
+        };
+        shape.hosts.split(',').map(place).collect()
+    } else if let Some(hosts) = variable("PGHOSTADDR").or_else(|| variable("PGHOST")) {
+        listed(&hosts)
+    } else {
+        let found = PgConnectOptions::new_without_pgpass();
+        if !found.get_host().starts_with('/') {
+            return Err(format!("{NAME} names neither a host nor a socket"));
+        }
+        listed(found.get_host())
+    };
+    let is_empty = |place: &Place| {
+        let authority = place.authority.as_deref();
+        authority.or(place.host.as_deref()) == Some("")
+    };
+    if places.iter().any(is_empty) {
+        return Err(format!("{NAME} names a host that is empty"));
     }
-    let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    let host = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host);
-    if host.contains(',') {
-        return several_hosts();
+    if places.len() > MAX_SERVERS {
+        return Err(format!("{NAME} names more than {MAX_SERVERS} hosts"));
     }
-    let path = rest.split('?').next().unwrap_or_default();
-    if path.contains('@') || (rest.starts_with('?') && rest.contains('@')) {
+    let (source, ports) = match given(&["port"]) {
+        Some(ports) => (format!("{NAME}: port"), ports.to_owned()),
+        None => match variable("PGPORT") {
+            Some(ports) => ("PGPORT".to_owned(), ports),
+            None => return Ok(places),
+        },
+    };
+    let ports: Vec<&str> = ports.split(',').collect();
+    if !ports.iter().all(|port| is_port(port)) {
+        return Err(format!("{source} must be from 1 to 65535"));
+    }
+    if ports.len() != 1 && ports.len() != places.len() {
         return Err(format!(
-            "{NAME} has an @ behind its host: in a password, write / as %2F and ? as %3F"
+            "{source} must be one for all hosts, or one for each"
         ));
     }
-    Ok(())
+    for (place, port) in places.iter_mut().zip(ports.iter().cycle()) {
+        // A variable is for what the URL leaves open.
+        let has_own = place.authority.as_deref().is_some_and(has_port);
+        if given(&["port"]).is_some() || !has_own {
+            place.port = Some((*port).to_owned());
+        }
+    }
+    Ok(places)
+}
+
+fn has_port(authority: &str) -> bool {
+    let end = authority.rsplit(']').next().unwrap_or_default();
+    end.contains(':')
 }
 
 /// Whether a parameter asks for something; one that is not understood is refused: it may be a promise.
@@ -105,9 +226,13 @@ fn is_asked_for(url: &str, name: &str, value: &str) -> Result<bool, String> {
         "sslmode" | "ssl-mode" if value.parse::<PgSslMode>().is_err() => {
             must_be("disable, allow, prefer, require, verify-ca or verify-full")
         }
-        "host" | "hostaddr" | "port" if value.contains(',') => several_hosts(),
-        "hostaddr" if value.parse::<IpAddr>().is_err() => must_be("an IP address"),
-        "port" if !is_port(value) => must_be("from 1 to 65535"),
+        "hostaddr" if !value.split(',').all(|it| it.parse::<IpAddr>().is_ok()) => {
+            must_be("an IP address")
+        }
+        "target_session_attrs" if SESSIONS.contains(&value) => Ok(false),
+        "target_session_attrs" => must_be(
+            "read-write, primary or any: the server is used that can be written to, and no other",
+        ),
         "statement-cache-capacity" if value.parse::<usize>().is_err() => must_be("a whole number"),
         "sslrootcert" | "ssl-root-cert" | "ssl-ca" if value == "system" => Err(format!(
             "{NAME}: {name}=system is not supported; without it, the public authorities that are built in count"
@@ -154,13 +279,12 @@ fn is_harmless(name: &str, value: &str) -> bool {
 }
 
 /// What would be passed over in silence otherwise.
-fn check_variables(url: &reqwest::Url, parameters: &[(String, String)]) -> Result<(), String> {
+fn check_variables(asked_for: &[(String, String)]) -> Result<(), String> {
     let given = |names: &[&str]| {
-        parameters
+        asked_for
             .iter()
             .any(|(name, _)| names.contains(&name.as_str()))
     };
-    let variable = |name| std::env::var(name).ok();
     if !given(&["sslmode", "ssl-mode"])
         && variable("PGSSLMODE").is_some_and(|mode| mode.parse::<PgSslMode>().is_err())
     {
@@ -169,11 +293,11 @@ fn check_variables(url: &reqwest::Url, parameters: &[(String, String)]) -> Resul
                 .to_owned(),
         );
     }
-    if url.port().is_none()
-        && !given(&["port"])
-        && variable("PGPORT").is_some_and(|port| !is_port(&port))
-    {
-        return Err("PGPORT must be from 1 to 65535".to_owned());
+    if variable("PGTARGETSESSIONATTRS").is_some_and(|value| !SESSIONS.contains(&&*value)) {
+        return Err("PGTARGETSESSIONATTRS must be read-write, primary or any".to_owned());
+    }
+    if variable("PGCHANNELBINDING").is_some_and(|value| value == "require") {
+        return Err("PGCHANNELBINDING=require is not supported".to_owned());
     }
     Ok(())
 }
@@ -212,14 +336,9 @@ fn is_port(value: &str) -> bool {
     value.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-fn has(variable: &str) -> bool {
-    std::env::var_os(variable).is_some_and(|value| !value.is_empty())
-}
-
-fn several_hosts<T>() -> Result<T, String> {
-    Err(format!(
-        "{NAME} names several hosts, and only one is supported"
-    ))
+/// What the environment says, where it says something.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 fn not_a_url() -> String {
@@ -230,10 +349,11 @@ fn not_a_url() -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::target::name;
     use super::*;
 
     fn refusal(url: &str) -> String {
-        let refusal = parse(url).expect_err(url);
+        let refusal = parse(url).map(drop).expect_err(url);
         for secret in ["s3cret", "tail"] {
             assert!(!refusal.contains(secret), "{url}: {refusal}");
         }
@@ -252,26 +372,31 @@ mod tests {
             ("postgres://u:s3cret#tail@h/db", "%23"),
             ("postgres://u:s3cret@h/db#tail", "%23"),
             ("postgres://u:s3cret/tail@h/db", "%2F"),
+            ("postgres://u:s3cret/tail@h1,h2/db", "%2F"),
             ("postgres://u:1/s3cret@h/db", "%2F"),
             ("postgres://u:1?s3cret@h/db", "%3F"),
             ("postgres://u:1/2?s3cret=tail@h/db", "%3F"),
             ("postgres://u:s3cret?tail@h/db", "%3F"),
             ("postgres://u:s3cret:tail", "not a URL"),
             ("postgres://u:s3cret@h:99999/db", "not a URL"),
+            ("postgres://u:s3cret@h1,h2:99999/db", "not a URL"),
             ("postgres://u:s3cret@h 1/db", "not a URL"),
+            ("postgres://u:s3cret@h,[::1/db", "not a URL"),
             ("postgres://u:s3cret%ff@h/db", "not a URL"),
-            ("postgres://u:s3cret@h1:5432,h2:5433/db", "several hosts"),
-            ("postgres://u:s3cret@h1,h2/db", "several hosts"),
-            ("postgres://u:s3cret@/db?host=h1,h2", "not a URL"),
-            ("postgres:///db?host=h1,h2", "several hosts"),
-            ("postgres://h/db?port=1,2", "several hosts"),
+            ("postgres://u:s3cret@h1,,h3/db", "host that is empty"),
+            ("postgres://u:s3cret@h1:1,/db", "host that is empty"),
+            ("postgres:///db?host=,h2", "host that is empty"),
+            ("postgres://h1,h2/db?port=1,2,3", "one for each"),
+            ("postgres://h/db?port=1,2", "one for each"),
+            ("postgres://h1,h2/db?port=1,x", "port must be"),
+            ("postgres://a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q/db", "16"),
             (
                 "postgres://u:s3cret@h/db?sslmode=no-verify",
                 "sslmode must be disable",
             ),
             ("postgres://u:s3cret@h/db?ssl-mode=", "ssl-mode must be"),
             (
-                "postgres://h/db?hostaddr=h",
+                "postgres://h/db?hostaddr=::1,h",
                 "hostaddr must be an IP address",
             ),
             ("postgres://h/db?port=0", "port must be"),
@@ -289,11 +414,21 @@ mod tests {
                 "sslkey: /no/key",
             ),
             (
-                "postgres://h/db?target_session_attrs=read-write",
+                "postgres://h1,h2/db?target_session_attrs=standby",
+                "target_session_attrs must be read-write",
+            ),
+            (
+                "postgres://h/db?target_session_attrs=prefer-standby",
                 "target_session_attrs",
             ),
             ("postgres://h/db?channel_binding=require", "channel_binding"),
+            ("postgres://h/db?sslnegotiation=direct", "sslnegotiation"),
+            (
+                "postgres://h1,h2/db?load_balance_hosts=random",
+                "load_balance_hosts",
+            ),
             ("postgres://h/db?connect_timeout=s3cret", "connect_timeout"),
+            ("postgres://h/db?keepalives_idle=1", "keepalives_idle"),
             ("postgres://h/db?Password=s3cret", "Password"),
         ] {
             let refusal = refusal(url);
@@ -303,43 +438,73 @@ mod tests {
 
     #[test]
     fn what_is_understood_is_taken() {
-        for (url, host, socket) in [
-            ("postgres://h/db", "h", None),
-            ("POSTGRESQL://u:p@h:5433/db?sslmode=verify-full", "h", None),
-            ("postgres://u:p@ss@h/db", "h", None),
-            ("postgres://u:%23%2F%3F%40@h/db", "h", None),
-            ("postgres://[::1]:5432/db", "::1", None),
+        for (url, servers) in [
+            ("postgres://h/db", "h:5432"),
+            ("POSTGRESQL://u:p@h:5433/db?sslmode=verify-full", "h:5433"),
+            ("postgres://u:p@ss@h/db", "h:5432"),
+            ("postgres://u:%23%2F%3F%40@h/db", "h:5432"),
+            ("postgres://[::1]:5432/db", "[::1]:5432"),
             (
                 "postgres://u:p@[2001:db8::1]/db?sslmode=disable",
-                "2001:db8::1",
-                None,
+                "[2001:db8::1]:5432",
             ),
-            ("postgres://[::1]/db?host=other", "other", None),
-            ("postgres://u@%2Frun%2Fpg/db", "", Some("/run/pg")),
-            ("postgres://localhost/db?host=/run/pg", "", Some("/run/pg")),
-            ("postgres:///db?host=h&password=p@ss", "h", None),
-            ("postgres://h/db?hostaddr=::1&port=1", "::1", None),
+            ("postgres://[::1]/db?host=other", "other:5432"),
+            ("postgres://u@%2Frun%2Fpg/db", "/run/pg"),
+            ("postgres://localhost/db?host=/run/pg", "/run/pg"),
+            ("postgres:///db?host=h&password=p@ss", "h:5432"),
+            ("postgres://h/db?hostaddr=::1&port=1", "[::1]:1"),
             (
                 "postgres://h/db?target_session_attrs=any&channel_binding=prefer",
-                "h",
-                None,
+                "h:5432",
             ),
             (
                 "postgres://h/db?options[search_path]=a&options=-c%20b=c",
-                "h",
-                None,
+                "h:5432",
             ),
             (
                 "postgres://h/db?sslmode=disable&sslrootcert=/no/such.pem",
-                "h",
-                None,
+                "h:5432",
             ),
+            // Several servers.
+            (
+                "postgres://u:p,1@h1:5432,h2:5433/db?target_session_attrs=read-write",
+                "h1:5432 h2:5433",
+            ),
+            (
+                "postgres://h1,h2:1/db?target_session_attrs=primary",
+                "h1:5432 h2:1",
+            ),
+            (
+                "postgres://[::1]:1,10.0.0.1,[2001:db8::1]/db",
+                "[::1]:1 10.0.0.1:5432 [2001:db8::1]:5432",
+            ),
+            ("postgres://u:p@/db?host=h1,h2", "h1:5432 h2:5432"),
+            ("postgres:///db?host=h1,h2&port=1", "h1:1 h2:1"),
+            ("postgres:///db?host=h1,/run/pg&port=1,2", "h1:1 /run/pg"),
+            ("postgres://h1:7,h2:7/db?port=1,2", "h1:1 h2:2"),
+            (
+                "postgres:///db?hostaddr=10.0.0.1,::1",
+                "10.0.0.1:5432 [::1]:5432",
+            ),
+            ("postgres://%2Frun%2Fa,%2Frun%2Fb/db", "/run/a /run/b"),
         ] {
-            let options = parse(url).expect(url);
-            match socket {
-                None => assert_eq!(options.get_host(), host, "{url}"),
-                Some(path) => assert_eq!(options.get_socket().unwrap().as_os_str(), path, "{url}"),
-            }
+            let target = parse(url).map_err(|error| format!("{url}: {error}"));
+            let names: Vec<_> = target.unwrap().servers().iter().map(name).collect();
+            assert_eq!(names.join(" "), servers, "{url}");
         }
+    }
+
+    #[test]
+    fn all_servers_have_what_the_url_says_of_them() {
+        let url = "postgres://u:p@h1,[::1]:2/db?application_name=shop&sslmode=require";
+        for server in parse(url).unwrap().servers() {
+            assert_eq!(server.get_username(), "u");
+            assert_eq!(server.get_database(), Some("db"));
+            assert_eq!(server.get_application_name(), Some("shop"));
+            assert!(matches!(server.get_ssl_mode(), PgSslMode::Require));
+        }
+        let unnamed = parse("postgres://h/db").unwrap();
+        let name = unnamed.servers()[0].get_application_name();
+        assert_eq!(name, Some("gateway"));
     }
 }

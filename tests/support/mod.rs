@@ -10,6 +10,7 @@ mod plan;
 mod pooler;
 mod process;
 mod proxy;
+mod standby;
 
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ pub use plan::{plan, rows_of, statement};
 pub use pooler::{Pooler, PoolerMode};
 pub use process::{Finished, Program, Run, signal};
 pub use proxy::{Proxy, relay};
+pub use standby::{Standby, Switch, socket_of};
 
 /// How long to wait for what must happen; on a busy machine things take long, and no test passes by waiting.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -142,6 +144,17 @@ impl System {
             .get(&format!("/messages/{id}"))
             .await
             .expect(200)
+    }
+
+    /// The value of this metric, with its labels.
+    pub async fn gauge(&self, name: &str) -> f64 {
+        let metrics = self.client.get("/metrics").await.text;
+        let mut lines = metrics.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value
+            .unwrap_or_else(|| panic!("no {name}"))
+            .parse()
+            .unwrap()
     }
 
     /// Waits until the message has this status.
