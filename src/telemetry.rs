@@ -155,6 +155,10 @@ fn describe() {
         "gateway_batch_wait_seconds",
         "Time that a batch's oldest item waited for its writer"
     );
+    describe_gauge!(
+        "gateway_batch_oldest_seconds",
+        "Age of the oldest item that a writer has taken and not answered yet, by writer"
+    );
     describe_counter!(
         "gateway_batch_failures_total",
         "Batches that were not written and are repeated, by writer"

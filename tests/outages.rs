@@ -59,6 +59,15 @@ async fn a_stuck_database_is_503_in_bounded_time_and_loses_nothing() {
             let detail = refused["detail"].as_str().unwrap();
             assert!(detail.contains("does not answer"), "{detail}");
         }
+        // The statement that hangs is seen while it does.
+        eventually("an item in a writer's hand grows old", async || {
+            (system
+                .gauge("gateway_batch_oldest_seconds{writer=\"ingest\"}")
+                .await
+                > 0.5)
+                .then_some(())
+        })
+        .await;
         eventually("every caller is refused", async || {
             (load.refused() == CALLERS).then_some(())
         })
@@ -69,6 +78,10 @@ async fn a_stuck_database_is_503_in_bounded_time_and_loses_nothing() {
         load.over.cancel();
     };
     let (promises, ()) = tokio::join!(load.run(&system.client), outage);
+    for writer in ["ingest", "accept"] {
+        let age = format!("gateway_batch_oldest_seconds{{writer=\"{writer}\"}}");
+        assert!(system.gauge(&age).await < 0.1);
+    }
     assert_kept(&system, &promises).await;
     assert!(system.gateway.terminate().await.success());
 }

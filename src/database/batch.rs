@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{self, Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use metrics::{counter, gauge, histogram};
@@ -75,10 +75,26 @@ struct Standing {
     trouble: Option<Unavailable>,
 }
 
+/// When the oldest item that a task has taken, and not answered yet, was handed in.
+#[derive(Debug, Default)]
+struct Hand(sync::Mutex<Option<Instant>>);
+
+impl Hand {
+    fn oldest(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, oldest: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = oldest;
+    }
+}
+
 /// The queue in front of the tasks that write batches.
 pub struct Writer<B: Batch> {
     queue: mpsc::Sender<Entry<B>>,
     count: u32,
+    /// Of each task.
+    hands: Vec<Arc<Hand>>,
     /// Asks the tasks to look after their connections.
     ask: watch::Sender<()>,
     standing: Arc<watch::Sender<Standing>>,
@@ -105,13 +121,15 @@ impl<B: Batch> Writer<B> {
         let batch = Arc::new(batch);
         let ask = watch::Sender::new(());
         let standing = Arc::new(watch::Sender::new(Standing::default()));
-        for _ in 0..count {
+        let hands: Vec<Arc<Hand>> = (0..count).map(|_| Arc::default()).collect();
+        for hand in &hands {
             let task = Task {
                 batch: Arc::clone(&batch),
                 target: limited(target.clone()),
                 plans,
                 pool: pool.clone(),
                 connection: None,
+                hand: Arc::clone(hand),
                 asked: ask.subscribe(),
                 standing: Arc::clone(&standing),
                 losing: Complaint::default(),
@@ -122,6 +140,7 @@ impl<B: Batch> Writer<B> {
         Self {
             queue,
             count,
+            hands,
             ask,
             standing,
         }
@@ -150,6 +169,16 @@ impl<B: Batch> Writer<B> {
             self.ask.send_replace(());
         }
         standing.wait_for(is_fresh).await.ok();
+    }
+
+    /// Tells how old the oldest item in its hands is, while a statement hangs too.
+    pub fn measure_age(&self) {
+        if self.count == 0 {
+            return;
+        }
+        let oldest = self.hands.iter().filter_map(|hand| hand.oldest()).min();
+        let age = oldest.map_or(Duration::ZERO, |oldest| oldest.elapsed());
+        gauge!("gateway_batch_oldest_seconds", "writer" => B::NAME).set(age);
     }
 
     /// What is in the way of writing, where that is known.
@@ -196,6 +225,7 @@ struct Task<B: Batch> {
     plans: Plans,
     pool: Pool,
     connection: Option<PgConnection>,
+    hand: Arc<Hand>,
     asked: watch::Receiver<()>,
     standing: Arc<watch::Sender<Standing>>,
     /// Of a connection that cannot be had, and of a batch that cannot be written.
@@ -304,9 +334,15 @@ impl<B: Batch> Task<B> {
         let mut pause = FIRST_PAUSE;
         let mut searching = false;
         while let Some(mut part) = parts.pop_front() {
-            if part.is_empty() {
+            let Some(mut oldest) = part.first().map(|entry| entry.queued) else {
                 continue;
+            };
+            for others in &parts {
+                oldest = others
+                    .first()
+                    .map_or(oldest, |entry| oldest.min(entry.queued));
             }
+            self.hand.set(Some(oldest));
             let error = match self.write(&part).await {
                 Ok(answers) => {
                     self.prove();
@@ -350,6 +386,7 @@ impl<B: Batch> Task<B> {
                 }
             }
         }
+        self.hand.set(None);
         if searching {
             self.set_lock_timeout(LOCK_TIMEOUT).await;
         }

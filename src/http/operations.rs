@@ -136,6 +136,9 @@ async fn measure(gateway: &Gateway) {
     gauge!("gateway_database_pool_connections", "state" => "used").set(used as f64);
     let free = gateway.app.places.free();
     gauge!("gateway_send_permits_free").set(free as f64);
+    gateway.app.ingest.measure_age();
+    gateway.app.accept.measure_age();
+    gateway.app.settle.measure_age();
     let backlog = timeout(CONNECT_TIMEOUT, delivery::store::backlog(pool));
     let (writable, backlog) = tokio::join!(gateway.app.writable(), backlog);
     let up = if writable.is_ok() { 1.0 } else { 0.0 };
