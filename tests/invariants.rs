@@ -454,3 +454,44 @@ fn the_check_of_a_connection_knows_every_table() {
         }
     }
 }
+
+/// Of the statements as they are prepared: the name, whether it changes anything, and the types of its parameters.
+fn prepared() -> Vec<(String, bool, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = fs::read_dir(root.join(".sqlx")).unwrap();
+    let prepared = files.map(|file| {
+        let query = fs::read_to_string(file.unwrap().path()).unwrap();
+        let query: serde_json::Value = serde_json::from_str(&query).unwrap();
+        let sql = query["query"].as_str().unwrap();
+        let (name, code) = sql.split_once('\n').unwrap();
+        let writes = ["insert into ", "update ", "delete from "];
+        let changes = writes.iter().any(|write| code.contains(write));
+        let parameters = query["describe"]["parameters"]["Left"].to_string();
+        (name.replace("-- ", ""), changes, parameters)
+    });
+    prepared.collect()
+}
+
+/// Behind a pooler that begins to mix up sessions, a statement may meet another's parameters. Where those are of other types, or more or
+/// less of them, it is an error, and nothing is changed.
+#[test]
+fn what_a_get_runs_has_other_parameters_than_whatever_changes_something() {
+    let prepared = prepared();
+    let (changing, reading): (Vec<_>, Vec<_>) =
+        prepared.iter().partition(|(_, changes, _)| *changes);
+    assert!(changing.len() > 10 && reading.len() > 10);
+    let mut found = Vec::new();
+    for (name, _, parameters) in reading {
+        // Only commands run the others.
+        let is_of_a_get = ["conversation::", "message::"]
+            .iter()
+            .any(|module| name.starts_with(module))
+            && name != "message::list_by_id";
+        for (other, _, others) in &changing {
+            if is_of_a_get && parameters == others {
+                found.push(format!("{name} and {other}: {parameters}"));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}

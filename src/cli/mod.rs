@@ -25,7 +25,8 @@ use crate::config::{
     ClientArgs, Database, DatabaseArgs, RetentionArgs, TraceArgs, UsageError, is_public,
 };
 use crate::database::connect::{self, Survey};
-use crate::database::{self, embedded::Embedded, fault::Outage, pool::Pool, target::Target};
+use crate::database::fault::{Outage, Unavailable};
+use crate::database::{self, embedded::Embedded, pool::Pool, pooler, target::Target};
 use crate::delivery::worker::Worker;
 use crate::error::{Causes, Error, Result};
 use crate::http::auth::Secrets;
@@ -118,23 +119,31 @@ impl Cli {
             .enable_all()
             .build()?;
         let done = runtime.block_on(async {
-            let done = match self.command {
-                Command::Serve(args) => serve::run(*args).await,
-                Command::Worker(args) => worker::run(*args).await,
-                Command::Migrate(args) => migrate::run(args).await,
-                Command::Seed(args) => seed::run(args).await,
-                Command::Retry(args) => retry::run(*args).await,
-                Command::Forget(args) => forget::run(args).await,
-                Command::Simulate(args) => simulate::run(args).await,
-                Command::Baseline(args) => simulate::baseline::run(args).await,
-                Command::Completions(args) => completions::run(&args),
+            let work = async {
+                match self.command {
+                    Command::Serve(args) => serve::run(*args).await,
+                    Command::Worker(args) => worker::run(*args).await,
+                    Command::Migrate(args) => migrate::run(args).await,
+                    Command::Seed(args) => seed::run(args).await,
+                    Command::Retry(args) => retry::run(*args).await,
+                    Command::Forget(args) => forget::run(args).await,
+                    Command::Simulate(args) => simulate::run(args).await,
+                    Command::Baseline(args) => simulate::baseline::run(args).await,
+                    Command::Completions(args) => completions::run(&args),
+                }
+            };
+            let done = tokio::select! {
+                biased;
+                // Nothing is finished then: the next statement could be anybody's.
+                shared = pooler::shared() => return Err(UsageError(shared.to_string()).into()),
+                done = work => done,
             };
             trace::stop(TRACE_WAIT).await;
             done
         });
         // What a shutdown has left to its leases must not hold the process.
         runtime.shutdown_background();
-        done
+        done.map_err(blame)
     }
 }
 
@@ -253,7 +262,7 @@ async fn wait_for_database(
             Ok(Ok(Survey { pending, .. })) => {
                 seen = anyhow::anyhow!("{pending} migrations are not applied: run gateway migrate");
             }
-            Ok(Err(Error::Unavailable(error))) if error.outage == Outage::Unfit => {
+            Ok(Err(Error::Unavailable(error))) if is_final(error.outage) => {
                 return Err(error.into());
             }
             Ok(Err(error)) => seen = error.into(),
@@ -267,6 +276,26 @@ async fn wait_for_database(
             tracing::warn!(passed_over, "waiting for the database: {cause}");
         }
         tokio::time::sleep(DATABASE_POLL).await;
+    }
+}
+
+/// Whether waiting does not mend it.
+fn is_final(outage: Outage) -> bool {
+    matches!(outage, Outage::Unfit | Outage::Pooler)
+}
+
+/// A pooler that the gateway cannot use is the fault of `DATABASE_URL`, which must lead elsewhere.
+fn blame(error: anyhow::Error) -> anyhow::Error {
+    let unavailable = match error.downcast_ref() {
+        Some(Error::Unavailable(unavailable)) => Some(unavailable),
+        _ => error.downcast_ref::<Unavailable>(),
+    };
+    match unavailable {
+        Some(Unavailable {
+            outage: Outage::Pooler,
+            cause: Some(cause),
+        }) => UsageError(cause.to_string()).into(),
+        _ => error,
     }
 }
 
@@ -290,7 +319,7 @@ async fn wait_for_writers(app: &App, deadline: Instant) -> anyhow::Result<()> {
     let in_time = timeout(left, app.connected()).await.is_ok();
     match app.trouble() {
         // What the survey has missed.
-        Some(trouble) if trouble.outage == Outage::Unfit => Err(trouble.into()),
+        Some(trouble) if is_final(trouble.outage) => Err(trouble.into()),
         _ if in_time => Ok(()),
         trouble => Err(trouble.unwrap_or(Outage::NoAnswer.into())).context(NOT_READY),
     }

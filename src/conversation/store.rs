@@ -156,9 +156,10 @@ with c as (select * from conversations where id = $1)"#,
 pub async fn mark_read(pool: &Pool, id: ConversationId) -> sqlx::Result<Option<Conversation>> {
     query_conversations!(
         r#"-- conversation::mark_read
-with c as (update conversations set unread_count = 0, last_read_at = now() where id = $1 returning *)"#,
+with c as (update conversations set unread_count = $2, last_read_at = now() where id = $1 returning *)"#,
         "",
-        id as ConversationId
+        id as ConversationId,
+        0
     )
     .fetch_optional(pool)
     .await

@@ -19,7 +19,7 @@ use super::fault::{Fault, Outage, Said, Unavailable, fault};
 use super::plans::{Plans, Work};
 use super::pool::Pool;
 use super::target::Target;
-use super::{LOCK_TIMEOUT, STATEMENT_TIMEOUT, bounded, store};
+use super::{LOCK_TIMEOUT, STATEMENT_TIMEOUT, bounded, pooler, store};
 use crate::complaint::Complaint;
 use crate::error::{Causes, Error, Result};
 
@@ -149,8 +149,12 @@ impl<B: Batch> Writer<B> {
     /// Waits until each task has its connection, or the database is one that nobody can write to as it is.
     pub async fn connected(&self) {
         let settled = |standing: &Standing| {
-            let is_final =
-                |trouble: &Unavailable| matches!(trouble.outage, Outage::ReadOnly | Outage::Unfit);
+            let is_final = |trouble: &Unavailable| {
+                matches!(
+                    trouble.outage,
+                    Outage::ReadOnly | Outage::Unfit | Outage::Pooler
+                )
+            };
             standing.connected == self.count || standing.trouble.as_ref().is_some_and(is_final)
         };
         // The sender lives as long as this does.
@@ -275,7 +279,10 @@ impl<B: Batch> Task<B> {
                 self.prove();
                 return;
             }
-            Err(error) => Unavailable::from(&error),
+            Err(error) => {
+                pooler::look_at(&error);
+                Unavailable::from(&error)
+            }
         };
         let cause = Causes(&trouble).to_string();
         if let Some(passed_over) = self.losing.again(&cause) {
@@ -353,6 +360,7 @@ impl<B: Batch> Task<B> {
                 }
                 Err(error) => error,
             };
+            pooler::look_at(&error);
             let fault = fault(&error);
             match fault {
                 Fault::Row | Fault::Locked if part.len() > 1 => {
@@ -406,7 +414,11 @@ impl<B: Batch> Task<B> {
 
     async fn set_lock_timeout(&mut self, wait: Duration) {
         if let Some(connection) = &mut self.connection
-            && let Err(error) = bounded(store::set_lock_timeout(connection, wait)).await
+            && let Err(error) = bounded(async {
+                let set = store::set_lock_timeout(connection, wait).await;
+                set.inspect_err(pooler::look_at)
+            })
+            .await
         {
             tracing::warn!(writer = B::NAME, error = %Causes(&error), "the lock timeout was not set, the connection is closed");
             self.lose(Outage::NoAnswer.into());

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::fault::{Fault, Outage, Unavailable, all_failed, fault};
 use super::target::{self, Target};
-use super::{CONNECT_TIMEOUT, LOCK_TIMEOUT, STATEMENT_TIMEOUT, bounded, store};
+use super::{CONNECT_TIMEOUT, LOCK_TIMEOUT, STATEMENT_TIMEOUT, bounded, pooler, store};
 use crate::peer;
 
 /// The oldest PostgreSQL that has all that the statements use.
@@ -52,10 +52,10 @@ pub enum Unfit {
          run {} as a superuser; else drop them", quoted(.0)
     )]
     Foreign(Vec<String>),
-    /// Statements of one connection are met by another.
+    /// Statements and settings of one connection are met by another.
     #[error(
-        "DATABASE_URL leads to a pooler that shares prepared statements among its clients, so that one would run those of another: \
-         set its pool_mode to session, or connect to PostgreSQL itself"
+        "DATABASE_URL leads to a pooler that shares sessions among its clients (pool_mode transaction or statement), so that one would run \
+         another's statements, with another's limits: set its pool_mode to session, or connect to PostgreSQL itself"
     )]
     Shared,
     /// A pooler refuses the settings.
@@ -70,6 +70,14 @@ pub enum Unfit {
          set the pooler's pool_mode to session and {ROLE}"
     )]
     Unlimited,
+}
+
+impl Unfit {
+    /// Whether it is not the database, but what stands before it.
+    #[must_use]
+    pub fn is_of_a_pooler(&self) -> bool {
+        matches!(self, Self::Shared | Self::StartUp(_) | Self::Unlimited)
+    }
 }
 
 /// Statements, as a sentence has them.
@@ -89,6 +97,8 @@ impl From<Unfit> for sqlx::Error {
 /// What a connection says of the database when it is new.
 #[derive(Debug, Clone)]
 pub struct Greeting {
+    /// Whether its session is known to be its own: else it has none of the settings.
+    pub is_own: bool,
     /// Whether nothing can be written through it.
     pub read_only: bool,
     /// How texts are stored.
@@ -117,7 +127,10 @@ pub struct Look {
 }
 
 impl Greeting {
-    fn check(&self) -> Result<(), Unfit> {
+    fn check(&self, limits: Limits) -> Result<(), Unfit> {
+        if !self.is_own {
+            return Err(Unfit::Shared);
+        }
         if self.encoding != ENCODING {
             return Err(Unfit::Encoding(self.encoding.clone()));
         }
@@ -131,20 +144,19 @@ impl Greeting {
         if !self.foreign.is_empty() {
             return Err(Unfit::Foreign(self.foreign.clone()));
         }
+        if limits == Limits::Ours && !self.is_limited() {
+            return Err(Unfit::Unlimited);
+        }
         Ok(())
     }
 
     /// Whoever runs the database may set limits that are narrower.
-    fn check_limits(&self) -> Result<(), Unfit> {
+    fn is_limited(&self) -> bool {
         let within = |ms: i64, most: Duration| {
             u128::try_from(ms).is_ok_and(|ms| (1..=most.as_millis()).contains(&ms))
         };
-        if within(self.statement_timeout_ms, STATEMENT_TIMEOUT)
+        within(self.statement_timeout_ms, STATEMENT_TIMEOUT)
             && within(self.lock_timeout_ms, LOCK_TIMEOUT)
-        {
-            return Ok(());
-        }
-        Err(Unfit::Unlimited)
     }
 }
 
@@ -192,7 +204,8 @@ pub async fn connect(
         {
             tries.push(async move {
                 let met = timeout_at(deadline, meet(server, limits, settings)).await;
-                (place, server, met.unwrap_or_else(|_| Err(too_slow())))
+                let met = met.unwrap_or_else(|_| Err(too_slow()));
+                (place, server, met.inspect_err(pooler::look_at))
             });
             next_at = Instant::now() + head_start;
         }
@@ -223,20 +236,38 @@ pub async fn connect(
     }
 }
 
-/// Connects to this server, if it is one that can be used.
+/// Connects to this server, if it is one that can be used, and to a session that nobody else gets into.
 async fn meet(
     server: &PgConnectOptions,
     limits: Limits,
     settings: Settings,
 ) -> sqlx::Result<(PgConnection, Greeting)> {
-    let mut connection = server.connect().await?;
-    let greeting = greet(&mut connection, limits, settings).await?;
+    let name = pooler::new_name();
+    let named = server.clone().options([(pooler::SESSION, &name)]);
+    let mut connection = named.connect().await?;
+    let mut greeting = ask(&mut connection, Some(&name), limits, settings).await?;
+    if !greeting.is_own {
+        pooler::check(&mut connection, &name, server.connect()).await?;
+        greeting = ask(&mut connection, Some(&name), limits, settings).await?;
+    }
+    greeting.check(limits)?;
     Ok((connection, greeting))
 }
 
-/// Gives a connection these settings, if it is one that can be used.
+/// Gives a connection that was used before these settings, if it is one that can be used.
 pub(super) async fn greet(
     connection: &mut PgConnection,
+    limits: Limits,
+    settings: Settings,
+) -> sqlx::Result<Greeting> {
+    let greeting = ask(connection, None, limits, settings).await?;
+    greeting.check(limits)?;
+    Ok(greeting)
+}
+
+async fn ask(
+    connection: &mut PgConnection,
+    name: Option<&str>,
     limits: Limits,
     settings: Settings,
 ) -> sqlx::Result<Greeting> {
@@ -244,12 +275,7 @@ pub(super) async fn greet(
     if limits == Limits::None {
         settings.extend([("statement_timeout", "0"), ("lock_timeout", "0")]);
     }
-    let greeting = store::greet(connection, &settings).await?;
-    greeting.check()?;
-    if limits == Limits::Ours {
-        greeting.check_limits()?;
-    }
-    Ok(greeting)
+    store::greet(connection, name, &settings).await
 }
 
 /// For a connection to where nothing can be written.
@@ -286,17 +312,9 @@ fn may_be_in_the_clear(server: &PgConnectOptions) -> bool {
 
 /// Looks at a database: whether it can be used at all, and through whatever stands before it. Whether it can be written to is seen by
 /// whoever writes.
-///
-/// Two connections, which behind a pooler in transaction mode are one: then the second finds that what it prepares is there already.
 pub async fn survey(target: &Target) -> crate::error::Result<Survey> {
     let target = limited(target.clone()).for_reading();
     let (mut connection, _) = connect(&target, Limits::Ours, &[]).await?;
-    match connect(&target, Limits::Ours, &[]).await {
-        Ok((other, _)) => other.close().await?,
-        // Nothing is known of a pooler then; this one may still be enough.
-        Err(error) if fault(&error) == Fault::Away(Outage::Full) => {}
-        Err(error) => return Err(error.into()),
-    }
     let look = async {
         let migrations = super::migrations(&mut connection).await?;
         let in_the_clear = target.servers().iter().any(may_be_in_the_clear)

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use sqlx::postgres::PgDatabaseError;
+
 use super::connect::Unfit;
 
 /// What an error of the database means for whoever meets it.
@@ -44,15 +46,28 @@ pub enum Outage {
     /// There is none of that name (3D000).
     #[error("there is no such database")]
     Missing,
-    /// It is not what the gateway needs, or something stands before it that the gateway cannot use.
+    /// It is not what the gateway needs.
     #[error("the database cannot be used as it is")]
     Unfit,
+    /// Something stands before it that the gateway cannot use.
+    #[error("what stands before the database cannot be used as it is")]
+    Pooler,
     /// It is away, restarting or stuck.
     #[error("the database does not answer")]
     NoAnswer,
     /// It answers with an error that nobody has thought of.
     #[error("the database answers with an error")]
     Failing,
+}
+
+impl From<&Unfit> for Outage {
+    fn from(unfit: &Unfit) -> Self {
+        if unfit.is_of_a_pooler() {
+            Self::Pooler
+        } else {
+            Self::Unfit
+        }
+    }
 }
 
 /// What the database, or the way to it, has said, in a line.
@@ -127,12 +142,16 @@ pub fn fault(error: &sqlx::Error) -> Fault {
             | sqlx::Error::Protocol(_)
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed => Fault::Away(Outage::NoAnswer),
+            _ if let Some(unfit) = unfit(error) => Fault::Away((&unfit).into()),
             // The answer for one item is missing: it is found by halving, like a bad row.
             sqlx::Error::RowNotFound => Fault::Row,
-            _ if unfit(error).is_some() => Fault::Away(Outage::Unfit),
             _ => unavailable(error).map_or(Fault::Other, |it| Fault::Away(it.outage)),
         };
     };
+    // First: what is said of a wrong statement's parameters is nothing about a row's.
+    if let Some(unfit) = unfit(error) {
+        return Fault::Away((&unfit).into());
+    }
     let code = database.code().unwrap_or_default();
     match (&*code, code.get(..2).unwrap_or_default()) {
         // There is one foreign key; what stands between here and PostgreSQL may leave its name out, or change it.
@@ -144,7 +163,6 @@ pub fn fault(error: &sqlx::Error) -> Fault {
         ("53100", _) => Fault::Away(Outage::DiskFull),
         ("42P01" | "42703", _) => Fault::Away(Outage::NotMigrated),
         ("42501", _) | (_, "28") => Fault::Away(Outage::Forbidden),
-        _ if unfit(error).is_some() => Fault::Away(Outage::Unfit),
         ("3D000", _) => Fault::Away(Outage::Missing),
         (_, "08" | "40" | "53" | "55" | "57" | "58") => Fault::Away(Outage::NoAnswer),
         _ => Fault::Other,
@@ -160,9 +178,10 @@ pub fn unfit(error: &sqlx::Error) -> Option<Unfit> {
         sqlx::Error::Database(database) => {
             let message = database.message();
             match &*database.code().unwrap_or_default() {
-                // A statement that this connection has not prepared is there, one that it has prepared is not, or is another.
-                "42P05" | "26000" => Some(Unfit::Shared),
-                "08P01" if message.contains("bind message supplies") => Some(Unfit::Shared),
+                // A statement that this connection has not prepared is there, one that it has prepared is not, or is another, which takes
+                // other parameters: more or less of them, or of other types.
+                "42P05" | "26000" | "22P03" => Some(Unfit::Shared),
+                "08P01" if is_of_a_message(error) => Some(Unfit::Shared),
                 "08P01" if message.contains("unsupported startup parameter") => {
                     Some(Unfit::StartUp(message.to_owned()))
                 }
@@ -208,6 +227,14 @@ pub(super) fn all_failed(mut failures: Vec<(usize, String, sqlx::Error)>) -> sql
         cause: Some(Cause(said.join("; ").into())),
     };
     unavailable.into()
+}
+
+/// Whether PostgreSQL itself, in whatever language, has not understood a message; poolers give the same code to all that they say.
+fn is_of_a_message(error: &sqlx::Error) -> bool {
+    let database = error.as_database_error();
+    let error = database.and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    let routine = error.and_then(PgDatabaseError::routine).unwrap_or_default();
+    routine.starts_with("exec_") || routine.starts_with("pq_")
 }
 
 /// What is said of an error: once, without the line of PostgreSQL's source, and without the data that are in its details.

@@ -8,6 +8,7 @@ pub mod fault;
 pub mod migrate;
 pub mod plans;
 pub mod pool;
+pub mod pooler;
 pub mod store;
 pub mod target;
 pub mod url;

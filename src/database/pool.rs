@@ -20,7 +20,7 @@ use super::connect::{self, Limits, Settings, limited, too_slow};
 use super::fault::{Fault, Outage, Unavailable, fault};
 use super::plans::{Plans, Work};
 use super::target::Target;
-use super::{CONNECT_TIMEOUT, STATEMENT_TIMEOUT, store};
+use super::{CONNECT_TIMEOUT, STATEMENT_TIMEOUT, pooler, store};
 
 /// How long a connection may be idle, looked at as often as [`LOOK`].
 const MAX_IDLE: Duration = Duration::from_secs(30);
@@ -317,12 +317,16 @@ impl Pooled {
     }
 
     /// After a statement that ran to its end, or failed.
-    fn ended<T>(&mut self, result: &sqlx::Result<T>) {
+    pub fn ended<T>(&mut self, result: &sqlx::Result<T>) {
         match result {
             Ok(_) => self.clean = true,
-            // Through another one it may be possible to write.
-            Err(error) if is_read_only(error) => self.connection = None,
-            Err(_) => {}
+            Err(error) => {
+                pooler::look_at(error);
+                // Through another one it may be possible to write; and what others get into is of no use.
+                if let Fault::Away(Outage::ReadOnly | Outage::Pooler) = fault(error) {
+                    self.connection = None;
+                }
+            }
         }
     }
 }
@@ -420,7 +424,9 @@ impl<'p> Executor<'p> for &'_ Pool {
         let pool = self.clone();
         Box::pin(async move {
             let mut pooled = pool.acquire().await?;
-            pooled.connection()?.prepare_with(sql, parameters).await
+            let prepared = pooled.connection()?.prepare_with(sql, parameters).await;
+            pooled.ended(&prepared);
+            prepared
         })
     }
 
@@ -431,7 +437,9 @@ impl<'p> Executor<'p> for &'_ Pool {
         let pool = self.clone();
         Box::pin(async move {
             let mut pooled = pool.acquire().await?;
-            pooled.connection()?.describe(sql).await
+            let described = pooled.connection()?.describe(sql).await;
+            pooled.ended(&described);
+            described
         })
     }
 }

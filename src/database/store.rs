@@ -9,12 +9,14 @@ use super::TABLES;
 use super::connect::{Greeting, Look};
 
 /// Gives a connection these settings, lets no commit be acknowledged before it is on disk (nor, where there is a synchronous standby, on
-/// that one's), and asks the database who it is, and who else could have a hand in its statements.
+/// that one's), and asks the database who it is, and who else could have a hand in its statements. With a name only where its session is
+/// called so: else it could be another's that gets the settings.
 ///
 /// Trusted are superusers, the database's owner (who may set any role's search path), a schema's owner in it, this role, and whoever
 /// may become one of them; for a table's owner also those whose member this role is, but for a superuser, who counts as everybody's.
 pub async fn greet(
     connection: &mut PgConnection,
+    name: Option<&str>,
     settings: &[(&str, &str)],
 ) -> sqlx::Result<Greeting> {
     let (names, values): (Vec<&str>, Vec<&str>) = settings.iter().copied().unzip();
@@ -22,7 +24,8 @@ pub async fn greet(
     sqlx::query_as!(
         Greeting,
         r#"-- database::greet
-select pg_is_in_recovery() or current_setting('transaction_read_only') = 'on' as "read_only!",
+select $4::text is null or coalesce(current_setting('gateway.session', true) = $4, false) as "is_own!",
+  pg_is_in_recovery() or current_setting('transaction_read_only') = 'on' as "read_only!",
   current_setting('server_encoding') as "encoding!",
   current_setting('server_version_num')::int as "version!",
   (extract(epoch from current_setting('statement_timeout')::interval) * 1000::numeric)::bigint as "statement_timeout_ms!",
@@ -52,12 +55,36 @@ from (
     select name, value from unnest($1::text[], $2::text[]) as wanted (name, value)
     union all select 'synchronous_commit', 'on' where current_setting('synchronous_commit') not in ('on', 'remote_apply')
   ) as settings
+  where $4::text is null or current_setting('gateway.session', true) = $4
 ) as given,
   pg_catalog.pg_database base, pg_catalog.pg_roles me
 where base.datname = current_database() and me.rolname = current_user"#,
         &names as &[&str],
         &values as &[&str],
-        &TABLES as &[&str]
+        &TABLES as &[&str],
+        name
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// Calls a session so.
+pub async fn name_session(connection: &mut PgConnection, name: &str) -> sqlx::Result<()> {
+    sqlx::query_scalar!(
+        r#"-- database::name_session
+select pg_catalog.set_config('gateway.session', $1, false) as "name!""#,
+        name
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(())
+}
+
+/// What a session is called.
+pub async fn session_name(connection: &mut PgConnection) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar!(
+        r#"-- database::session_name
+select current_setting('gateway.session', true) as "name""#
     )
     .fetch_one(connection)
     .await

@@ -256,7 +256,9 @@ impl Worker {
         }
         let release = async {
             let mut pooled = self.app.claims.acquire().await?;
-            store::release(pooled.connection()?, &conversation_ids).await
+            let released = store::release(pooled.connection()?, &conversation_ids).await;
+            pooled.ended(&released);
+            released
         };
         let released = bounded(release).await?;
         tracing::info!(

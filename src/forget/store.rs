@@ -119,9 +119,10 @@ select (select count(*) from msg) as "messages!", (select count(*) from body) + 
 pub async fn empty_preview(pool: &Pool, conversation_id: ConversationId) -> sqlx::Result<()> {
     sqlx::query!(
         r#"-- forget::empty_preview
-update conversations c set last_message_preview = ''
+update conversations c set last_message_preview = $2
 where id = $1 and last_message_preview <> '' and (select text from messages where id = c.last_message_id) = ''"#,
         conversation_id as ConversationId,
+        ""
     )
     .execute(pool)
     .await?;

@@ -106,8 +106,9 @@ fn say_pending(pending: usize) {
 
 async fn pending_migrations(gateway: &Gateway) -> crate::error::Result<usize> {
     let mut pooled = gateway.app.pool.acquire().await?;
-    let migrations = database::migrations(pooled.connection()?).await?;
-    Ok(database::pending(&migrations))
+    let migrations = database::migrations(pooled.connection()?).await;
+    pooled.ended(&migrations);
+    Ok(database::pending(&migrations?))
 }
 
 /// The metrics of this process, as Prometheus reads them.

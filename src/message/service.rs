@@ -318,7 +318,9 @@ pub async fn find(app: &App, caller: &Caller, id: MessageId) -> Result<Message> 
 async fn release(pool: &Pool, terms: &Terms, conversation_ids: &[ConversationId]) -> Result<()> {
     if terms.ordered && !conversation_ids.is_empty() {
         let mut pooled = pool.acquire().await?;
-        delivery::store::release(pooled.connection()?, conversation_ids).await?;
+        let released = delivery::store::release(pooled.connection()?, conversation_ids).await;
+        pooled.ended(&released);
+        released?;
     }
     Ok(())
 }

@@ -24,9 +24,9 @@ pub use database::{Database, Postgres, Role, Stopped};
 pub use held::{Held, HeldCall};
 pub use http::{Answer, Client};
 pub use plan::{plan, rows_of, statement};
-pub use pooler::{Pooler, PoolerMode};
+pub use pooler::{Pooler, PoolerVersion};
 pub use process::{Finished, Program, Run, signal};
-pub use proxy::{Proxy, relay};
+pub use proxy::{Proxy, relay, relay_to};
 pub use standby::{Standby, Switch, socket_of};
 
 /// How long to wait for what must happen; on a busy machine things take long, and no test passes by waiting.

@@ -1,31 +1,55 @@
 //! `PgBouncer`, the real one, in front of a database.
 
-use std::fmt::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use super::{Database, Role, eventually};
+use tokio::net::UnixStream;
 
-/// Where Debian puts it.
-const PROGRAM: &str = "/usr/sbin/pgbouncer";
+use super::{Database, Role, eventually, signal};
 
-/// What it does with a client's connection.
-#[derive(Debug, Clone, Copy)]
-pub enum PoolerMode {
-    Session,
-    Transaction,
+/// Which one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolerVersion {
+    /// The machine's. Debian 12's mixes up prepared statements in transaction mode.
+    Installed,
+    /// The one that `.ci/pgbouncer` builds, which keeps them.
+    Newer,
+}
+
+impl PoolerVersion {
+    fn program(self) -> PathBuf {
+        let program = match self {
+            Self::Installed => PathBuf::from("/usr/sbin/pgbouncer"),
+            Self::Newer => {
+                Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("pgbouncer/pgbouncer")
+            }
+        };
+        assert!(
+            program.exists(),
+            "{} is missing: see .ci/run",
+            program.display()
+        );
+        program
+    }
 }
 
 /// A running pooler; stopped when it is dropped.
 pub struct Pooler {
     process: Child,
     url: String,
-    _directory: tempfile::TempDir,
+    configuration: String,
+    directory: tempfile::TempDir,
 }
 
 impl Pooler {
-    /// One that leads to this database as this role, and ignores these settings of its clients.
-    pub async fn start(database: &Database, role: &Role, mode: PoolerMode, ignore: &str) -> Self {
+    /// One that leads to this database as this role, with these settings.
+    pub async fn start(
+        version: PoolerVersion,
+        database: &Database,
+        role: &Role,
+        settings: &[(&str, &str)],
+    ) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("gateway-pooler-")
             .permissions(std::fs::Permissions::from_mode(0o755))
@@ -37,32 +61,29 @@ impl Pooler {
         let owner = std::fs::metadata(server).unwrap();
         chown(path, Some(owner.uid()), Some(owner.gid())).unwrap();
         let (name, user) = (database.name(), &role.name);
-        let mode = match mode {
-            PoolerMode::Session => "session",
-            PoolerMode::Transaction => "transaction",
-        };
-        let mut configuration = format!(
+        let configuration = format!(
             "[databases]\n{name} = host={} port=5432\n[pgbouncer]\nlisten_addr =\nunix_socket_dir = {}\nunix_socket_mode = 0777\n\
-             auth_type = trust\nauth_file = {}\npool_mode = {mode}\n",
+             auth_type = trust\nauth_file = {}\n",
             server.display(),
             path.display(),
             path.join("users").display(),
         );
-        if !ignore.is_empty() {
-            writeln!(configuration, "ignore_startup_parameters = {ignore}").unwrap();
-        }
         std::fs::write(path.join("users"), format!("\"{user}\" \"\"\n")).unwrap();
-        std::fs::write(path.join("pgbouncer.ini"), configuration).unwrap();
+        write(path, &configuration, settings);
+        // A copy: the server's user may not get to where it was built.
+        let program = path.join("pgbouncer");
+        std::fs::copy(version.program(), &program).unwrap();
         let mut command = if is_root() {
             // It refuses to run as root.
             let mut command = Command::new("setpriv");
             command
                 .arg(format!("--reuid={}", owner.uid()))
                 .arg(format!("--regid={}", owner.gid()))
-                .args(["--clear-groups", PROGRAM]);
+                .arg("--clear-groups")
+                .arg(program);
             command
         } else {
-            Command::new(PROGRAM)
+            Command::new(program)
         };
         let process = command
             .arg("--quiet")
@@ -70,25 +91,45 @@ impl Pooler {
             .stdin(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("pgbouncer is not installed: see .ci/run");
+            .unwrap();
         let socket = path.display().to_string().replace('/', "%2F");
         let url = format!("postgres://{user}@localhost:6432/{name}?host={socket}");
-        let at = path.to_owned();
-        eventually("the pooler listens", async || {
-            at.join(".s.PGSQL.6432").exists().then_some(())
-        })
-        .await;
-        Self {
+        let pooler = Self {
             process,
             url,
-            _directory: directory,
-        }
+            configuration,
+            directory,
+        };
+        eventually("the pooler listens", async || {
+            UnixStream::connect(pooler.socket()).await.ok()
+        })
+        .await;
+        pooler
     }
 
     /// What `DATABASE_URL` is to be.
     pub fn url(&self) -> &str {
         &self.url
     }
+
+    /// Where it listens.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join(".s.PGSQL.6432")
+    }
+
+    /// Gives it other settings, without a restart.
+    pub fn reload(&self, settings: &[(&str, &str)]) {
+        write(self.directory.path(), &self.configuration, settings);
+        signal(self.process.id(), "HUP");
+    }
+}
+
+fn write(directory: &Path, configuration: &str, settings: &[(&str, &str)]) {
+    let settings = settings
+        .iter()
+        .map(|(name, value)| format!("{name} = {value}\n"));
+    let configuration = format!("{configuration}{}", settings.collect::<String>());
+    std::fs::write(directory.join("pgbouncer.ini"), configuration).unwrap();
 }
 
 fn is_root() -> bool {

@@ -66,11 +66,16 @@ async fn serve(mut stream: TcpStream, answer: &str, asked: Arc<Mutex<Vec<String>
 
 /// Makes a server on a unix socket one on a TCP port of this address; the port.
 pub async fn relay(address: &str, socket: PathBuf) -> u16 {
+    relay_to(address, Arc::new(Mutex::new(socket))).await
+}
+
+/// The same, for whichever server it is when a client connects.
+pub async fn relay_to(address: &str, socket: Arc<Mutex<PathBuf>>) -> u16 {
     let listener = TcpListener::bind((address, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
-            let socket = socket.clone();
+            let socket = socket.lock().unwrap().clone();
             tokio::spawn(async move {
                 let mut server = UnixStream::connect(socket).await.unwrap();
                 copy_bidirectional(&mut client, &mut server).await.ok();
