@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 
 use crate::database::fault::{Cause, Fault, Said, Unavailable, fault};
+use crate::database::migrate::Unmigrated;
 
 /// The gateway's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -42,8 +43,8 @@ pub enum Error {
     #[error("database error")]
     Database(#[source] Cause),
     /// The migrations could not be applied.
-    #[error("the migrations could not be applied")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    #[error(transparent)]
+    Migrate(#[from] Unmigrated),
     /// A task ended without an answer: it panicked, or the process is stopping.
     #[error("the task ended without an answer")]
     Interrupted,

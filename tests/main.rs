@@ -23,6 +23,7 @@ mod levers;
 mod lifecycle;
 mod logs;
 mod manners;
+mod migrating;
 mod model;
 mod neighbours;
 mod networks;

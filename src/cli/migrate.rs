@@ -1,5 +1,7 @@
 //! `gateway migrate`.
 
+use std::time::Duration;
+
 use sqlx::Connection;
 
 use super::{Opened, max_connections, output};
@@ -16,6 +18,9 @@ use crate::webhook;
 pub struct Args {
     #[command(flatten)]
     database: DatabaseArgs,
+    /// How long to wait for what others hold, and for a synchronous standby, in milliseconds; a migration's own work takes what it takes
+    #[arg(long, env = "MIGRATE_WAIT_MS", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000), value_name = "MS")]
+    wait_ms: u64,
     /// List the migrations and whether they are applied; apply none
     #[arg(long)]
     status: bool,
@@ -31,9 +36,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         status(&opened, args.json).await?;
     } else {
         let survey = connect::survey(&opened.target).await?;
+        let patience = Duration::from_millis(args.wait_ms);
         let applied = match survey.pending {
             0 => 0,
-            _ => database::migrate(&opened.target).await?,
+            _ => database::migrate_within(&opened.target, patience).await?,
         };
         // Also when nothing is to be applied: a year after the last time their tables run out.
         webhook::retention::make_months(&Pool::new(opened.target.clone(), 1)).await?;

@@ -26,6 +26,7 @@ use crate::config::{
 };
 use crate::database::connect::{self, Survey};
 use crate::database::fault::{Outage, Unavailable};
+use crate::database::migrate::PATIENCE;
 use crate::database::{self, embedded::Embedded, pool::Pool, pooler, target::Target};
 use crate::delivery::worker::Worker;
 use crate::error::{Causes, Error, Result};
@@ -254,19 +255,18 @@ async fn wait_for_database(
     deadline: Instant,
 ) -> anyhow::Result<Survey> {
     let mut complaint = Complaint::default();
-    let mut seen = anyhow::anyhow!("it does not answer, or somebody else is migrating it");
+    let mut seen;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        match timeout(left, prepare(target, migrate)).await {
-            Ok(Ok(survey)) if survey.pending == 0 => return Ok(survey),
-            Ok(Ok(Survey { pending, .. })) => {
+        match prepare_within(target, migrate, left).await {
+            Ok(survey) if survey.pending == 0 => return Ok(survey),
+            Ok(Survey { pending, .. }) => {
                 seen = anyhow::anyhow!("{pending} migrations are not applied: run gateway migrate");
             }
-            Ok(Err(Error::Unavailable(error))) if is_final(error.outage) => {
+            Err(Error::Unavailable(error)) if is_final(error.outage) => {
                 return Err(error.into());
             }
-            Ok(Err(error)) => seen = error.into(),
-            Err(_) => {}
+            Err(error) => seen = error.into(),
         }
         if Instant::now() >= deadline {
             return Err(seen).context(NOT_READY);
@@ -325,11 +325,18 @@ async fn wait_for_writers(app: &App, deadline: Instant) -> anyhow::Result<()> {
     }
 }
 
-/// What the database is like, after the migrations that it lacks were applied, if they may be.
+/// The same as [`prepare_within`], for a command.
 async fn prepare(target: &Target, migrate: bool) -> Result<Survey> {
-    let mut survey = connect::survey(target).await?;
+    prepare_within(target, migrate, PATIENCE).await
+}
+
+/// What the database is like, after the migrations that it lacks were applied, if they may be. Those wait for others as long as `patience`,
+/// but take the time that they need.
+async fn prepare_within(target: &Target, migrate: bool, patience: Duration) -> Result<Survey> {
+    let survey = timeout(patience, connect::survey(target)).await;
+    let mut survey = survey.map_err(|_| Unavailable::from(Outage::NoAnswer))??;
     if migrate && survey.pending > 0 {
-        let applied = database::migrate(target).await?;
+        let applied = database::migrate_within(target, patience).await?;
         webhook::retention::make_months(&Pool::new(target.clone(), 1)).await?;
         tracing::info!(applied, "migrated the database");
         survey.pending = 0;

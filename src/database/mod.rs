@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use self::connect::too_slow;
-pub use self::migrate::{Migration, migrate, migrations, pending};
+pub use self::migrate::{Migration, migrate, migrate_within, migrations, pending};
 use crate::error::Result;
 
 /// How long a statement may wait for a lock. Somebody else's open transaction must not stop everything.

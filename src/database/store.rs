@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, PgConnection, PgExecutor};
 
 use super::TABLES;
 use super::connect::{Greeting, Look};
+use super::migrate::Wait;
 
 /// Gives a connection these settings, lets no commit be acknowledged before it is on disk (nor, where there is a synchronous standby, on
 /// that one's), and asks the database who it is, and who else could have a hand in its statements. With a name only where its session is
@@ -212,6 +213,46 @@ select pg_catalog.to_regclass('_sqlx_migrations') is not null as "known!""#
     )
     .fetch_one(connection)
     .await
+}
+
+/// The number of the server's process behind this connection.
+pub async fn process(connection: &mut PgConnection) -> sqlx::Result<i32> {
+    sqlx::query_scalar!(
+        r#"-- database::process
+select pg_catalog.pg_backend_pid() as "process!""#
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// What a process of this role waits for; none, when there is no such process.
+pub async fn wait(connection: &mut PgConnection, process: i32) -> sqlx::Result<Option<Wait>> {
+    sqlx::query_as!(
+        Wait,
+        r#"-- database::wait
+select own.wait_event_type as "kind", own.wait_event as "event", current_setting('synchronous_standby_names') as "standbys!", array(
+    select case when other.pid is null then 'a prepared transaction'
+      else pg_catalog.format('process %s (%s, role %s%s)', other.pid, coalesce(nullif(other.application_name, ''), 'without a name'), other.usename,
+        ', ' || other.state || coalesce(' for ' || floor(extract(epoch from now() - other.state_change)) || ' s', '')) end
+    from pg_catalog.unnest(pg_catalog.pg_blocking_pids(own.pid)) as blocker (pid) left join pg_catalog.pg_stat_activity other on other.pid = blocker.pid
+    limit 3) as "holders!"
+from pg_catalog.pg_stat_activity own where own.pid = $1"#,
+        process
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+/// Has the server end a process of this role.
+pub async fn end_process(connection: &mut PgConnection, process: i32) -> sqlx::Result<()> {
+    sqlx::query_scalar!(
+        r#"-- database::end_process
+select pg_catalog.pg_terminate_backend($1) as "ended!""#,
+        process
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(())
 }
 
 /// Makes the database of a private PostgreSQL.
