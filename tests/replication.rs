@@ -23,7 +23,7 @@ impl Stage {
     async fn set() -> Self {
         let (cluster, provider) = tokio::join!(Cluster::start(), Held::start());
         let primary = &cluster.primary;
-        gateway::database::migrate(&primary.options())
+        gateway::database::migrate(&primary.options().into())
             .await
             .unwrap();
         // All that the gateway needs.

@@ -56,7 +56,7 @@ async fn a_schema_is_the_same_whoever_has_made_it_and_from_whichever_version() {
         let older = Migrator::with_migrations(older);
         older.run(&mut connection).await.unwrap();
         let rest = files.iter().count() - applied;
-        let done = database::migrate(&database.options()).await.unwrap();
+        let done = database::migrate(&database.options().into()).await.unwrap();
         assert_eq!(done, rest);
         assert_eq!(made_of(&mut connection).await, expected, "from {applied}");
         // And sqlx's own migrator finds everything in order.

@@ -9,7 +9,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::fault::{Fault, Outage, Unavailable, all_failed, fault};
+use super::fault::{Outage, Unavailable, all_failed};
 use super::target::{self, Target};
 use super::{CONNECT_TIMEOUT, LOCK_TIMEOUT, STATEMENT_TIMEOUT, bounded, pooler, store};
 use crate::peer;
@@ -197,7 +197,8 @@ pub async fn connect(
     let mut next_at = Instant::now();
     let mut servers = target.in_turn().peekable();
     let mut tries = FuturesUnordered::new();
-    let (mut failures, mut readable) = (Vec::new(), None);
+    let mut failures: Vec<(usize, String, sqlx::Error)> = Vec::new();
+    let mut readable = None;
     loop {
         if Instant::now() >= next_at
             && let Some((place, server)) = servers.next()
