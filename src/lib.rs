@@ -14,7 +14,7 @@
 //! - [`forget`]: a customer who is to be forgotten.
 //! - [`provider`]: what the provider's answers mean, and its only caller. [`pace`]: how fast it may be called.
 //!   [`peer`]: which URLs, proxies and certificates are for whoever is called over HTTP.
-//! - [`database`]: connections, each of which passes [`database::connect`], faults, migrations; [`database::batch`] is the group
+//! - [`database`]: connections to a [`database::target`], each of which passes [`database::connect`], faults, migrations; [`database::batch`] is the group
 //!   commit that webhooks, sends and settlements share; [`database::embedded`] is the private PostgreSQL.
 //! - [`http`]: the router, and what every request passes through. [`cli`]: one file a subcommand, but a folder for `simulate`,
 //!   which tries all of this out from the outside.

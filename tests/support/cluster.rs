@@ -1,5 +1,6 @@
 //! PostgreSQL with a synchronous standby. Nobody watches over the two: what is killed stays dead, and only the test promotes.
 
+use std::fmt::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -62,32 +63,39 @@ impl Cluster {
         cluster
     }
 
+    /// What `DATABASE_URL` is to be, with this way there.
+    pub fn url(hosts: &str) -> String {
+        format!("postgres://{NAME}@{hosts}/{NAME}?sslmode=disable")
+    }
+
     /// Promotes the standby, which waits for nobody; the old primary, however it is, takes its name.
     pub async fn promote(&mut self) {
         self.standby.promote().await;
         std::mem::swap(&mut self.primary, &mut self.standby);
     }
 
-    /// Makes the standby anew, from the primary, and has commits wait for it.
+    /// Makes the standby anew, from the primary, and has commits wait for it. The old one may have what the primary never had.
     pub async fn replace_standby(&mut self) {
         self.standby.kill().await;
         self.standby.copy(&self.primary).await;
         self.join().await;
     }
 
-    /// Starts the standby, which has been stopped in an orderly way or copied, and has commits wait for it.
-    pub async fn join(&mut self) {
+    /// Starts the standby, which has been copied, and has commits wait for it.
+    async fn join(&mut self) {
         self.start_standby().await;
         let wait = self.waits_for();
         self.primary.configure(&[wait]);
         let state = if self.synchronous { "sync" } else { "async" };
-        let streams = format!(
-            "select count(*) from pg_stat_replication where state = 'streaming' and sync_state = '{state}'"
+        let joined = format!(
+            "select count(*) from pg_stat_replication
+             where state = 'streaming' and sync_state = '{state}' and flush_lsn >= pg_current_wal_flush_lsn()"
         );
-        eventually("commits wait for the standby", async || {
-            (self.primary.count(&streams).await == 1).then_some(())
-        })
-        .await;
+        let is_joined = async || (self.primary.count(&joined).await == 1).then_some(());
+        eventually("the standby follows", is_joined).await;
+        // The process that makes it knows the settings by then: from now on commits wait.
+        self.primary.run("checkpoint").await;
+        eventually("the standby has all", is_joined).await;
     }
 
     /// Starts the primary after a crash; commits wait for the standby as before.
@@ -193,12 +201,7 @@ impl Server {
 
     /// What `DATABASE_URL` is to be.
     pub fn url(&self) -> String {
-        self.url_of(&format!("127.0.0.1:{}", self.port))
-    }
-
-    /// The same with another way there.
-    pub fn url_of(&self, hosts: &str) -> String {
-        format!("postgres://{NAME}@{hosts}/{NAME}?sslmode=disable")
+        Cluster::url(&format!("127.0.0.1:{}", self.port))
     }
 
     /// The one number of a query; none while it does not answer.
@@ -323,14 +326,12 @@ impl Server {
             ("wal_keep_size", "256MB"),
             // A standby looks for its primary again as often.
             ("wal_retrieve_retry_interval", "100ms"),
-            ("log_min_messages", "fatal"),
             ("jit", "off"),
         ];
-        let lines: String = always
-            .iter()
-            .chain(settings)
-            .map(|(name, value)| format!("{name} = '{value}'\n"))
-            .collect();
+        let mut lines = String::new();
+        for (name, value) in always.iter().chain(settings) {
+            writeln!(lines, "{name} = '{value}'").unwrap();
+        }
         std::fs::write(self.data().join("postgresql.auto.conf"), lines).unwrap();
         if self.shell.is_some() {
             signal(self.postmaster(), "HUP");
