@@ -339,7 +339,7 @@ impl<B: Batch> Task<B> {
     async fn commit(&mut self, entries: Vec<Entry<B>>) {
         let mut parts = VecDeque::from([entries]);
         let mut pause = FIRST_PAUSE;
-        let mut searching = false;
+        let (mut searching, mut lost) = (false, false);
         while let Some(mut part) = parts.pop_front() {
             let Some(mut oldest) = part.first().map(|entry| entry.queued) else {
                 continue;
@@ -378,7 +378,13 @@ impl<B: Batch> Task<B> {
                         reply(entry, Err((&error).into()));
                     }
                 }
-                Fault::LostRace => parts.push_front(still_patient(part, &error)),
+                Fault::LostRace => {
+                    // Whoever has lost once finds next what was in its way; but not if it was something else.
+                    if std::mem::replace(&mut lost, true) {
+                        tokio::time::sleep(FIRST_PAUSE).await;
+                    }
+                    parts.push_front(still_patient(part, &error));
+                }
                 Fault::Away(_) | Fault::Other => {
                     if let Some(passed_over) = self.failing.again(&Said(&error).to_string()) {
                         tracing::warn!(writer = B::NAME, entries = part.len(), error = %Said(&error), passed_over, "a batch was not written, it is repeated");
