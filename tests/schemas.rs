@@ -1,10 +1,13 @@
 //! One schema for each gateway, of any number on one database; and what a schema is, however it came about.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use gateway::database;
 use serde_json::json;
 use sqlx::migrate::{Migrate as _, Migrator};
 use sqlx::{ConnectOptions as _, PgConnection};
+use tokio::time::timeout;
 
 use crate::support::{Client, Database, Program, System, event, eventually, mock, serve};
 
@@ -179,7 +182,8 @@ async fn a_migration_of_one_schema_that_waits_does_not_hold_up_another() {
             (database.count(waits).await == 1).then_some(())
         })
         .await;
-        let green = migrate("green").await;
+        let green = timeout(Duration::from_secs(30), migrate("green"));
+        let green = green.await.expect("it waits for the other schema");
         assert_eq!(green.code, Some(0), "{green:?}");
         sqlx::raw_sql("rollback").execute(&mut lock).await.unwrap();
     });
