@@ -117,7 +117,7 @@ async fn gateways_on_schemas_of_one_database_see_nothing_of_each_other() {
         let others = format!("/conversations/{}", ids[1 - at]);
         client.get(&others).await.expect(404);
         let parked = client.metric("gateway_deliveries{state=\"parked\"}").await;
-        assert_eq!(parked, if *name == "blue" { 1.0 } else { 0.0 });
+        assert_eq!(parked > 0.5, *name == "blue", "{name}: {parked}");
     }
 
     // What is done to one is not done to the other, nor to a schema that has no gateway yet.
