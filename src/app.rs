@@ -15,7 +15,7 @@ use crate::database::fault::{Outage, Unavailable};
 use crate::database::plans::Plans;
 use crate::database::pool::Pool;
 use crate::database::target::Target;
-use crate::delivery::{backoff::Backoff, settle::Settle};
+use crate::delivery::{backlog::Parked, backoff::Backoff, settle::Settle};
 use crate::error::{Error, Result};
 use crate::http::operations::Readiness;
 use crate::message::place::Places;
@@ -107,6 +107,8 @@ pub struct App {
     pub claims: Pool,
     /// What `/ready` has seen last.
     pub readiness: Readiness,
+    /// What `/metrics` has counted last.
+    pub parked: Parked,
     /// Takes webhooks in.
     pub ingest: Writer<Ingest>,
     /// Takes outbound messages in.
@@ -164,6 +166,7 @@ impl App {
             pool,
             claims,
             readiness: Readiness::default(),
+            parked: Parked::default(),
             provider: settings.provider,
             backoff: settings.backoff,
             terms,

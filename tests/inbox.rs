@@ -522,27 +522,45 @@ async fn a_page_of_a_large_inbox_reads_a_few_rows_from_the_end_of_its_index() {
     fill(&system.database).await;
     // Behind 10,000 others.
     let middle = "'2024-12-31T21:13:20Z', 'ffffffff-ffff-ffff-ffff-ffffffffffff'";
-    let page = (
-        "conversation::list_page",
-        "text, text, bool, bigint, bigint",
-    );
-    let after = (
-        "conversation::list_after",
-        "text, text, bool, bigint, timestamptz, uuid",
-    );
-    for ((header, types), arguments, branches) in [
-        (page, "null, null, false, 21, 0".to_owned(), 4),
-        (page, "null, null, false, 101, 0".to_owned(), 4),
-        (page, "'instagram', null, false, 21, 20".to_owned(), 2),
-        (page, "'whatsapp', 'closed', false, 21, 0".to_owned(), 1),
-        (after, format!("null, null, false, 21, {middle}"), 4),
-        (after, format!("null, 'open', false, 101, {middle}"), 2),
+    let inbox = ("page", "after", "conversations_inbox");
+    let archived = ("archived_page", "archived_after", "conversations_archived");
+    for (is_page, (page, after, index), arguments, branches) in [
+        (true, inbox, "null, null, 21, 0".to_owned(), 4),
+        (true, inbox, "null, null, 101, 0".to_owned(), 4),
+        (true, inbox, "'instagram', null, 21, 20".to_owned(), 2),
+        (true, inbox, "'whatsapp', 'closed', 21, 0".to_owned(), 1),
+        (false, inbox, format!("null, null, 21, {middle}"), 4),
+        (false, inbox, format!("null, 'open', 101, {middle}"), 2),
+        (true, archived, "null, null, 21, 0".to_owned(), 2),
+        (true, archived, "null, 'closed', 101, 20".to_owned(), 1),
+        (true, archived, "'whatsapp', null, 21, 0".to_owned(), 2),
+        // None of instagram is archived.
+        (true, archived, "'instagram', null, 21, 0".to_owned(), 0),
+        (true, archived, "'instagram', 'open', 21, 0".to_owned(), 0),
+        (false, archived, format!("null, null, 21, {middle}"), 2),
+        (
+            false,
+            archived,
+            format!("'whatsapp', 'open', 101, {middle}"),
+            1,
+        ),
+        (
+            false,
+            archived,
+            format!("'instagram', null, 101, {middle}"),
+            0,
+        ),
     ] {
+        let (name, types) = if is_page {
+            (page, "text, text, bigint, bigint")
+        } else {
+            (after, "text, text, bigint, timestamptz, uuid")
+        };
+        let header = &*format!("conversation::list_{name}");
         let nodes = plan(&system.database, header, types, &arguments).await;
-        let through_inbox =
-            |node: &&Value| node["Index Name"] == "conversations_inbox" && rows_of(node) > 0.0;
+        let through_index = |node: &&Value| node["Index Name"] == index && rows_of(node) > 0.0;
         assert_eq!(
-            nodes.iter().filter(through_inbox).count(),
+            nodes.iter().filter(through_index).count(),
             branches,
             "{header} {arguments}: {nodes:#?}"
         );
@@ -561,12 +579,12 @@ async fn a_page_of_a_large_inbox_reads_a_few_rows_from_the_end_of_its_index() {
 async fn a_page_far_into_a_large_inbox_is_found_from_the_index_alone() {
     let system = System::start().await;
     fill(&system.database).await;
-    let types = "text, text, bool, bigint, bigint";
+    let types = "text, text, bigint, bigint";
     let nodes = plan(
         &system.database,
         "conversation::list_page",
         types,
-        "null, null, false, 21, 4000",
+        "null, null, 21, 4000",
     )
     .await;
     let reads_table = |node: &&Value| {

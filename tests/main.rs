@@ -16,6 +16,7 @@ mod fairness;
 mod fitness;
 mod forget;
 mod fuzzing;
+mod growth;
 mod inbox;
 mod invariants;
 mod leases;

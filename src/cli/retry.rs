@@ -295,13 +295,12 @@ async fn failed<T>(
     let mut failed = Vec::new();
     let mut last = None;
     while failed.len() < most {
-        let limit = PAGE.min(most - failed.len());
-        let page = store::list_failed(pool, &which, last, i64::try_from(limit)?).await?;
-        failed.extend(page.iter().map(&needed));
-        if page.len() < limit {
+        let Some(end) = store::find_window(pool, last, i64::try_from(PAGE)?).await? else {
             break;
-        }
-        last = page.last().map(|message| message.id);
+        };
+        let page = store::list_failed(pool, &which, last, end).await?;
+        failed.extend(page.iter().take(most - failed.len()).map(&needed));
+        last = Some(end);
     }
     Ok(failed)
 }

@@ -23,21 +23,21 @@ from c
     };
 }
 
-/// The inbox, newest first.
+/// The inbox, or what is archived, newest first.
 ///
-/// Each (channel, status) pair is a branch with its own `order by … limit`, which reads the inbox index from its end;
-/// without it PostgreSQL sorts the whole table. Ids come from the index alone, whole rows only for what is shown.
+/// Each (channel, status) pair is a branch with its own `order by … limit`, which reads the index of the inbox, or that of what is
+/// archived, from its end; without it PostgreSQL sorts the whole table. Ids come from the index alone, whole rows only for what is shown.
 pub async fn list(
     pool: &Pool,
     filter: Filter,
     start: Start,
     limit: i64,
 ) -> sqlx::Result<Vec<Conversation>> {
-    match start {
-        Start::Skip(rows) => list_page(pool, filter, rows, limit).await,
-        Start::After(last_message_at, id) => {
-            list_after(pool, filter, (last_message_at, id), limit).await
-        }
+    match (start, filter.archived) {
+        (Start::Skip(rows), false) => list_page(pool, filter, rows, limit).await,
+        (Start::Skip(rows), true) => list_archived_page(pool, filter, rows, limit).await,
+        (Start::After(at, id), false) => list_after(pool, filter, (at, id), limit).await,
+        (Start::After(at, id), true) => list_archived_after(pool, filter, (at, id), limit).await,
     }
 }
 
@@ -53,36 +53,30 @@ with page as (
   select * from (
   (select id, last_message_at from conversations
     where archived_at is null and channel = 'whatsapp' and status = 'open'
-      and not $3::bool and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'open') = 'open'
-    order by last_message_at desc, id desc limit $4::bigint + $5::bigint)
+      and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'open') = 'open'
+    order by last_message_at desc, id desc limit $3::bigint + $4::bigint)
   union all
   (select id, last_message_at from conversations
     where archived_at is null and channel = 'whatsapp' and status = 'closed'
-      and not $3::bool and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'closed') = 'closed'
-    order by last_message_at desc, id desc limit $4::bigint + $5::bigint)
+      and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'closed') = 'closed'
+    order by last_message_at desc, id desc limit $3::bigint + $4::bigint)
   union all
   (select id, last_message_at from conversations
     where archived_at is null and channel = 'instagram' and status = 'open'
-      and not $3::bool and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'open') = 'open'
-    order by last_message_at desc, id desc limit $4::bigint + $5::bigint)
+      and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'open') = 'open'
+    order by last_message_at desc, id desc limit $3::bigint + $4::bigint)
   union all
   (select id, last_message_at from conversations
     where archived_at is null and channel = 'instagram' and status = 'closed'
-      and not $3::bool and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'closed') = 'closed'
-    order by last_message_at desc, id desc limit $4::bigint + $5::bigint)
-  union all
-  (select id, last_message_at from conversations
-    where archived_at is not null and $3::bool
-      and channel = coalesce($1::text, channel) and status = coalesce($2::text, status)
-    order by last_message_at desc, id desc limit $4::bigint + $5::bigint)
-  ) branch order by last_message_at desc, id desc limit $4 offset $5
+      and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'closed') = 'closed'
+    order by last_message_at desc, id desc limit $3::bigint + $4::bigint)
+  ) branch order by last_message_at desc, id desc limit $3 offset $4
 ), c as (
-  select c.*, page.last_message_at as place from page join conversations c on c.id = page.id
+  select c.*, page.last_message_at as place from page cross join lateral (select * from conversations where id = page.id limit 1) c   -- limit 1: row by row, never a join of the tables
 )"#,
         "order by c.place desc, c.id desc",
         filter.channel.map(Channel::as_str),
         filter.status.map(Status::as_str),
-        filter.archived,
         limit,
         offset
     )
@@ -101,37 +95,118 @@ async fn list_after(
 with page as (
   select * from (
   (select id, last_message_at from conversations
-    where archived_at is null and channel = 'whatsapp' and status = 'open' and (last_message_at, id) < ($5::timestamptz, $6::uuid)
-      and not $3::bool and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'open') = 'open'
-    order by last_message_at desc, id desc limit $4::bigint)
+    where archived_at is null and channel = 'whatsapp' and status = 'open' and (last_message_at, id) < ($4::timestamptz, $5::uuid)
+      and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'open') = 'open'
+    order by last_message_at desc, id desc limit $3::bigint)
   union all
   (select id, last_message_at from conversations
-    where archived_at is null and channel = 'whatsapp' and status = 'closed' and (last_message_at, id) < ($5::timestamptz, $6::uuid)
-      and not $3::bool and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'closed') = 'closed'
-    order by last_message_at desc, id desc limit $4::bigint)
+    where archived_at is null and channel = 'whatsapp' and status = 'closed' and (last_message_at, id) < ($4::timestamptz, $5::uuid)
+      and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'closed') = 'closed'
+    order by last_message_at desc, id desc limit $3::bigint)
   union all
   (select id, last_message_at from conversations
-    where archived_at is null and channel = 'instagram' and status = 'open' and (last_message_at, id) < ($5::timestamptz, $6::uuid)
-      and not $3::bool and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'open') = 'open'
-    order by last_message_at desc, id desc limit $4::bigint)
+    where archived_at is null and channel = 'instagram' and status = 'open' and (last_message_at, id) < ($4::timestamptz, $5::uuid)
+      and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'open') = 'open'
+    order by last_message_at desc, id desc limit $3::bigint)
   union all
   (select id, last_message_at from conversations
-    where archived_at is null and channel = 'instagram' and status = 'closed' and (last_message_at, id) < ($5::timestamptz, $6::uuid)
-      and not $3::bool and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'closed') = 'closed'
-    order by last_message_at desc, id desc limit $4::bigint)
-  union all
-  (select id, last_message_at from conversations
-    where archived_at is not null and $3::bool and (last_message_at, id) < ($5::timestamptz, $6::uuid)
-      and channel = coalesce($1::text, channel) and status = coalesce($2::text, status)
-    order by last_message_at desc, id desc limit $4::bigint)
-  ) branch order by last_message_at desc, id desc limit $4
+    where archived_at is null and channel = 'instagram' and status = 'closed' and (last_message_at, id) < ($4::timestamptz, $5::uuid)
+      and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'closed') = 'closed'
+    order by last_message_at desc, id desc limit $3::bigint)
+  ) branch order by last_message_at desc, id desc limit $3
 ), c as (
-  select c.*, page.last_message_at as place from page join conversations c on c.id = page.id
+  select c.*, page.last_message_at as place from page cross join lateral (select * from conversations where id = page.id limit 1) c   -- limit 1: row by row, never a join of the tables
 )"#,
         "order by c.place desc, c.id desc",
         filter.channel.map(Channel::as_str),
         filter.status.map(Status::as_str),
-        filter.archived,
+        limit,
+        last_message_at,
+        id
+    )
+    .fetch_all(pool)
+    .await
+}
+
+async fn list_archived_page(
+    pool: &Pool,
+    filter: Filter,
+    offset: i64,
+    limit: i64,
+) -> sqlx::Result<Vec<Conversation>> {
+    query_conversations!(
+        r#"-- conversation::list_archived_page
+with page as (
+  select * from (
+  (select id, last_message_at from conversations
+    where archived_at is not null and channel = 'whatsapp' and status = 'open'
+      and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'open') = 'open'
+    order by last_message_at desc, id desc limit $3::bigint + $4::bigint)
+  union all
+  (select id, last_message_at from conversations
+    where archived_at is not null and channel = 'whatsapp' and status = 'closed'
+      and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'closed') = 'closed'
+    order by last_message_at desc, id desc limit $3::bigint + $4::bigint)
+  union all
+  (select id, last_message_at from conversations
+    where archived_at is not null and channel = 'instagram' and status = 'open'
+      and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'open') = 'open'
+    order by last_message_at desc, id desc limit $3::bigint + $4::bigint)
+  union all
+  (select id, last_message_at from conversations
+    where archived_at is not null and channel = 'instagram' and status = 'closed'
+      and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'closed') = 'closed'
+    order by last_message_at desc, id desc limit $3::bigint + $4::bigint)
+  ) branch order by last_message_at desc, id desc limit $3 offset $4
+), c as (
+  select c.*, page.last_message_at as place from page cross join lateral (select * from conversations where id = page.id limit 1) c   -- limit 1: row by row, never a join of the tables
+)"#,
+        "order by c.place desc, c.id desc",
+        filter.channel.map(Channel::as_str),
+        filter.status.map(Status::as_str),
+        limit,
+        offset
+    )
+    .fetch_all(pool)
+    .await
+}
+
+async fn list_archived_after(
+    pool: &Pool,
+    filter: Filter,
+    (last_message_at, id): (chrono::DateTime<chrono::Utc>, uuid::Uuid),
+    limit: i64,
+) -> sqlx::Result<Vec<Conversation>> {
+    query_conversations!(
+        r#"-- conversation::list_archived_after
+with page as (
+  select * from (
+  (select id, last_message_at from conversations
+    where archived_at is not null and channel = 'whatsapp' and status = 'open' and (last_message_at, id) < ($4::timestamptz, $5::uuid)
+      and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'open') = 'open'
+    order by last_message_at desc, id desc limit $3::bigint)
+  union all
+  (select id, last_message_at from conversations
+    where archived_at is not null and channel = 'whatsapp' and status = 'closed' and (last_message_at, id) < ($4::timestamptz, $5::uuid)
+      and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'closed') = 'closed'
+    order by last_message_at desc, id desc limit $3::bigint)
+  union all
+  (select id, last_message_at from conversations
+    where archived_at is not null and channel = 'instagram' and status = 'open' and (last_message_at, id) < ($4::timestamptz, $5::uuid)
+      and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'open') = 'open'
+    order by last_message_at desc, id desc limit $3::bigint)
+  union all
+  (select id, last_message_at from conversations
+    where archived_at is not null and channel = 'instagram' and status = 'closed' and (last_message_at, id) < ($4::timestamptz, $5::uuid)
+      and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'closed') = 'closed'
+    order by last_message_at desc, id desc limit $3::bigint)
+  ) branch order by last_message_at desc, id desc limit $3
+), c as (
+  select c.*, page.last_message_at as place from page cross join lateral (select * from conversations where id = page.id limit 1) c   -- limit 1: row by row, never a join of the tables
+)"#,
+        "order by c.place desc, c.id desc",
+        filter.channel.map(Channel::as_str),
+        filter.status.map(Status::as_str),
         limit,
         last_message_at,
         id

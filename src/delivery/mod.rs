@@ -7,6 +7,7 @@
 //!                        └── a lease that has expired: nobody needs to rescue it
 //! ```
 
+pub mod backlog;
 pub mod backoff;
 pub mod settle;
 pub mod store;

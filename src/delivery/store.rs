@@ -438,8 +438,8 @@ pub struct Backlog {
     pub due_age_seconds: f64,
 }
 
-/// Counts the queue.
-pub async fn backlog(pool: &Pool) -> sqlx::Result<Backlog> {
+/// Counts the queue; what is parked up to `most_parked`.
+pub async fn backlog(pool: &Pool, most_parked: i64) -> sqlx::Result<Backlog> {
     sqlx::query_as!(
         Backlog,
         r#"-- delivery::backlog
@@ -448,9 +448,20 @@ select count(*) filter (where due_at <= now() and paused_until <= now()) as "due
   count(*) filter (where due_at > now() and lease_token is not null) as "leased!",
   count(*) filter (where due_at > now() and lease_token is null and attempt > 0) as "waiting!",
   count(*) filter (where due_at > now() and lease_token is null and attempt = 0) as "blocked!",
-  count(*) filter (where due_at is null) as "parked!",
+  (select count(*) from (select from deliveries where due_at is null order by channel, message_id limit $1) p) as "parked!",   -- in an order: from the index alone
   coalesce(extract(epoch from now() - min(greatest(due_at, paused_until)) filter (where greatest(due_at, paused_until) <= now())), 0)::float8 as "due_age_seconds!"
-from deliveries join channels using (channel)"#
+from deliveries join channels using (channel) where due_at is not null"#,
+        most_parked,
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// Counts all that is parked.
+pub async fn count_parked(pool: &Pool) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"-- delivery::count_parked
+select count(*) as "count!" from deliveries where due_at is null"#
     )
     .fetch_one(pool)
     .await

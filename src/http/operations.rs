@@ -18,7 +18,6 @@ use super::problem::Problem;
 use crate::complaint::Complaint;
 use crate::database::fault::Outage;
 use crate::database::{self, CONNECT_TIMEOUT};
-use crate::delivery;
 use crate::error::Error;
 use crate::process::stderr;
 
@@ -140,7 +139,7 @@ async fn measure(gateway: &Gateway) {
     gateway.app.ingest.measure_age();
     gateway.app.accept.measure_age();
     gateway.app.settle.measure_age();
-    let backlog = timeout(CONNECT_TIMEOUT, delivery::store::backlog(pool));
+    let backlog = timeout(CONNECT_TIMEOUT, gateway.app.parked.backlog(pool));
     let (writable, backlog) = tokio::join!(gateway.app.writable(), backlog);
     let up = if writable.is_ok() { 1.0 } else { 0.0 };
     gauge!("gateway_database_up").set(up);

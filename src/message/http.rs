@@ -10,6 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use validator::{Validate, ValidationError};
 
 use super::service::{self, Outbound};
+use super::store::Unsent;
 use super::{Direction, ErrorKind, Message, MessageId, Status, store};
 use crate::caller::Caller;
 use crate::conversation::{Channel, ConversationId};
@@ -374,8 +375,15 @@ pub async fn list_messages(
     let limit = number(query.limit.as_deref(), 20);
     let to_read = i64::from(limit) + 1;
     let pool = &gateway.app.pool;
-    let mut messages =
-        store::list_unsent(pool, status, channel, caller.only(), before, to_read).await?;
+    let which = Unsent {
+        channel,
+        sent_by: caller.only(),
+        before,
+    };
+    let mut messages = match status {
+        Status::Pending => store::list_pending(pool, which, to_read).await?,
+        _ => store::list_failed_latest(pool, which, to_read).await?,
+    };
     let has_more = messages.len() > limit as usize;
     messages.truncate(limit as usize);
     let next_cursor = messages

@@ -279,29 +279,78 @@ with m as (
     .await
 }
 
-/// Outbound messages that are `PENDING` or `FAILED`, newest first, those before `before` and those sent by `sent_by` only. Read through the queue, which
-/// has a row for each of them, so that `messages` needs no index on the status.
-pub async fn list_unsent(
+/// Which outbound messages that are not sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Unsent<'a> {
+    /// Only those of this channel.
+    pub channel: Option<Channel>,
+    /// Only those sent by this key.
+    pub sent_by: Option<&'a str>,
+    /// Only those before this one.
+    pub before: Option<MessageId>,
+}
+
+/// Messages that are `PENDING`, newest first. Read through the queue, so that `messages` needs no index on the status; what is parked there
+/// has failed, and is not looked at.
+pub async fn list_pending(
     pool: &Pool,
-    status: Status,
-    channel: Option<Channel>,
-    sent_by: Option<&str>,
-    before: Option<MessageId>,
+    which: Unsent<'_>,
     limit: i64,
 ) -> sqlx::Result<Vec<Message>> {
     query_messages!(
-        r#"-- message::list_unsent
-with m as (
-  select m.* from deliveries d cross join lateral (select * from messages where id = d.message_id limit 1) m   -- limit 1: row by row, never a join of the tables
-  where d.message_id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid) and ($5::text is null or d.sent_by = $5)
-    and m.status = $1 and m.channel = coalesce($3::text, m.channel)
-  order by d.message_id desc limit $4)"#,
+        r#"-- message::list_pending
+with live as materialized (     -- what has failed in an attempt is not pending either
+  select message_id from deliveries
+  where due_at is not null and failures = 0 and message_id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+    and ($3::text is null or channel = $3) and ($4::text is null or sent_by = $4)
+), m as (
+  select m.* from live d cross join lateral (select * from messages where id = d.message_id limit 1) m   -- limit 1: row by row, never a join of the tables
+  where m.status = $1
+  order by d.message_id desc limit $5)"#,
         "order by m.id desc",
-        status as Status,
-        before as Option<MessageId>,
-        channel.map(Channel::as_str),
-        limit,
-        sent_by
+        Status::Pending as Status,
+        which.before as Option<MessageId>,
+        which.channel.map(Channel::as_str),
+        which.sent_by,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Messages that are `FAILED`, newest first. Read through the queue, too: what is parked from the end of its index, what is not by its status.
+pub async fn list_failed_latest(
+    pool: &Pool,
+    which: Unsent<'_>,
+    limit: i64,
+) -> sqlx::Result<Vec<Message>> {
+    query_messages!(
+        r#"-- message::list_failed_latest
+with live as materialized (
+  select message_id from deliveries
+  where due_at is not null and message_id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+    and ($3::text is null or channel = $3) and ($4::text is null or sent_by = $4)
+), failed as (
+  (select p.message_id from channels c cross join lateral (   -- of this channel, but compared so that no other index can be taken to serve it
+    select message_id from deliveries
+    where due_at is null and channel >= c.channel
+      and (channel, message_id) < (c.channel, coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
+      and ($4::text is null or sent_by = $4)
+    order by channel desc, message_id desc limit $5) p
+  where $3::text is null or c.channel = $3)
+  union all
+  (select d.message_id from live d cross join lateral (select status from messages where id = d.message_id limit 1) m   -- limit 1: row by row, never a join of the tables
+  where m.status = $1
+  order by d.message_id desc limit $5)
+), m as (
+  select m.* from (select message_id from failed order by message_id desc limit $5) f cross join lateral (select * from messages where id = f.message_id limit 1) m
+  where m.status = $1)"#,
+        "order by m.id desc",
+        Status::Failed as Status,
+        which.before as Option<MessageId>,
+        which.channel.map(Channel::as_str),
+        which.sent_by,
+        limit
     )
     .fetch_all(pool)
     .await
@@ -318,30 +367,49 @@ pub struct Failures {
     pub within: Option<Duration>,
 }
 
-/// Messages that are `FAILED`, oldest first, those after `after` only. Read through the queue, like `list_unsent`.
+/// The last of the next so many messages in the queue, after this one; none: there are none.
+pub async fn find_window(
+    pool: &Pool,
+    after: Option<MessageId>,
+    length: i64,
+) -> sqlx::Result<Option<MessageId>> {
+    sqlx::query_scalar!(
+        r#"-- message::find_window
+select message_id as "message_id: MessageId" from (
+  select message_id from deliveries
+  where message_id > coalesce($1::uuid, '00000000-0000-0000-0000-000000000000'::uuid) order by message_id limit $2) w
+order by message_id desc limit 1"#,
+        after as Option<MessageId>,
+        length
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Messages of a part of the queue that are `FAILED`, oldest first: those after `after`, up to `last`. Whatever they are narrowed by,
+/// a statement reads no more than that part.
 pub async fn list_failed(
     pool: &Pool,
     which: &Failures,
     after: Option<MessageId>,
-    limit: i64,
+    last: MessageId,
 ) -> sqlx::Result<Vec<Message>> {
     let kinds: Vec<&str> = which.kinds.iter().map(|kind| kind.as_str()).collect();
     query_messages!(
         r#"-- message::list_failed
 with m as (
   select m.* from deliveries d cross join lateral (select * from messages where id = d.message_id limit 1) m
-  where d.message_id > coalesce($2::uuid, '00000000-0000-0000-0000-000000000000'::uuid)
-    and m.status = $1 and m.channel = coalesce($3::text, m.channel)
+  where d.message_id > coalesce($2::uuid, '00000000-0000-0000-0000-000000000000'::uuid) and d.message_id <= $6
+    and ($3::text is null or d.channel = $3) and m.status = $1
     and (pg_catalog.cardinality($4::text[]) = 0 or m.error_kind = any($4::text[]))
-    and m.updated_at >= coalesce(now() - pg_catalog.make_interval(secs => $5), '-infinity'::timestamptz)
-  order by d.message_id limit $6)"#,
+    and m.updated_at >= coalesce(now() - pg_catalog.make_interval(secs => $5), '-infinity'::timestamptz))"#,
         "order by m.id",
         Status::Failed as Status,
         after as Option<MessageId>,
         which.channel.map(Channel::as_str),
         &kinds as &[&str],
         which.within.map(|within| within.as_secs_f64()),
-        limit
+        last as MessageId
     )
     .fetch_all(pool)
     .await

@@ -22,7 +22,9 @@ pub async fn plan(database: &Database, header: &str, types: &str, arguments: &st
     let mut connection = database.pool().acquire().await.unwrap();
     let prepare = format!("prepare listing ({types}) as {}", statement(header));
     let again = format!("execute listing ({arguments});").repeat(10);
-    for sql in [prepare, again] {
+    // That of the program's pool.
+    let custom = "set plan_cache_mode = force_custom_plan".to_owned();
+    for sql in [custom, prepare, again] {
         sqlx::raw_sql(AssertSqlSafe(sql))
             .execute(&mut *connection)
             .await
