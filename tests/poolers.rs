@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::join_all;
+use gateway::database::connect::Unfit;
+use gateway::database::fault::{Fault, Outage, fault, unfit};
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgConnection};
@@ -23,10 +25,12 @@ const TRANSACTION: &[(&str, &str)] = &[
 ];
 /// Nothing listens there, and nobody gets that far.
 const PROVIDER: &str = "http://127.0.0.1:1";
-const COMMANDS: [&[&str]; 5] = [
+const COMMANDS: [&[&str]; 7] = [
     &["serve"],
     &["worker"],
     &["migrate"],
+    &["migrate", "--status"],
+    &["forget", "whatsapp", "user-1"],
     &["seed"],
     &["retry", "--list"],
 ];
@@ -242,9 +246,13 @@ async fn both_end(mut gateways: [(Program, Client); 2], ids: &[String]) {
     for (gateway, _) in &mut gateways {
         assert_eq!(gateway.ended().await.code(), Some(2));
         let log = gateway.log();
-        let last = log.last().unwrap();
-        assert!(last.starts_with("error: DATABASE_URL leads to a"), "{last}");
-        assert!(last.contains("shares sessions"), "{last}");
+        // Others may still have had something to say.
+        let said = log.iter().find(|line| line.starts_with("error: "));
+        let said = said.unwrap_or_else(|| panic!("{log:#?}"));
+        assert!(
+            said.contains("DATABASE_URL leads to a pooler that shares sessions"),
+            "{said}"
+        );
     }
 }
 
@@ -276,26 +284,26 @@ async fn assert_only_read(database: &Database) {
 
 #[tokio::test]
 async fn a_pooler_that_begins_to_share_sessions_ends_the_process_and_no_read_changes_anything() {
-    let (database, role) = limited().await;
-    let mock = mock().await;
-    let pooler = Pooler::start(PoolerVersion::Installed, &database, &role, SESSION).await;
-    let gateways = [
-        serve(pooler.url(), &mock.url()).await,
-        serve(pooler.url(), &mock.url()).await,
-    ];
-    let ids = conversations(&gateways[0].1, &database).await;
-    for (n, id) in ids.iter().enumerate() {
-        // Each has its statements, in an order of its own.
-        let client = &gateways[n % 2].1;
-        client
-            .get(&format!("/conversations/{id}"))
-            .await
-            .expect(200);
+    for version in BOTH {
+        let (database, role) = limited().await;
+        let mock = mock().await;
+        let pooler = Pooler::start(version, &database, &role, SESSION).await;
+        let gateways = [
+            serve(pooler.url(), &mock.url()).await,
+            serve(pooler.url(), &mock.url()).await,
+        ];
+        let ids = conversations(&gateways[0].1, &database).await;
+        for (n, id) in ids.iter().enumerate() {
+            // Each has its statements, in an order of its own.
+            let client = &gateways[n % 2].1;
+            let path = format!("/conversations/{id}");
+            client.get(&path).await.expect(200);
+        }
+        pooler.reload(TRANSACTION);
+        both_end(gateways, &ids).await;
+        assert_only_read(&database).await;
+        assert_refused(&ends(&pooler, &COMMANDS).await, "shares sessions");
     }
-    pooler.reload(TRANSACTION);
-    both_end(gateways, &ids).await;
-    assert_only_read(&database).await;
-    assert_refused(&ends(&pooler, &COMMANDS).await, "shares sessions");
 }
 
 #[tokio::test]
@@ -327,7 +335,11 @@ async fn a_pooler_that_comes_between_later_ends_the_process_before_it_is_used() 
             .await;
         assert_eq!(gateway.ended().await.code(), Some(2));
         let log = gateway.log();
-        assert!(log.last().unwrap().contains("shares sessions"), "{log:#?}");
+        let said = log.iter().find(|line| line.starts_with("error: "));
+        assert!(
+            said.is_some_and(|said| said.contains("shares sessions")),
+            "{log:#?}"
+        );
     }
 }
 
@@ -352,4 +364,45 @@ async fn two_gateways_share_a_pooler_that_keeps_sessions() {
         second.1.post(&path, &json!({})).await.expect(200);
     }
     assert_only_read(&database).await;
+}
+
+/// Two statements, as one client prepares them.
+const FIRST: &str = "select $1::int4";
+const SECOND: &str = "select $1::int4 + 1";
+
+#[tokio::test]
+async fn whatever_postgresql_says_when_another_was_there_is_understood() {
+    let database = Database::new().await;
+    let cases = [
+        ("42P05", "prepare sqlx_s_2 as select 1", SECOND),
+        ("26000", "deallocate all", FIRST),
+        (
+            "08P01",
+            "deallocate all; prepare sqlx_s_1 as select $1::int4, $2::int4",
+            FIRST,
+        ),
+        (
+            "08P01",
+            "deallocate all; prepare sqlx_s_1 (int8) as select $1",
+            FIRST,
+        ),
+        (
+            "22P03",
+            "deallocate all; prepare sqlx_s_1 (int2) as select $1",
+            FIRST,
+        ),
+    ];
+    for (code, another, statement) in cases {
+        let mut connection: PgConnection = database.options().connect().await.unwrap();
+        let call = sqlx::query(FIRST).bind(1);
+        call.execute(&mut connection).await.unwrap();
+        let another = sqlx::raw_sql(another);
+        another.execute(&mut connection).await.unwrap();
+        let call = sqlx::query(statement).bind(1);
+        let error = call.execute(&mut connection).await.unwrap_err();
+        let said = error.as_database_error().unwrap().code();
+        assert_eq!(said.as_deref(), Some(code), "{error}");
+        assert_eq!(unfit(&error), Some(Unfit::Shared), "{error}");
+        assert_eq!(fault(&error), Fault::Away(Outage::Pooler), "{error}");
+    }
 }

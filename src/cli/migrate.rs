@@ -32,10 +32,10 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     max_connections(&args.database, Role::Command)?;
     let opened = Opened::open(&args.database).await?;
+    let survey = connect::survey(&opened.target).await?;
     if args.status {
         status(&opened, args.json).await?;
     } else {
-        let survey = connect::survey(&opened.target).await?;
         let patience = Duration::from_millis(args.wait_ms);
         let applied = match survey.pending {
             0 => 0,

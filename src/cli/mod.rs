@@ -24,8 +24,8 @@ use crate::complaint::Complaint;
 use crate::config::{
     ClientArgs, Database, DatabaseArgs, RetentionArgs, TraceArgs, UsageError, is_public,
 };
-use crate::database::connect::{self, Survey};
-use crate::database::fault::{Outage, Unavailable};
+use crate::database::connect::{self, Survey, Unfit};
+use crate::database::fault::{self, Outage, Unavailable};
 use crate::database::migrate::PATIENCE;
 use crate::database::{self, embedded::Embedded, pool::Pool, pooler, target::Target};
 use crate::delivery::worker::Worker;
@@ -286,17 +286,20 @@ fn is_final(outage: Outage) -> bool {
 
 /// A pooler that the gateway cannot use is the fault of `DATABASE_URL`, which must lead elsewhere.
 fn blame(error: anyhow::Error) -> anyhow::Error {
-    let unavailable = match error.downcast_ref() {
-        Some(Error::Unavailable(unavailable)) => Some(unavailable),
-        _ => error.downcast_ref::<Unavailable>(),
-    };
-    match unavailable {
-        Some(Unavailable {
-            outage: Outage::Pooler,
-            cause: Some(cause),
-        }) => UsageError(cause.to_string()).into(),
-        _ => error,
-    }
+    let said = error.chain().find_map(|error| {
+        if let Some(error) = error.downcast_ref::<sqlx::Error>() {
+            let unfit = fault::unfit(error).filter(Unfit::is_of_a_pooler);
+            return unfit.map(|unfit| unfit.to_string());
+        }
+        let unavailable = match error.downcast_ref() {
+            Some(Error::Unavailable(unavailable)) => unavailable,
+            _ => error.downcast_ref::<Unavailable>()?,
+        };
+        let cause = unavailable.cause.as_ref();
+        let cause = cause.filter(|_| unavailable.outage == Outage::Pooler);
+        cause.map(ToString::to_string)
+    });
+    said.map_or(error, |said| UsageError(said).into())
 }
 
 /// Says once where customers' texts can be read on the way.

@@ -181,7 +181,7 @@ pub fn unfit(error: &sqlx::Error) -> Option<Unfit> {
                 // A statement that this connection has not prepared is there, one that it has prepared is not, or is another, which takes
                 // other parameters: more or less of them, or of other types.
                 "42P05" | "26000" | "22P03" => Some(Unfit::Shared),
-                "08P01" if is_of_a_message(error) => Some(Unfit::Shared),
+                "08P01" if is_of_a_message(error) || message == UNKNOWN => Some(Unfit::Shared),
                 "08P01" if message.contains("unsupported startup parameter") => {
                     Some(Unfit::StartUp(message.to_owned()))
                 }
@@ -228,6 +228,9 @@ pub(super) fn all_failed(mut failures: Vec<(usize, String, sqlx::Error)>) -> sql
     };
     unavailable.into()
 }
+
+/// What `PgBouncer` says of a statement that was prepared before it kept them.
+const UNKNOWN: &str = "prepared statement did not exist";
 
 /// Whether PostgreSQL itself, in whatever language, has not understood a message; poolers give the same code to all that they say.
 fn is_of_a_message(error: &sqlx::Error) -> bool {
