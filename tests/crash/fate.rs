@@ -11,7 +11,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
-use crate::stage::{Kill, Moment, Role, Stage};
+use crate::proof::Role;
+use crate::stage::{Kill, Moment, Stage};
 use crate::support::Program;
 
 /// The longest life whose end is a random moment.
@@ -134,7 +135,7 @@ impl Slot {
             tokio::time::sleep(POLL).await;
         }
         if self.role == Role::Server {
-            *self.stage.servers[self.place].lock().unwrap() = Some(program.url().to_owned());
+            *self.stage.scene.servers[self.place].lock().unwrap() = Some(program.url().to_owned());
         }
         (Some(program), life)
     }
@@ -149,7 +150,7 @@ impl Slot {
         at: chrono::DateTime<Utc>,
     ) {
         if self.role == Role::Server {
-            *self.stage.servers[self.place].lock().unwrap() = None;
+            *self.stage.scene.servers[self.place].lock().unwrap() = None;
         }
         let status = program.try_ended().unwrap();
         let moment = match (moment, fate) {
@@ -158,7 +159,7 @@ impl Slot {
             _ => {
                 let log = program.log();
                 let last = &log[log.len().saturating_sub(5)..];
-                self.stage.surprise(format!(
+                self.stage.scene.surprise(format!(
                     "{} ended by itself, {status}: {last:#?}",
                     self.role.name()
                 ));

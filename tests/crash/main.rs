@@ -9,14 +9,15 @@
 //! at once. Callers meanwhile repeat each request until it is acknowledged. The seed repeats every choice, though not how the
 //! processes interleave. Exit code 1: a promise was broken.
 //!
-//! In reading order: `stage` what plays, `proxy` cuts connections, `fate` kills processes, `load` calls, `check` compares,
+//! In reading order: `stage` what plays, `proxy` cuts connections, `fate` kills processes, `proof::load` calls, `proof::check` compares,
 //! `recovery` measures, `report` tells.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(clippy::print_stdout, clippy::print_stderr)] // it is a program
 
-mod check;
 mod fate;
-mod load;
+#[path = "../proof/mod.rs"]
+#[allow(dead_code)] // the other proof uses the rest
+mod proof;
 mod proxy;
 mod recovery;
 mod report;
@@ -36,10 +37,9 @@ use rand::{RngExt, SeedableRng};
 use tokio_util::sync::CancellationToken;
 
 use fate::Slot;
-use load::{Caller, Promise};
+use proof::{Order, Role, check};
 use report::Report;
-use stage::{LEASE, Role, Stage};
-use support::Program;
+use stage::Stage;
 
 /// Kill everything under load, and compare what was acknowledged with what is there
 #[derive(Debug, Parser)]
@@ -69,13 +69,6 @@ struct Options {
     /// Break what a promise rests on, which must be noticed
     #[arg(long = "break", hide = true)]
     broken: Option<Break>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-enum Order {
-    None,
-    Conversation,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -112,7 +105,7 @@ async fn main() -> ExitCode {
 /// One run, from the first process to the comparison.
 async fn run(options: &Options, order: Order) -> Report {
     let mut rng = StdRng::seed_from_u64(options.random_seed);
-    let stage = Arc::new(Stage::set(options, order == Order::Conversation, &mut rng).await);
+    let stage = Arc::new(Stage::set(options, order, &mut rng).await);
     let watch = tokio::spawn({
         let stage = Arc::clone(&stage);
         async move { stage.watch().await }
@@ -120,9 +113,7 @@ async fn run(options: &Options, order: Order) -> Report {
     let slots = slots(options, &stage, &mut rng).map(|slot| tokio::spawn(slot.run()));
     let processes = future::try_join_all(slots.collect::<Vec<_>>());
     let stop = CancellationToken::new();
-    let callers =
-        callers(options, &stage, &mut rng).map(|caller| tokio::spawn(caller.run(stop.clone())));
-    let promises = future::try_join_all(callers.collect::<Vec<_>>());
+    let promises = proof::call(&stage.scene, options.callers, &mut rng, &stop);
 
     let time = Duration::from_secs(options.seconds);
     let calls = async {
@@ -138,13 +129,12 @@ async fn run(options: &Options, order: Order) -> Report {
         stage.restart_database().await;
     };
     let (processes, promises, (), ()) = tokio::join!(processes, promises, calls, violence);
-    let promises: Vec<Promise> = promises.unwrap().into_iter().flatten().collect();
-    let mut left = settle(&stage).await;
+    let mut left = proof::settle(async || stage.read_unsent().await).await;
     watch.abort();
-    left.extend(terminate(processes.unwrap()).await);
-    let rows = check::check(&stage, &promises, left).await;
+    left.extend(proof::terminate(processes.unwrap()).await);
+    let rows = check::check(&stage.scene, stage.pool(), &promises, left).await;
     let recovery = recovery::measure(&stage).await;
-    Report::new(options, order, &stage, &promises, recovery, rows)
+    Report::new(options, &stage, &promises, recovery, rows)
 }
 
 fn slots<'a>(
@@ -156,15 +146,6 @@ fn slots<'a>(
     let workers = (0..options.workers).map(|place| (Role::Worker, place));
     let roles = servers.chain(workers);
     roles.map(|(role, place)| Slot::new(stage, role, usize::from(place), rng))
-}
-
-fn callers<'a>(
-    options: &Options,
-    stage: &'a Arc<Stage>,
-    rng: &'a mut StdRng,
-) -> impl Iterator<Item = Caller> + use<'a> {
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    (0..usize::from(options.callers)).map(move |number| Caller::new(stage, &http, number, rng))
 }
 
 /// Kills PostgreSQL now and then, for this long.
@@ -179,37 +160,4 @@ async fn kill_databases(stage: &Stage, seconds: Duration, rng: &mut StdRng) {
         }
         stage.restart_database().await;
     }
-}
-
-/// Waits until everything is sent; what has not moved for a multiple of a lease is stuck, and told.
-async fn settle(stage: &Stage) -> Vec<String> {
-    let mut moved_at = Instant::now();
-    let mut before = i64::MAX;
-    loop {
-        let unsent = stage.read_unsent().await.unwrap();
-        match unsent {
-            0 => return Vec::new(),
-            _ if unsent < before => {
-                before = unsent;
-                moved_at = Instant::now();
-            }
-            _ if moved_at.elapsed() > LEASE * 5 => {
-                return vec![format!("{unsent} messages are stuck")];
-            }
-            _ => {}
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-}
-
-/// Ends the last processes in an orderly way; tells what was not.
-async fn terminate(processes: Vec<Program>) -> Vec<String> {
-    let mut left = Vec::new();
-    for mut process in processes {
-        let status = process.terminate().await;
-        if !status.success() {
-            left.push(format!("SIGTERM: {status}: {:#?}", process.log()));
-        }
-    }
-    left
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::stage::{LEASE, Stage};
+use crate::proof::LEASE;
+use crate::stage::Stage;
 
 /// How much longer than a lease it may take.
 const MARGIN: Duration = Duration::from_secs(1);

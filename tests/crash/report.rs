@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
-use crate::check::Row;
-use crate::load::{Kind, Promise};
+use crate::Options;
+use crate::proof::check::Row;
+use crate::proof::load::{Kind, Promise};
+use crate::proof::{self, Order, table};
 use crate::proxy::Cut;
 use crate::recovery::Recovery;
 use crate::stage::{Moment, Stage};
-use crate::{Options, Order};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -34,7 +34,6 @@ pub struct Report {
 impl Report {
     pub fn new(
         options: &Options,
-        order: Order,
         stage: &Stage,
         promises: &[Promise],
         recovery: Recovery,
@@ -71,7 +70,7 @@ impl Report {
         Self {
             held: rows.iter().all(|row| row.held),
             random_seed: options.random_seed,
-            order,
+            order: stage.scene.order,
             seconds: options.seconds,
             kills,
             cuts,
@@ -116,19 +115,7 @@ impl Report {
         ]);
         println!("{}\n", done.trim_fmt());
 
-        let mut promised = table(&["PROMISED", "TRIED", ""]);
-        for row in &self.promises {
-            let held = if row.held {
-                "held".to_owned()
-            } else {
-                format!("BROKEN {} times", row.broken)
-            };
-            promised.add_row([row.promise.to_owned(), row.tried.clone(), held]);
-        }
-        println!("{}\n", promised.trim_fmt());
-        for row in self.promises.iter().filter(|row| !row.held) {
-            println!("{}:\n  {}", row.promise, row.violations.join("\n  "));
-        }
+        proof::print(&self.promises);
         self.print_recovery();
         println!("order {:?}, random seed {}", self.order, self.random_seed);
     }
@@ -154,13 +141,4 @@ impl Report {
             println!("goal missed: {late} of {messages} messages");
         }
     }
-}
-
-fn table(headers: &[&str]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(headers);
-    table
 }

@@ -1,24 +1,20 @@
 //! What plays: a PostgreSQL of its own with a journal of every lease, the proxy in front of it, the mock provider.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use mock_meta_provider::{Behaviour, Config, Mock};
+use mock_meta_provider::Behaviour;
 use rand::rngs::StdRng;
 use sqlx::{ConnectOptions, PgPool};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::Options;
+use crate::proof::{ACCEPTED, Order, PROVIDER_TIMEOUT, Role, Scene};
 use crate::proxy::Proxy;
 use crate::support::{Database, Postgres, Program, Run, Stopped, eventually};
 
-/// The most time of an attempt. The mock answers long before, or not at all.
-pub const PROVIDER_TIMEOUT: Duration = Duration::from_secs(1);
-/// Twice the time of an attempt and 5 s.
-pub const LEASE: Duration = Duration::from_secs(7);
 /// What goes wrong at the provider. Few 429: each pauses its whole channel, for as long as that message would wait.
 const BEHAVIOUR: Behaviour = Behaviour {
     server_error_rate: 0.08,
@@ -31,14 +27,12 @@ const BEHAVIOUR: Behaviour = Behaviour {
     delay_max_ms: 60,
     ..Behaviour::CALM
 };
-/// Remembers what the gateway forgets: the order of acceptance, and who held which lease.
+/// Remembers who held which lease.
 const JOURNAL: &str = "
-    create table accepted (message_id uuid primary key, seq bigint not null);
     create table leases (
       token uuid, message_id uuid, life integer not null, ends_at timestamptz not null, taken_over_at timestamptz,
       primary key (message_id, token));
     create function keep() returns trigger language plpgsql as $$ begin
-      if tg_op = 'INSERT' then insert into accepted values (new.message_id, new.seq); end if;
       if tg_op = 'UPDATE' and old.lease_token is not null and new.lease_token is distinct from old.lease_token and new.lease_token is not null then
         update leases set taken_over_at = clock_timestamp() where message_id = old.message_id and token = old.lease_token;
       end if;
@@ -49,22 +43,6 @@ const JOURNAL: &str = "
       return new;
     end $$;
     create trigger keep after insert or update on deliveries for each row execute function keep()";
-
-/// A subcommand that goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    Server,
-    Worker,
-}
-
-impl Role {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Server => "serve",
-            Self::Worker => "worker",
-        }
-    }
-}
 
 /// How a process was killed: of which kind of moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,18 +64,11 @@ pub struct Kill {
 
 /// Everything that processes and callers share.
 pub struct Stage {
-    pub mock: Mock,
+    pub scene: Arc<Scene>,
     pub proxy: Proxy,
-    pub ordered: bool,
-    /// Where each server listens; none while it does not.
-    pub servers: Vec<Mutex<Option<String>>>,
     pub kills: Mutex<Vec<Kill>>,
-    /// What must never happen, and did.
-    pub surprises: Mutex<Vec<String>>,
     /// When the database was killed, and when it was back.
     pub outages: Mutex<Vec<(DateTime<Utc>, DateTime<Utc>)>>,
-    /// Messages that are not sent yet, as of a moment ago.
-    pub unsent: AtomicI64,
     /// Nothing is killed or cut any more.
     pub calm: CancellationToken,
     lives: AtomicU32,
@@ -107,12 +78,13 @@ pub struct Stage {
 }
 
 impl Stage {
-    pub async fn set(options: &Options, ordered: bool, rng: &mut StdRng) -> Self {
+    pub async fn set(options: &Options, order: Order, rng: &mut StdRng) -> Self {
         let postgres = Postgres::start().await;
         let database = postgres.database().await;
         gateway::database::migrate(&database.options())
             .await
             .unwrap();
+        database.execute(ACCEPTED).await;
         database.execute(JOURNAL).await;
         let socket = database
             .options()
@@ -123,22 +95,13 @@ impl Stage {
             dedupe: options.broken.is_none(),
             ..BEHAVIOUR
         };
-        let config = Config {
-            ledger_max_keys: 1_000_000,
-            seed: Some(options.random_seed),
-            behaviour,
-            ..Config::calm()
-        };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (seed, pause) = (options.random_seed, Duration::ZERO);
+        let scene = Scene::set(behaviour, seed, options.servers, order, pause).await;
         Self {
-            mock: Mock::start(config, listener).unwrap(),
+            scene: Arc::new(scene),
             proxy: Proxy::start(socket, rng).await,
-            ordered,
-            servers: (0..options.servers).map(|_| Mutex::default()).collect(),
             kills: Mutex::default(),
-            surprises: Mutex::default(),
             outages: Mutex::default(),
-            unsent: AtomicI64::new(0),
             calm: CancellationToken::new(),
             lives: AtomicU32::new(0),
             database,
@@ -148,10 +111,6 @@ impl Stage {
 
     pub fn pool(&self) -> &PgPool {
         self.database.pool()
-    }
-
-    pub fn surprise(&self, what: String) {
-        self.surprises.lock().unwrap().push(what);
     }
 
     /// A process and the number of its life, which its connections tell the journal.
@@ -164,15 +123,14 @@ impl Stage {
             self.proxy.port,
             options.get_database().unwrap()
         );
-        let order = if self.ordered { "conversation" } else { "none" };
         let run = Program::new(role.name())
             .env("DATABASE_URL", &url)
-            .env("PROVIDER_URL", &self.mock.url())
+            .env("PROVIDER_URL", &self.scene.mock.url())
             .env(
                 "PROVIDER_TIMEOUT_MS",
                 &PROVIDER_TIMEOUT.as_millis().to_string(),
             )
-            .env("DELIVERY_ORDER", order)
+            .env("DELIVERY_ORDER", self.scene.order.name())
             .envs(&[
                 // Few enough at once that workers get something to do, too.
                 ("SEND_CONCURRENCY", "8"),
@@ -216,7 +174,7 @@ impl Stage {
     pub async fn read_unsent(&self) -> Option<i64> {
         let unsent = sqlx::query_scalar("select count(*) from deliveries");
         let unsent = unsent.fetch_one(self.pool()).await.ok()?;
-        self.unsent.store(unsent, Ordering::Relaxed);
+        self.scene.unsent.store(unsent, Ordering::Relaxed);
         Some(unsent)
     }
 
@@ -224,8 +182,8 @@ impl Stage {
         let kills = self.kills.lock().unwrap().len();
         let cuts: u64 = self.proxy.cuts().values().sum();
         let restarts = self.outages.lock().unwrap().len();
-        let sent = self.mock.stats().total_messages;
-        let unsent = self.unsent.load(Ordering::Relaxed);
+        let sent = self.scene.mock.stats().total_messages;
+        let unsent = self.scene.unsent.load(Ordering::Relaxed);
         eprintln!(
             "{kills} kills, {cuts} cuts, {restarts} restarts of PostgreSQL; {sent} messages delivered, {unsent} to go"
         );

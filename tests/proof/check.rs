@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use mock_meta_provider::{Channel, Ledger};
 use serde::Serialize;
-use sqlx::FromRow;
+use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
-use crate::load::{Kind, Promise};
-use crate::stage::Stage;
+use super::load::{Kind, Promise};
+use super::{Order, Scene};
 
 /// Violations of a promise that are told; the others are only counted.
 const TOLD: usize = 5;
@@ -25,7 +25,7 @@ pub struct Row {
     pub violations: Vec<String>,
 }
 
-fn row(promise: &'static str, tried: String, mut violations: Vec<String>) -> Row {
+pub fn row(promise: &'static str, tried: String, mut violations: Vec<String>) -> Row {
     let broken = violations.len();
     violations.truncate(TOLD);
     Row {
@@ -90,23 +90,19 @@ const LEFT: &str = "
     select 'conversation ' || id || ' is empty' from conversations c where not exists (select from messages where conversation_id = c.id)";
 
 /// Compares everything with everything.
-pub async fn check(stage: &Stage, promises: &[Promise], left: Vec<String>) -> Vec<Row> {
-    let stored: Vec<Stored> = sqlx::query_as(STORED)
-        .fetch_all(stage.pool())
-        .await
-        .unwrap();
-    let recount: Vec<String> = sqlx::query_scalar(RECOUNT)
-        .fetch_all(stage.pool())
-        .await
-        .unwrap();
-    let left_over: Vec<String> = sqlx::query_scalar(LEFT)
-        .fetch_all(stage.pool())
-        .await
-        .unwrap();
+pub async fn check(
+    scene: &Scene,
+    pool: &PgPool,
+    promises: &[Promise],
+    left: Vec<String>,
+) -> Vec<Row> {
+    let stored: Vec<Stored> = sqlx::query_as(STORED).fetch_all(pool).await.unwrap();
+    let recount: Vec<String> = sqlx::query_scalar(RECOUNT).fetch_all(pool).await.unwrap();
+    let left_over: Vec<String> = sqlx::query_scalar(LEFT).fetch_all(pool).await.unwrap();
     let evidence = Evidence {
         promises,
         stored: &stored,
-        ledger: &stage.mock.ledger(),
+        ledger: &scene.mock.ledger(),
     };
     let conversations: HashSet<_> = stored
         .iter()
@@ -114,13 +110,13 @@ pub async fn check(stage: &Stage, promises: &[Promise], left: Vec<String>) -> Ve
         .collect();
     let conversations = format!("{} conversations", conversations.len());
     let mut rows = vec![
-        evidence.acknowledged(stage.surprises.lock().unwrap().clone()),
+        evidence.acknowledged(scene.surprises.lock().unwrap().clone()),
         evidence.one_message(Kind::Event, "an acknowledged event is one message"),
         evidence.one_message(Kind::Send, "an acknowledged send is one record"),
         evidence.one_delivery(),
         evidence.no_overlap(),
     ];
-    if stage.ordered {
+    if scene.order == Order::Conversation {
         rows.push(evidence.in_order());
     }
     rows.push(row(

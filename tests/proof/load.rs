@@ -12,7 +12,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::stage::Stage;
+use super::Scene;
 
 /// Participants on each channel: few enough that callers meet, many enough that an ordered conversation keeps up.
 const PARTICIPANTS: u32 = 60;
@@ -61,7 +61,7 @@ pub struct Promise {
 }
 
 pub struct Caller {
-    stage: Arc<Stage>,
+    scene: Arc<Scene>,
     http: reqwest::Client,
     number: usize,
     rng: StdRng,
@@ -69,13 +69,13 @@ pub struct Caller {
 
 impl Caller {
     pub fn new(
-        stage: &Arc<Stage>,
+        scene: &Arc<Scene>,
         http: &reqwest::Client,
         number: usize,
         rng: &mut StdRng,
     ) -> Self {
         Self {
-            stage: Arc::clone(stage),
+            scene: Arc::clone(scene),
             http: http.clone(),
             number,
             rng: StdRng::from_rng(rng),
@@ -86,7 +86,7 @@ impl Caller {
     pub async fn run(mut self, stop: CancellationToken) -> Vec<Promise> {
         let mut promises: Vec<Promise> = Vec::new();
         for number in 0.. {
-            while self.stage.unsent.load(Ordering::Relaxed) > MAX_UNSENT && !stop.is_cancelled() {
+            while self.scene.unsent.load(Ordering::Relaxed) > MAX_UNSENT && !stop.is_cancelled() {
                 tokio::time::sleep(PAUSE).await;
             }
             if stop.is_cancelled() {
@@ -101,6 +101,7 @@ impl Caller {
                 promise.receipts.extend(self.repeat(&promise).await);
             }
             promises.push(promise);
+            tokio::time::sleep(self.scene.pause).await;
             if self.rng.random_bool(0.1) {
                 let late = self.rng.random_range(0..promises.len());
                 let receipt = self.repeat(&promises[late]).await;
@@ -129,7 +130,7 @@ impl Caller {
 
     /// Once, twice at the same time, or again after hanging up; until it is acknowledged.
     async fn ask(&mut self, request: &Request) -> Vec<Receipt> {
-        let servers = self.stage.servers.len();
+        let servers = self.scene.servers.len();
         let first = self.rng.random_range(0..servers);
         match self.rng.random_range(0..10) {
             0 | 1 => {
@@ -153,7 +154,7 @@ impl Caller {
     }
 
     async fn repeat(&mut self, promise: &Promise) -> Option<Receipt> {
-        let server = self.rng.random_range(0..self.stage.servers.len());
+        let server = self.rng.random_range(0..self.scene.servers.len());
         let repeated = !promise.receipts.is_empty();
         self.acknowledged(&promise.request, server, repeated).await
     }
@@ -169,17 +170,19 @@ impl Caller {
         while began.elapsed() < PATIENCE {
             match self.post(request, server).await {
                 Some((status @ (200 | 201), answer)) => {
-                    return Some(request.receipt(status, &answer, repeated));
+                    let receipt = request.receipt(status, &answer, repeated);
+                    self.scene.acknowledge(request.kind, &receipt);
+                    return Some(receipt);
                 }
                 // Not stored, or not known to be.
                 None | Some((503, _)) => {}
                 Some((status, answer)) => {
                     let what = format!("{}: answered {status} {answer}", request.key);
-                    self.stage.surprise(what);
+                    self.scene.surprise(what);
                     return None;
                 }
             }
-            server = (server + 1) % self.stage.servers.len();
+            server = (server + 1) % self.scene.servers.len();
             tokio::time::sleep(PAUSE).await;
         }
         None
@@ -187,7 +190,7 @@ impl Caller {
 
     /// None: no server, no answer, or half of one.
     async fn post(&self, request: &Request, server: usize) -> Option<(u16, Value)> {
-        let url = self.stage.servers[server].lock().unwrap().clone()?;
+        let url = self.scene.servers[server].lock().unwrap().clone()?;
         let Request {
             key,
             channel,
