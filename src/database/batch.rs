@@ -8,7 +8,7 @@ use std::future::Future;
 use std::sync::{self, Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use metrics::{counter, gauge, histogram};
+use metrics::{Gauge, Histogram, counter, gauge, histogram};
 use sqlx::PgConnection;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -22,6 +22,7 @@ use super::target::Target;
 use super::{LOCK_TIMEOUT, STATEMENT_TIMEOUT, bounded, pooler, store};
 use crate::complaint::Complaint;
 use crate::error::{Causes, Error, Result};
+use crate::telemetry::Handles;
 
 /// The most items of one statement.
 pub const MAX_BATCH: usize = 64;
@@ -474,10 +475,17 @@ fn still_patient<B: Batch>(entries: Vec<Entry<B>>, error: &sqlx::Error) -> Vec<E
 
 #[allow(clippy::cast_precision_loss)] // counts far below 2^52
 fn measure<B: Batch>(entries: &[Entry<B>], queued: usize) {
-    histogram!("gateway_batch_size", "writer" => B::NAME).record(entries.len() as f64);
-    gauge!("gateway_queue_depth", "writer" => B::NAME).set(queued as f64);
+    let (size, depth, wait) = BATCHES.of(B::NAME, |writer| {
+        let size = histogram!("gateway_batch_size", "writer" => writer);
+        let depth = gauge!("gateway_queue_depth", "writer" => writer);
+        let wait = histogram!("gateway_batch_wait_seconds", "writer" => writer);
+        (size, depth, wait)
+    });
+    size.record(entries.len() as f64);
+    depth.set(queued as f64);
     if let Some(oldest) = entries.first() {
-        histogram!("gateway_batch_wait_seconds", "writer" => B::NAME)
-            .record(oldest.queued.elapsed());
+        wait.record(oldest.queued.elapsed());
     }
 }
+
+static BATCHES: Handles<&str, (Histogram, Gauge, Histogram)> = Handles::new();

@@ -14,11 +14,12 @@ pub mod store;
 pub mod worker;
 
 use std::panic::AssertUnwindSafe;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
-use metrics::{counter, gauge, histogram};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use tracing::Instrument;
 use tracing::field::Empty;
 use uuid::Uuid;
@@ -30,6 +31,7 @@ use crate::error::{Causes, Error, Result};
 use crate::message::{ErrorKind, MessageId};
 use crate::pace::Pause;
 use crate::provider::{Failure, Outcome, Outgoing};
+use crate::telemetry::Handles;
 use crate::trace;
 
 use self::settle::Settlement;
@@ -40,6 +42,9 @@ const MAX_UNSETTLED_CLAIMS: i32 = 20;
 const MAX_UNSETTLED_CLAIMS_HELD: i32 = 1;
 /// How long to wait before an outcome whose row somebody else has locked is handed in again.
 const LOCKED_PAUSE: Duration = Duration::from_millis(500);
+
+static IN_FLIGHT: LazyLock<Gauge> = LazyLock::new(|| gauge!("gateway_attempts_in_flight"));
+static ATTEMPTS: Handles<&str, (Counter, Histogram)> = Handles::new();
 
 /// The right to make one attempt at a message, and to write down its failure.
 #[derive(Debug)]
@@ -125,9 +130,9 @@ pub async fn attempt(app: &App, lease: Lease) -> Result<Ended> {
     let span = tracing::error_span!("attempt", %message_id, %conversation_id, attempt = lease.attempt, otel.kind = Empty);
     trace::begin_attempt(&span, lease.traceparent.as_deref());
     let attempt = lease.attempt;
-    gauge!("gateway_attempts_in_flight").increment(1.0);
+    IN_FLIGHT.increment(1.0);
     let ended = make(app, lease).instrument(span).await;
-    gauge!("gateway_attempts_in_flight").decrement(1.0);
+    IN_FLIGHT.decrement(1.0);
     if matches!(ended, Ok(Ended::Superseded)) {
         counter!("gateway_attempts_refused_total").increment(1);
     }
@@ -148,9 +153,14 @@ async fn make(app: &App, lease: Lease) -> Result<Ended> {
         Outcome::Accepted { .. } => "sent",
         Outcome::Failed(failure) => failure.kind.as_str(),
     };
-    counter!("gateway_attempts_total", "outcome" => label).increment(1);
+    let (attempts, duration) = ATTEMPTS.of(label, |outcome| {
+        let attempts = counter!("gateway_attempts_total", "outcome" => outcome);
+        let duration = histogram!("gateway_attempt_duration_seconds", "outcome" => outcome);
+        (attempts, duration)
+    });
+    attempts.increment(1);
     trace::end_attempt(label, matches!(outcome, Outcome::Accepted { .. }));
-    histogram!("gateway_attempt_duration_seconds", "outcome" => label).record(started.elapsed());
+    duration.record(started.elapsed());
     settle(app, &lease, outcome).await
 }
 

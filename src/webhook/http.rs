@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
-use metrics::counter;
+use metrics::{Counter, counter};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use validator::Validate;
@@ -21,6 +21,7 @@ use crate::http::browser;
 use crate::http::extract::{self, Arrived};
 use crate::http::problem::Problem;
 use crate::message::MessageId;
+use crate::telemetry::Handles;
 
 /// An inbound event.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -111,9 +112,16 @@ pub async fn receive_webhook(
         Err(problem) if problem.status.is_client_error() => "refused",
         Err(_) => "not_stored",
     };
-    counter!("gateway_webhook_events_total", "result" => result).increment(1);
+    EVENTS
+        .of(
+            result,
+            |result| counter!("gateway_webhook_events_total", "result" => result),
+        )
+        .increment(1);
     received.map(Json)
 }
+
+static EVENTS: Handles<&str, Counter> = Handles::new();
 
 async fn receive(
     gateway: &Gateway,
