@@ -20,7 +20,7 @@ use crate::config::{
 };
 use crate::database::{embedded::Embedded, target::Target};
 use crate::delivery::worker::Worker;
-use crate::http::{self, Gateway, server::Server};
+use crate::http::{self, server::Server};
 use crate::provider::client::Client;
 use crate::telemetry;
 
@@ -96,13 +96,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         ready = ready => ready?,
         () = stop.cancelled() => return Ok(()),
     };
-    server.replace(http::router(Gateway {
+    let gateway = http::Parts {
         app: Arc::clone(&app),
         stopping: stop.clone(),
         secrets,
         hosts,
         metrics,
-    }));
+    };
+    server.replace(http::router(gateway.into()));
     if !args.no_worker {
         let worker = Worker::new(Arc::clone(&app), args.worker.concurrency());
         begin_work(&app, worker, &args.retention, &stop, &mut engine);

@@ -18,7 +18,7 @@ use crate::config::{
     ShutdownArgs, WorkerArgs, secrets,
 };
 use crate::delivery::worker::Worker;
-use crate::http::{self, Gateway, server::Server};
+use crate::http::{self, server::Server};
 use crate::telemetry;
 
 /// Retry what failed until stopped; any number beside any number of serve
@@ -92,13 +92,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     };
 
     if let Some(server) = &server {
-        server.replace(http::operations_router(Gateway {
+        let gateway = http::Parts {
             app: Arc::clone(&app),
             stopping: stop.clone(),
             secrets,
             hosts,
             metrics,
-        }));
+        };
+        server.replace(http::operations_router(gateway.into()));
     }
     let worker = Worker::new(Arc::clone(&app), args.worker.concurrency());
     tracing::info!(concurrency = args.worker.concurrency(), "working");

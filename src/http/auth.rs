@@ -1,16 +1,18 @@
 //! Who may call: bearer keys for the API, signatures for webhooks. Secrets are compared in constant time.
 
-use axum::extract::{MatchedPath, Request, State};
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::Gateway;
 use super::audit::{self, Failure};
 use super::key::{Key, Keys, listed, scopes_for};
 use super::problem::Problem;
+use super::step::{Answer, Step, answered};
 use crate::caller::Caller;
 
 /// The header that a signed webhook carries, as Meta's do.
@@ -132,38 +134,55 @@ fn decode_hex(text: &str) -> Option<[u8; 32]> {
 }
 
 /// Lets through who has a key with a scope that the route asks for, and tells the log and the handler ([`Caller`]) who that is.
-pub async fn require_key(
-    State(gateway): State<Gateway>,
-    route: MatchedPath,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    if !gateway.secrets.has_api_keys() {
-        request.extensions_mut().insert(Caller::ANYBODY);
-        return next.run(request).await;
+#[derive(Debug, Clone)]
+pub struct RequireKey(pub Arc<Secrets>);
+
+impl Step for RequireKey {
+    fn pass<A>(&self, mut request: Request, go_on: impl FnOnce(Request) -> A) -> Answer
+    where
+        A: Future<Output = Result<Response, Infallible>> + Send + 'static,
+    {
+        match self.0.caller(&request) {
+            Ok(caller) => {
+                request.extensions_mut().insert(caller);
+                Box::pin(go_on(request))
+            }
+            Err(problem) => answered(problem),
+        }
     }
-    let client = audit::client(request.extensions());
-    let Some(key) = gateway.secrets.key(request.headers()) else {
-        Failure::of_key(request.headers()).happened(client);
-        return Problem::new(
-            StatusCode::UNAUTHORIZED,
-            "unauthorized",
-            "an API key is required: Authorization: Bearer <key>",
-        )
-        .into_response();
-    };
-    if let Some(name) = key.caller.name() {
-        tracing::Span::current().record("key", &**name);
+}
+
+impl Secrets {
+    /// Who makes this request, if that one may.
+    fn caller(&self, request: &Request) -> Result<Caller, Problem> {
+        if !self.has_api_keys() {
+            return Ok(Caller::ANYBODY);
+        }
+        let client = audit::client(request.extensions());
+        let Some(key) = self.key(request.headers()) else {
+            Failure::of_key(request.headers()).happened(client);
+            return Err(Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "an API key is required: Authorization: Bearer <key>",
+            ));
+        };
+        if let Some(name) = key.caller.name() {
+            tracing::Span::current().record("key", &**name);
+        }
+        // What is no route has no scope that a key could have.
+        let route = request.extensions().get().map(MatchedPath::as_str);
+        let scopes = scopes_for(route.unwrap_or_default());
+        if key.has_one_of(scopes) {
+            return Ok(key.caller.clone());
+        }
+        let needed = listed(scopes);
+        Failure::MissingScope.happened(client);
+        tracing::warn!(needed, "a key lacks a scope");
+        Err(Problem::forbidden(format!(
+            "this key lacks the scope {needed}"
+        )))
     }
-    let scopes = scopes_for(route.as_str());
-    if key.has_one_of(scopes) {
-        request.extensions_mut().insert(key.caller.clone());
-        return next.run(request).await;
-    }
-    let needed = listed(scopes);
-    Failure::MissingScope.happened(client);
-    tracing::warn!(needed, "a key lacks a scope");
-    Problem::forbidden(format!("this key lacks the scope {needed}")).into_response()
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! What every answer tells browsers: not to guess its type, not to keep it, not to hand it to other origins; and what the
 //! documentation's page may do.
 
+use std::convert::Infallible;
+
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, header};
-use axum::middleware::Next;
 use axum::response::Response;
+
+use super::step::{Answer, Step};
 
 /// The page loads its own scripts, styles and pictures, asks this gateway alone, and is in no frame. Nothing in it is inline but
 /// pictures in its style sheet.
@@ -20,21 +23,32 @@ const PAGE: [(HeaderName, &str); 3] = [
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// Adds them.
-pub async fn protect(request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    let is_page = path == "/api" || path.starts_with("/api/");
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
-    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    set(RESOURCE_POLICY, "same-origin");
-    if is_page {
-        for (name, value) in PAGE {
-            set(name, value);
-        }
-    } else {
-        // People's messages are not for a cache.
-        set(header::CACHE_CONTROL, "no-store");
+#[derive(Debug, Clone)]
+pub struct Protect;
+
+impl Step for Protect {
+    fn pass<A>(&self, request: Request, go_on: impl FnOnce(Request) -> A) -> Answer
+    where
+        A: Future<Output = Result<Response, Infallible>> + Send + 'static,
+    {
+        let path = request.uri().path();
+        let is_page = path == "/api" || path.starts_with("/api/");
+        let answer = go_on(request);
+        Box::pin(async move {
+            let mut response = answer.await?;
+            let headers = response.headers_mut();
+            let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
+            set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+            set(RESOURCE_POLICY, "same-origin");
+            if is_page {
+                for (name, value) in PAGE {
+                    set(name, value);
+                }
+            } else {
+                // People's messages are not for a cache.
+                set(header::CACHE_CONTROL, "no-store");
+            }
+            Ok(response)
+        })
     }
-    response
 }

@@ -14,15 +14,17 @@ pub mod operations;
 pub mod page;
 pub mod problem;
 pub mod server;
+pub mod step;
 pub mod unread;
 
+use std::convert::Infallible;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderValue, header};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -31,9 +33,12 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use self::auth::{Secrets, require_key};
-use self::browser::{refuse_foreign_pages, refuse_pages};
+use self::auth::{RequireKey, Secrets};
+use self::browser::RefusePages;
+use self::headers::Protect;
+use self::observe::Observe;
 use self::problem::Problem;
+use self::step::{Answer, Step, Steps, answered};
 use self::unread::Unread;
 use crate::app::App;
 use crate::{conversation, message, webhook};
@@ -41,9 +46,13 @@ use crate::{conversation, message, webhook};
 /// How long a request may take, beside the time that a send waits for its attempt. Ends the waiting, not the work.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// What handlers work with.
+/// What handlers work with: one for all of them.
 #[derive(Debug, Clone)]
-pub struct Gateway {
+pub struct Gateway(Arc<Parts>);
+
+/// What it is made of.
+#[derive(Debug)]
+pub struct Parts {
     /// The running gateway.
     pub app: Arc<App>,
     /// Cancelled when the process stops: nothing new is taken.
@@ -54,6 +63,20 @@ pub struct Gateway {
     pub hosts: Arc<Hosts>,
     /// The metrics of this process.
     pub metrics: PrometheusHandle,
+}
+
+impl From<Parts> for Gateway {
+    fn from(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for Gateway {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
 }
 
 /// The API and its document.
@@ -77,36 +100,24 @@ pub fn router(gateway: Gateway) -> Router {
         .routes(routes!(operations::get_health))
         .routes(routes!(operations::get_ready));
 
-    let admit_for = |limit| from_fn_with_state((gateway.clone(), limit), admit);
+    let admit_for = |limit| {
+        let gateway = gateway.clone();
+        Steps(Admit { gateway, limit })
+    };
     let admit = admit_for(REQUEST_TIMEOUT);
     let admit_send = admit_for(REQUEST_TIMEOUT + gateway.app.send_wait);
-    let require_key = from_fn_with_state(gateway.clone(), require_key);
-    let secrets = Arc::clone(&gateway.secrets);
-    let hosts = hosts_unless(&gateway, secrets.has_api_keys());
-    let no_pages = from_fn_with_state(hosts.clone(), refuse_pages);
-    let no_foreign_pages = from_fn_with_state(hosts, refuse_foreign_pages);
+    let require_key = Steps(RequireKey(Arc::clone(&gateway.secrets)));
+    let hosts = hosts_unless(&gateway, gateway.secrets.has_api_keys());
+    let no_pages = refuse_pages(hosts.clone());
+    let no_foreign_pages = refuse_foreign_pages(hosts);
     // Within what asks for a key, so that it knows whose answer it is; what is open to all has small answers, or shares one.
-    let unread = from_fn_with_state(Unread::default(), unread::limit);
+    let unread = Steps(Unread::default());
+    let guard = (no_pages, require_key, unread);
     let (router, document) = OpenApiRouter::with_openapi(docs::document())
-        .merge(
-            send.route_layer(admit_send)
-                .route_layer(unread.clone())
-                .route_layer(require_key.clone())
-                .route_layer(no_pages.clone()),
-        )
-        .merge(
-            api.route_layer(admit.clone())
-                .route_layer(unread.clone())
-                .route_layer(require_key.clone())
-                .route_layer(no_pages.clone()),
-        )
+        .merge(send.route_layer((guard.clone(), admit_send)))
+        .merge(api.route_layer((guard.clone(), admit.clone())))
         .merge(webhooks.route_layer(admit))
-        .merge(
-            metrics
-                .route_layer(unread)
-                .route_layer(require_key)
-                .route_layer(no_pages),
-        )
+        .merge(metrics.route_layer(guard))
         .merge(health.route_layer(no_foreign_pages.clone()))
         .with_state(gateway)
         .split_for_parts();
@@ -116,18 +127,19 @@ pub fn router(gateway: Gateway) -> Router {
 
 /// What a process without the API serves: its health and its metrics.
 pub fn operations_router(gateway: Gateway) -> Router {
-    let has_keys = gateway.secrets.has_api_keys();
-    let hosts = hosts_unless(&gateway, has_keys);
-    let require_key = from_fn_with_state(gateway.clone(), require_key);
+    let hosts = hosts_unless(&gateway, gateway.secrets.has_api_keys());
+    let guard = (
+        refuse_pages(hosts.clone()),
+        Steps(RequireKey(Arc::clone(&gateway.secrets))),
+        Steps(Unread::default()),
+    );
     let metrics = Router::new()
         .route("/metrics", get(operations::get_metrics))
-        .route_layer(from_fn_with_state(Unread::default(), unread::limit))
-        .route_layer(require_key)
-        .route_layer(from_fn_with_state(hosts.clone(), refuse_pages));
+        .route_layer(guard);
     let router = Router::new()
         .route("/health", get(operations::get_health))
         .route("/ready", get(operations::get_ready))
-        .route_layer(from_fn_with_state(hosts, refuse_foreign_pages))
+        .route_layer(refuse_foreign_pages(hosts))
         .merge(metrics)
         .with_state(gateway);
     finish(router)
@@ -138,11 +150,25 @@ fn hosts_unless(gateway: &Gateway, is_proven: bool) -> Option<Arc<Hosts>> {
     (!is_proven).then(|| Arc::clone(&gateway.hosts))
 }
 
+fn refuse_pages(hosts: Option<Arc<Hosts>>) -> Steps<RefusePages> {
+    Steps(RefusePages {
+        hosts,
+        by_any_name: false,
+    })
+}
+
+/// The same, for what may be asked by any name.
+fn refuse_foreign_pages(hosts: Option<Arc<Hosts>>) -> Steps<RefusePages> {
+    Steps(RefusePages {
+        hosts,
+        by_any_name: true,
+    })
+}
+
 fn finish(router: Router) -> Router {
     router
         .fallback(|| async { Problem::not_found("no such route") })
-        .layer(from_fn(observe::observe))
-        .layer(from_fn(headers::protect))
+        .layer((Steps(Protect), Steps(Observe)))
 }
 
 /// What a process answers until its database is ready.
@@ -150,27 +176,37 @@ pub fn starting_router() -> Router {
     let router = Router::new()
         .route("/health", get(operations::get_health))
         .fallback(|| async { Problem::unavailable("starting: waiting for the database") });
-    router
-        .layer(from_fn(observe::observe))
-        .layer(from_fn(headers::protect))
+    router.layer((Steps(Protect), Steps(Observe)))
 }
 
 /// Lets nothing new through while the process stops, and ends the waiting for a request that takes too long.
-async fn admit(
-    State((gateway, limit)): State<(Gateway, Duration)>,
-    request: Request,
-    next: Next,
-) -> Response {
-    if gateway.stopping.is_cancelled() {
-        let mut response = Problem::overloaded("stopping: nothing was stored").into_response();
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(header::CONNECTION, close);
-        return response;
+#[derive(Debug, Clone)]
+struct Admit {
+    gateway: Gateway,
+    limit: Duration,
+}
+
+impl Step for Admit {
+    fn pass<A>(&self, request: Request, go_on: impl FnOnce(Request) -> A) -> Answer
+    where
+        A: Future<Output = Result<Response, Infallible>> + Send + 'static,
+    {
+        if self.gateway.stopping.is_cancelled() {
+            let mut response = Problem::overloaded("stopping: nothing was stored").into_response();
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+            return answered(response);
+        }
+        let answer = tokio::time::timeout(self.limit, go_on(request));
+        Box::pin(async move {
+            if let Ok(answer) = answer.await {
+                return answer;
+            }
+            tracing::warn!(error = "no answer in time", "a request was not carried out");
+            let problem = Problem::unavailable(
+                "no answer in time: not stored, or not known to be; repeating is safe",
+            );
+            Ok(problem.into_response())
+        })
     }
-    if let Ok(response) = tokio::time::timeout(limit, next.run(request)).await {
-        return response;
-    }
-    tracing::warn!(error = "no answer in time", "a request was not carried out");
-    Problem::unavailable("no answer in time: not stored, or not known to be; repeating is safe")
-        .into_response()
 }

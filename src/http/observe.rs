@@ -1,18 +1,20 @@
 //! What happens to every request, whichever route it takes: an id, a span, a count, and one shape for errors.
 
-use std::time::Instant;
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use metrics::{counter, histogram};
+use metrics::{Counter, Histogram, counter, histogram};
 use mock_meta_provider::Ambiguous;
 use tracing::Instrument;
 use tracing::field::Empty;
 
 use super::audit::client;
 use super::problem::Problem;
+use super::step::{Answer, Step};
+use crate::telemetry::Handles;
 use crate::trace;
 
 /// The header with the request's id.
@@ -20,52 +22,105 @@ pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID: usize = 128;
 
 /// Gives the request its id, counts it, and turns whatever error comes back into `application/problem+json`.
-pub async fn observe(request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let request_id = request_id(request.headers());
-    let method = request.method().clone();
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or_else(|| "unknown".to_owned(), |path| path.as_str().to_owned());
-    let id = request_id.to_str().unwrap_or_default();
-    // At the highest level, so that no filter takes the id from a line that it lets through.
-    let client = client(request.extensions()).map(tracing::field::display);
-    let span = tracing::error_span!("request", request_id = id, %method, route, client, key = Empty, event_id = Empty, otel.name = Empty, otel.kind = Empty);
-    trace::begin_request(&span, request.headers(), label(&method), &route);
-    let abandoned = Abandoned(Some(&span));
-    let ambiguous = request.extensions().get::<Ambiguous>().copied();
-    let mut response = match ambiguous {
-        None => next.run(request).instrument(span.clone()).await,
-        Some(ambiguous) => Problem::ambiguous(ambiguous).into_response(),
-    };
-    abandoned.answered();
-    if let Some(problem) = problem(&response) {
-        let mut rendered = problem.render(id);
-        // What the framework said beside the status, such as Allow.
-        for (name, value) in response.headers() {
-            if !rendered.headers().contains_key(name) && !is_about_body(name) {
-                rendered.headers_mut().insert(name.clone(), value.clone());
-            }
-        }
-        response = rendered;
+#[derive(Debug, Clone)]
+pub struct Observe;
+
+impl Step for Observe {
+    fn pass<A>(&self, request: Request, go_on: impl FnOnce(Request) -> A) -> Answer
+    where
+        A: Future<Output = Result<Response, Infallible>> + Send + 'static,
+    {
+        let request_id = request_id(request.headers());
+        let route = Route(request.extensions().get().cloned());
+        let id = request_id.to_str().unwrap_or_default();
+        let method = request.method();
+        // At the highest level, so that no filter takes the id from a line that it lets through.
+        let client = client(request.extensions()).map(tracing::field::display);
+        let span = tracing::error_span!("request", request_id = id, %method, route = route.name(), client, key = Empty, event_id = Empty, otel.name = Empty, otel.kind = Empty);
+        trace::begin_request(&span, request.headers(), label(method), route.name());
+        let observed = Observed {
+            started: Instant::now(),
+            method: method.clone(),
+            route,
+            request_id,
+        };
+        let ambiguous = request.extensions().get::<Ambiguous>().copied();
+        let answer = match ambiguous {
+            None => Ok(span.in_scope(|| go_on(request)).instrument(span.clone())),
+            Some(ambiguous) => Err(ambiguous),
+        };
+        Box::pin(async move {
+            let abandoned = Abandoned(Some(&span));
+            let response = match answer {
+                Ok(answer) => answer.await?,
+                Err(ambiguous) => Problem::ambiguous(ambiguous).into_response(),
+            };
+            abandoned.answered();
+            Ok(observed.end(&span, response))
+        })
     }
-    let status = response.status().as_u16();
-    let elapsed = started.elapsed();
-    span.in_scope(|| {
-        let elapsed_ms = elapsed.as_secs_f64() * 1000.0;
-        tracing::debug!(request_id = id, %method, route, status, elapsed_ms, "answered");
-    });
-    trace::end_request(&span, status);
-    let method = label(&method);
-    histogram!("gateway_http_request_duration_seconds", "method" => method, "route" => route.clone())
-        .record(elapsed);
-    counter!("gateway_http_requests_total", "method" => method, "route" => route, "status" => status.to_string())
-        .increment(1);
-    response
-        .headers_mut()
-        .insert(REQUEST_ID.clone(), request_id);
-    response
+}
+
+/// The route that a request has taken.
+struct Route(Option<MatchedPath>);
+
+impl Route {
+    fn name(&self) -> &str {
+        self.0.as_ref().map_or("unknown", MatchedPath::as_str)
+    }
+}
+
+/// What is known of a request from its beginning to its end.
+struct Observed {
+    started: Instant,
+    method: Method,
+    route: Route,
+    request_id: HeaderValue,
+}
+
+impl Observed {
+    fn end(self, span: &tracing::Span, mut response: Response) -> Response {
+        let id = self.request_id.to_str().unwrap_or_default();
+        if let Some(problem) = problem(&response) {
+            let mut rendered = problem.render(id);
+            // What the framework said beside the status, such as Allow.
+            for (name, value) in response.headers() {
+                if !rendered.headers().contains_key(name) && !is_about_body(name) {
+                    rendered.headers_mut().insert(name.clone(), value.clone());
+                }
+            }
+            response = rendered;
+        }
+        let status = response.status().as_u16();
+        let elapsed = self.started.elapsed();
+        let (method, route) = (&self.method, self.route.name());
+        span.in_scope(|| {
+            let elapsed_ms = elapsed.as_secs_f64() * 1000.0;
+            tracing::debug!(request_id = id, %method, route, status, elapsed_ms, "answered");
+        });
+        trace::end_request(span, status);
+        count(label(method), route, status, elapsed);
+        response
+            .headers_mut()
+            .insert(REQUEST_ID.clone(), self.request_id);
+        response
+    }
+}
+
+/// By method, status and route.
+static METRICS: Handles<(&str, u16, String), (Counter, Histogram)> = Handles::new();
+
+fn count(method: &'static str, route: &str, status: u16, elapsed: Duration) {
+    let (requests, duration) = METRICS.find(
+        |known| known.1 == status && known.2 == route && known.0 == method,
+        || {
+            let requests = counter!("gateway_http_requests_total", "method" => method, "route" => route.to_owned(), "status" => status.to_string());
+            let duration = histogram!("gateway_http_request_duration_seconds", "method" => method, "route" => route.to_owned());
+            ((method, status, route.to_owned()), (requests, duration))
+        },
+    );
+    duration.record(elapsed);
+    requests.increment(1);
 }
 
 /// A request that nobody has answered yet. One that is dropped before was given up with its connection.
@@ -98,8 +153,9 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
         (1..=MAX_REQUEST_ID).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
     });
     given.cloned().unwrap_or_else(|| {
-        let id = format!("req_{}", uuid::Uuid::now_v7().simple());
-        HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("req_unknown"))
+        let mut id = *b"req_00000000000000000000000000000000";
+        uuid::Uuid::now_v7().simple().encode_lower(&mut id[4..]);
+        HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("req_unknown"))
     })
 }
 

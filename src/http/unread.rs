@@ -2,17 +2,18 @@
 //! the memory, and those of one key have half of it, so that one caller cannot keep the others from reading.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::{Body, HttpBody};
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::problem::Problem;
+use super::step::{Answer, Step};
 use crate::caller::Caller;
 
 /// Answers up to this size are not counted, in bytes: connections have a limit too. No answer to a write is larger.
@@ -72,32 +73,48 @@ impl AsRef<[u8]> for Counted {
     }
 }
 
-/// Refuses an answer for which there is no room.
-pub async fn limit(State(unread): State<Unread>, request: Request, next: Next) -> Response {
-    let key = request.extensions().get().and_then(Caller::place);
-    let response = next.run(request).await;
-    let size = response.body().size_hint().exact().unwrap_or_default();
-    if size <= SMALL {
-        return response;
+impl Step for Unread {
+    /// Refuses an answer for which there is no room.
+    fn pass<A>(&self, request: Request, go_on: impl FnOnce(Request) -> A) -> Answer
+    where
+        A: Future<Output = Result<Response, Infallible>> + Send + 'static,
+    {
+        let unread = self.clone();
+        let key = request.extensions().get().and_then(Caller::place);
+        let answer = go_on(request);
+        Box::pin(async move {
+            let response = answer.await?;
+            let size = response.body().size_hint().exact().unwrap_or_default();
+            if size <= SMALL {
+                return Ok(response);
+            }
+            // Boxed: hardly any answer is that large.
+            Ok(Box::pin(unread.limit(key, size, response)).await)
+        })
     }
-    let Some(room) = unread.take(key, size) else {
-        let error = "too much of other answers is not read yet";
-        tracing::warn!(error, "a request was not carried out");
-        return Problem::overloaded(error).into_response();
-    };
-    let (parts, body) = response.into_parts();
-    match body.collect().await {
-        Ok(answer) => {
-            let answer = answer.to_bytes();
-            let counted = Bytes::from_owner(Counted {
-                answer,
-                _room: room,
-            });
-            Response::from_parts(parts, Body::from(counted))
-        }
-        Err(error) => {
-            tracing::error!(%error, "an answer broke off");
-            Problem::for_status(axum::http::StatusCode::INTERNAL_SERVER_ERROR).into_response()
+}
+
+impl Unread {
+    async fn limit(self, key: Option<usize>, size: u64, response: Response) -> Response {
+        let Some(room) = self.take(key, size) else {
+            let error = "too much of other answers is not read yet";
+            tracing::warn!(error, "a request was not carried out");
+            return Problem::overloaded(error).into_response();
+        };
+        let (parts, body) = response.into_parts();
+        match body.collect().await {
+            Ok(answer) => {
+                let answer = answer.to_bytes();
+                let counted = Bytes::from_owner(Counted {
+                    answer,
+                    _room: room,
+                });
+                Response::from_parts(parts, Body::from(counted))
+            }
+            Err(error) => {
+                tracing::error!(%error, "an answer broke off");
+                Problem::for_status(axum::http::StatusCode::INTERNAL_SERVER_ERROR).into_response()
+            }
         }
     }
 }
