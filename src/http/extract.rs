@@ -115,22 +115,13 @@ pub fn json<T: DeserializeOwned + Validate>(
     }
     let readable = repaired(body);
     // Else a list would be read as the fields in their order, and a text be repeated in what is said about it.
-    if readable.trim_ascii_start().first() != Some(&b'{') {
+    if !readable.trim_ascii_start().starts_with('{') {
         return Err(Problem::invalid("the body is not a JSON object"));
     }
     let mut once = Once::default();
-    let mut deserializer = serde_json::Deserializer::from_slice(&readable);
-    let value: T =
-        serde_path_to_error::deserialize(once.of(&mut deserializer)).map_err(|error| {
-            if error.inner().is_data() && error.path().iter().len() > 0 {
-                Problem::field(&error.path().to_string(), type_error(error.inner()))
-            } else {
-                Problem::invalid(format!(
-                    "the body is not a JSON object of this kind: {}",
-                    error.inner()
-                ))
-            }
-        })?;
+    let mut deserializer = serde_json::Deserializer::from_str(&readable);
+    let value = T::deserialize(once.of(&mut deserializer))
+        .map_err(|error| not_read::<T>(&readable, &error))?;
     deserializer
         .end()
         .map_err(|error| Problem::invalid(format!("the body is not JSON: {error}")))?;
@@ -146,6 +137,22 @@ pub fn json<T: DeserializeOwned + Validate>(
         );
     }
     checked(value, &once, errors)
+}
+
+/// What is wrong with a body that cannot be read. It is read again for that, since to know all the way where one is costs too much
+/// for those that can.
+fn not_read<T: DeserializeOwned>(readable: &str, error: &serde_json::Error) -> Problem {
+    let mut once = Once::default();
+    let mut deserializer = serde_json::Deserializer::from_str(readable);
+    let again: Result<T, _> = serde_path_to_error::deserialize(once.of(&mut deserializer));
+    match again {
+        Err(again) if error.is_data() && again.path().iter().len() > 0 => {
+            Problem::field(&again.path().to_string(), type_error(again.inner()))
+        }
+        _ => Problem::invalid(format!(
+            "the body is not a JSON object of this kind: {error}"
+        )),
+    }
 }
 
 /// The value, if neither its own validation nor anybody else has found anything: else all that was found, a line a field.
@@ -179,10 +186,18 @@ fn is_json(headers: &HeaderMap) -> bool {
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split(';').next())
-        .map(|essence| essence.trim().to_ascii_lowercase());
+        .map(|essence| essence.trim().as_bytes());
     essence.is_some_and(|essence| {
-        essence == "application/json"
-            || (essence.starts_with("application/") && essence.ends_with("+json"))
+        let begins = |with: &[u8]| {
+            let start = essence.get(..with.len());
+            start.is_some_and(|start| start.eq_ignore_ascii_case(with))
+        };
+        let ends = |with: &[u8]| {
+            let end = essence.len().checked_sub(with.len());
+            end.is_some_and(|end| essence[end..].eq_ignore_ascii_case(with))
+        };
+        essence.eq_ignore_ascii_case(b"application/json")
+            || (begins(b"application/") && ends(b"+json"))
     })
 }
 

@@ -56,7 +56,7 @@ impl<'a> Iterator for Fields<'a> {
 /// The text that a JSON string stands for; what of it cannot be read is taken as it is.
 #[must_use]
 pub fn text(string: &[u8]) -> String {
-    serde_json::from_slice(&json::repaired(string)).unwrap_or_else(|_| {
+    serde_json::from_str(&json::repaired(string)).unwrap_or_else(|_| {
         let inner = string.strip_prefix(b"\"").unwrap_or(string);
         let inner = inner.strip_suffix(b"\"").unwrap_or(inner);
         String::from_utf8_lossy(inner).into_owned()

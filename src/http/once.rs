@@ -60,10 +60,11 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Checked<'_, V> {
     }
 
     fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<V::Value, M::Error> {
+        let known = self.once.known.len();
         self.fields.visit_map(Entries {
             map,
             once: self.once,
-            seen: Vec::new(),
+            seen: Vec::with_capacity(known),
         })
     }
 }

@@ -97,7 +97,7 @@ impl<'de> Deserialize<'de> for Answer {
 fn string(value: &RawValue) -> Option<String> {
     let value = value.get();
     serde_json::from_str(value)
-        .or_else(|_| serde_json::from_slice(&json::repaired(value.as_bytes())))
+        .or_else(|_| serde_json::from_str(&json::repaired(value.as_bytes())))
         .ok()
 }
 

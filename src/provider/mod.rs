@@ -409,7 +409,7 @@ mod tests {
                     prop_assert_ne!(fields["success"].get(), "false");
                     let id = fields["providerMessageId"].get();
                     let text: Option<String> =
-                        serde_json::from_slice(&json::repaired(id.as_bytes())).ok();
+                        serde_json::from_str(&json::repaired(id.as_bytes())).ok();
                     prop_assert_eq!(&provider_message_id, text.as_deref().unwrap_or(id));
                 }
                 Outcome::Failed(failure) => {

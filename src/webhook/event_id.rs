@@ -30,8 +30,7 @@ fn spoken(value: &[u8]) -> Option<String> {
 }
 
 /// The id in what is no JSON from its beginning on: in single quotes, without any, escaped, or in a form.
-fn look_for(rest: &[u8]) -> Option<String> {
-    let rest = std::str::from_utf8(rest).ok()?;
+fn look_for(rest: &str) -> Option<String> {
     // The end of an object, after which there is nothing to look for.
     if rest.starts_with('}') {
         return None;
