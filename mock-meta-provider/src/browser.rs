@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The names that callers may address a server by, and the origins of its own pages. A page that has had its own name resolved to
 /// this machine's address (DNS rebinding) is of one origin with the server for the browser, but it cannot change the name.
@@ -97,7 +99,7 @@ impl Hosts {
         path: &str,
         headers: &HeaderMap,
     ) -> Option<&'static str> {
-        let mut sites = headers.get_all("sec-fetch-site").iter().peekable();
+        let mut sites = headers.get_all(SEC_FETCH_SITE).iter().peekable();
         if sites.peek().is_none() {
             let is_own = self.is_own_origin(headers);
             return (!is_own).then_some("Origin is another one than this server's");
@@ -117,6 +119,9 @@ impl Hosts {
             return true;
         };
         headers.get_all(header::HOST).iter().all(|value| {
+            if is_plainly_local(value) {
+                return true;
+            }
             let authority = Authority::try_from(value.as_bytes());
             authority.is_ok_and(|authority| {
                 let host = authority.host();
@@ -170,6 +175,19 @@ fn has_only_a_port(authority: &Authority) -> bool {
             .is_some_and(|port| port.parse::<u16>().is_ok()),
         None => false,
     }
+}
+
+/// Whether it is this machine, by one of the usual names in its usual form: as most are, and that is seen at once.
+fn is_plainly_local(host: &HeaderValue) -> bool {
+    let names = ["localhost", "127.0.0.1", "[::1]"];
+    let rest = |name: &str| host.as_bytes().strip_prefix(name.as_bytes());
+    names.into_iter().find_map(rest).is_some_and(|rest| {
+        let port = rest.strip_prefix(b":");
+        rest.is_empty()
+            || port.is_some_and(|port| {
+                (1..=4).contains(&port.len()) && port.iter().all(u8::is_ascii_digit)
+            })
+    })
 }
 
 fn is_local(host: &str) -> bool {
