@@ -195,6 +195,20 @@ impl Socket {
 }
 
 impl Shared {
+    /// Reads what has come. Where that is less than there is room for it is all, and the kernel need not be asked to say so.
+    fn read(&self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
+        let mut read = Err(io::ErrorKind::WouldBlock.into());
+        let all = self.stream.try_io(Interest::READABLE, || {
+            read = self.stream.try_read_buf(buf).map(drop);
+            if buf.remaining() > 0 && read.is_ok() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(())
+        });
+        drop(all);
+        read
+    }
+
     /// The client takes its answer: it is not silent, as far as that goes.
     fn still_reads(&self) {
         if self.silent_since.load(Ordering::Relaxed) != 0 {
@@ -313,7 +327,11 @@ impl Peer {
     /// Whether the client has finished sending.
     #[must_use]
     pub fn has_left(&self) -> bool {
-        let peeked = SockRef::from(&self.0.stream).peek(&mut [MaybeUninit::uninit()]);
+        let stream = &self.0.stream;
+        // Where nothing has come since the last of it was read, the kernel need not be asked.
+        let peeked = stream.try_io(Interest::READABLE, || {
+            SockRef::from(stream).peek(&mut [MaybeUninit::uninit()])
+        });
         matches!(peeked, Ok(0))
     }
 
@@ -335,10 +353,10 @@ impl AsyncRead for Socket {
         let read = poll_io(
             cx,
             |cx| self.peer.0.stream.poll_read_ready(cx),
-            || self.peer.0.stream.try_read_buf(buf),
+            || self.peer.0.read(buf),
         );
         if self.check_time(cx, &buf.filled()[before..], read.is_pending()) {
-            read.map_ok(drop)
+            read
         } else {
             Poll::Ready(Err(io::Error::other("no request came in time")))
         }
