@@ -1,5 +1,7 @@
 //! Logs, to stderr; metrics, for Prometheus: base units in names, `_total` for counters, labels with few values.
 
+mod fields;
+
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, registry};
 
+use self::fields::Fields;
 use crate::config::{Collector, UsageError};
 use crate::database::batch::Batch;
 use crate::delivery::settle::Settle;
@@ -64,7 +67,11 @@ where
         .log_internal_errors(false)
         .with_writer(stderr::writer);
     match format {
-        LogFormat::Text => lines.with_target(false).with_ansi(is_coloured()).boxed(),
+        LogFormat::Text => lines
+            .with_target(false)
+            .with_ansi(is_coloured())
+            .fmt_fields(Fields)
+            .boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     }
 }
