@@ -7,6 +7,11 @@ use gateway::config::UsageError;
 use gateway::error::Causes;
 use gateway::process::stderr;
 use git_version::git_version;
+use mimalloc::MiMalloc;
+
+/// A good part of a request is asking for memory and giving it back; this one is faster at it, and keeps less.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// The version, and the commit that it was built from; where there is no repository, `GATEWAY_VERSION` may say it.
 const VERSION: &str = git_version!(

@@ -5,10 +5,14 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use clap::{CommandFactory, FromArgMatches, Parser};
+use mimalloc::MiMalloc;
 use mock_meta_provider::process::{environment, memory, signal, stderr};
 use mock_meta_provider::{Config, Mock, listen_address};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// A messaging provider that misbehaves like the real ones
 #[derive(Parser)]
