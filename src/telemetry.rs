@@ -97,6 +97,7 @@ pub fn metrics() -> Result<PrometheusHandle, BuildError> {
         .set_buckets_for_metric(Matcher::Full("gateway_batch_size".into()), &SIZES)?
         .install_recorder()?;
     describe();
+    describe_database();
     metrics_process::Collector::default().describe();
     begin();
     let upkeep = handle.clone();
@@ -222,18 +223,6 @@ fn describe() {
         "How long the oldest due delivery could have been sent already"
     );
     describe_gauge!(
-        "gateway_database_pool_connections",
-        "Connections of the pool, by state"
-    );
-    describe_gauge!(
-        "gateway_database_up",
-        "Whether the database could be written to when these metrics were read"
-    );
-    describe_gauge!(
-        "gateway_database_durable",
-        "Whether the database's fsync and full_page_writes are on, when a writer last looked"
-    );
-    describe_gauge!(
         "gateway_send_permits_free",
         "First attempts that could begin at this moment"
     );
@@ -244,6 +233,21 @@ fn describe() {
     describe_gauge!(
         "gateway_build_info",
         "Always 1; the version that this process runs is a label"
+    );
+}
+
+fn describe_database() {
+    describe_gauge!(
+        "gateway_database_pool_connections",
+        "Connections of the pool, by state"
+    );
+    describe_gauge!(
+        "gateway_database_up",
+        "Whether the database could be written to when these metrics were read"
+    );
+    describe_gauge!(
+        "gateway_database_durable",
+        "Whether the database's fsync and full_page_writes are on, when a writer last looked"
     );
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
-use sqlx::{ConnectOptions as _, Connection};
+use sqlx::{ConnectOptions, Connection};
 use tokio_util::sync::CancellationToken;
 
 use super::{Opened, max_connections, output, prepare};
@@ -117,8 +117,13 @@ impl Large {
         output::say(&format!("random seed {}", self.seed));
         // Such a statement is slow, and long.
         let target = opened.target.clone();
+<<<<<<< ours
         let target = target.map(|server| server.disable_statement_logging());
         let pool = Pool::with(target, Limits::None, settings, u32::try_from(CONNECTIONS)?);
+=======
+        let target = target.map(ConnectOptions::disable_statement_logging);
+        let pool = Pool::with(target, Limits::None, PLANS, u32::try_from(CONNECTIONS)?);
+>>>>>>> theirs
         let stop = signal::stop()?;
         let (conversations, messages) = self.write(&pool, &stop).await?;
         output::say(&format!(

@@ -188,6 +188,14 @@ fn places(shape: &Shape<'_>, asked_for: &[(String, String)]) -> Result<Vec<Place
     if places.len() > MAX_SERVERS {
         return Err(format!("{NAME} names more than {MAX_SERVERS} hosts"));
     }
+    // Also where a parameter names other hosts, the ports are those of the URL.
+    let own: Vec<Option<&str>> = shape.hosts.split(',').map(port_of).collect();
+    if own.len() != 1 && own.len() != places.len() {
+        return Err(format!("{NAME} must name as many hosts as its parameter"));
+    }
+    for (place, port) in places.iter_mut().zip(own.iter().cycle()) {
+        place.port = port.map(str::to_owned);
+    }
     let (source, ports) = match given(&["port"]) {
         Some(ports) => (format!("{NAME}: port"), ports.to_owned()),
         None => match variable("PGPORT") {
@@ -206,17 +214,18 @@ fn places(shape: &Shape<'_>, asked_for: &[(String, String)]) -> Result<Vec<Place
     }
     for (place, port) in places.iter_mut().zip(ports.iter().cycle()) {
         // A variable is for what the URL leaves open.
-        let has_own = place.authority.as_deref().is_some_and(has_port);
-        if given(&["port"]).is_some() || !has_own {
+        if given(&["port"]).is_some() || place.port.is_none() {
             place.port = Some((*port).to_owned());
         }
     }
     Ok(places)
 }
 
-fn has_port(authority: &str) -> bool {
-    let end = authority.rsplit(']').next().unwrap_or_default();
-    end.contains(':')
+/// The port behind a host, where one is there.
+fn port_of(authority: &str) -> Option<&str> {
+    let behind = authority.rsplit(']').next()?;
+    let (_, port) = behind.rsplit_once(':')?;
+    (!port.is_empty()).then_some(port)
 }
 
 /// Whether a parameter asks for something; one that is not understood is refused: it may be a promise.
@@ -389,6 +398,7 @@ mod tests {
             ("postgres://h1,h2/db?port=1,2,3", "one for each"),
             ("postgres://h/db?port=1,2", "one for each"),
             ("postgres://h1,h2/db?port=1,x", "port must be"),
+            ("postgres://h1,h2/db?host=a,b,c", "as many hosts"),
             ("postgres://a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p,q/db", "16"),
             (
                 "postgres://u:s3cret@h/db?sslmode=no-verify",
@@ -479,6 +489,8 @@ mod tests {
                 "[::1]:1 10.0.0.1:5432 [2001:db8::1]:5432",
             ),
             ("postgres://u:p@/db?host=h1,h2", "h1:5432 h2:5432"),
+            ("postgres://u@localhost:6432/db?host=h", "h:6432"),
+            ("postgres://[::1]:1,b:2/db?host=c,d", "c:1 d:2"),
             ("postgres:///db?host=h1,h2&port=1", "h1:1 h2:1"),
             ("postgres:///db?host=h1,/run/pg&port=1,2", "h1:1 /run/pg"),
             ("postgres://h1:7,h2:7/db?port=1,2", "h1:1 h2:2"),

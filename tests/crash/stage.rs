@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Options;
 use crate::proof::{ACCEPTED, Order, PROVIDER_TIMEOUT, Role, Scene};
 use crate::proxy::Proxy;
-use crate::support::{Database, Postgres, Program, Run, Stopped, eventually};
+use crate::support::{Database, Postgres, Program, Run, Stopped, eventually, run};
 
 /// What goes wrong at the provider. Few 429: each pauses its whole channel, for as long as that message would wait.
 const BEHAVIOUR: Behaviour = Behaviour {
@@ -81,9 +81,8 @@ impl Stage {
     pub async fn set(options: &Options, order: Order, rng: &mut StdRng) -> Self {
         let postgres = Postgres::start().await;
         let database = postgres.database().await;
-        gateway::database::migrate(&database.options())
-            .await
-            .unwrap();
+        let migrated = run(&database, "migrate", &[]).finish().await;
+        assert_eq!(migrated.code, Some(0), "{migrated:?}");
         database.execute(ACCEPTED).await;
         database.execute(JOURNAL).await;
         let socket = database

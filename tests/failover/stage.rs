@@ -31,9 +31,7 @@ pub struct Stage {
 impl Stage {
     pub async fn set(options: &Options, way: Way) -> Self {
         let cluster = Cluster::start_with(options.broken != Some(Break::Synchronous)).await;
-        gateway::database::migrate(&cluster.primary.options())
-            .await
-            .unwrap();
+        cluster.migrate().await;
         cluster.primary.run(ACCEPTED).await;
         let seed = options.random_seed;
         let scene = Scene::set(BEHAVIOUR, seed, options.servers, options.order, PAUSE).await;

@@ -10,7 +10,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Row};
 use tokio::process::{Child, Command as Running};
 
-use super::{Stopped, eventually, signal};
+use super::{Program, Stopped, eventually, signal};
 
 /// The superuser and the database.
 const NAME: &str = "gateway";
@@ -61,6 +61,13 @@ impl Cluster {
         };
         cluster.join().await;
         cluster
+    }
+
+    /// Gives the database its tables.
+    pub async fn migrate(&self) {
+        let migrate = Program::new("migrate").env("DATABASE_URL", &self.primary.url());
+        let migrated = migrate.finish().await;
+        assert_eq!(migrated.code, Some(0), "{migrated:?}");
     }
 
     /// What `DATABASE_URL` is to be, with this way there.
