@@ -204,7 +204,7 @@ impl Watch {
                 self.committed = None;
             }
             let Some(what) = wait.what() else { continue };
-            self.say(what);
+            self.say(&what);
             if !wait.is_for_a_standby() {
                 continue;
             }
@@ -245,7 +245,7 @@ impl Watch {
     }
 
     /// At first only when it takes long, then at growing intervals.
-    fn say(&mut self, what: String) {
+    fn say(&mut self, what: &str) {
         let waited = self.since.get_or_insert_with(Instant::now).elapsed();
         let which = self.last.as_ref().map(|(which, _)| which.as_str());
         let which = which.unwrap_or("a migration");
