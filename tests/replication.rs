@@ -23,13 +23,7 @@ impl Stage {
     async fn set() -> Self {
         let (cluster, provider) = tokio::join!(Cluster::start(), Held::start());
         let primary = &cluster.primary;
-<<<<<<< ours
-        gateway::database::migrate(&primary.options().into())
-            .await
-            .unwrap();
-=======
         cluster.migrate().await;
->>>>>>> theirs
         // All that the gateway needs.
         let role = "create role clerk login; grant select, insert, update, delete on all tables in schema public to clerk";
         primary.run(role).await;

@@ -117,13 +117,8 @@ impl Large {
         output::say(&format!("random seed {}", self.seed));
         // Such a statement is slow, and long.
         let target = opened.target.clone();
-<<<<<<< ours
-        let target = target.map(|server| server.disable_statement_logging());
-        let pool = Pool::with(target, Limits::None, settings, u32::try_from(CONNECTIONS)?);
-=======
         let target = target.map(ConnectOptions::disable_statement_logging);
-        let pool = Pool::with(target, Limits::None, PLANS, u32::try_from(CONNECTIONS)?);
->>>>>>> theirs
+        let pool = Pool::with(target, Limits::None, settings, u32::try_from(CONNECTIONS)?);
         let stop = signal::stop()?;
         let (conversations, messages) = self.write(&pool, &stop).await?;
         output::say(&format!(
