@@ -336,8 +336,7 @@ async fn prepare(target: &Target, migrate: bool) -> Result<Survey> {
 /// What the database is like, after the migrations that it lacks were applied, if they may be. Those wait for others as long as `patience`,
 /// but take the time that they need.
 async fn prepare_within(target: &Target, migrate: bool, patience: Duration) -> Result<Survey> {
-    let survey = timeout(patience, connect::survey(target)).await;
-    let mut survey = survey.map_err(|_| Unavailable::from(Outage::NoAnswer))??;
+    let mut survey = connect::survey(target).await?;
     if migrate && survey.pending > 0 {
         let applied = database::migrate_within(target, patience).await?;
         webhook::retention::make_months(&Pool::new(target.clone(), 1)).await?;
