@@ -1,6 +1,6 @@
 //! Group commit: concurrent requests share one statement, and each gets an answer of its own.
 //!
-//! There is no timer. A batch is whatever queued while the previous one was committing; one caller alone waits for nobody.
+//! A batch is whatever queued while the previous one was committing; one caller alone waits for nobody.
 //! A statement that is sent again after a lost answer must find its own rows, and answer as it did the first time.
 
 use std::collections::VecDeque;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use metrics::{Gauge, Histogram, counter, gauge, histogram};
 use sqlx::PgConnection;
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -18,16 +18,13 @@ use super::connect::{self, Limits, limited, read_only, too_slow};
 use super::fault::{Fault, Outage, Said, Unavailable, fault};
 use super::plans::{Plans, Work};
 use super::pool::Pool;
+use super::queue::{Entrance, MAX_BATCH, Queue, queue};
 use super::target::Target;
 use super::{LOCK_TIMEOUT, STATEMENT_TIMEOUT, bounded, pooler, store};
 use crate::complaint::Complaint;
 use crate::error::{Causes, Error, Result};
 use crate::telemetry::Handles;
 
-/// The most items of one statement.
-pub const MAX_BATCH: usize = 64;
-/// The most items that wait for a writer.
-pub const MAX_QUEUED: usize = 1024;
 /// How long the halves of a batch that met a locked row wait for it: the whole search stays well under a second.
 const SEARCH_LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -92,7 +89,7 @@ impl Hand {
 
 /// The queue in front of the tasks that write batches.
 pub struct Writer<B: Batch> {
-    queue: mpsc::Sender<Entry<B>>,
+    entrance: Entrance<Entry<B>>,
     count: u32,
     /// Of each task.
     hands: Vec<Arc<Hand>>,
@@ -117,8 +114,8 @@ impl<B: Batch> Writer<B> {
         count: u32,
         tasks: &mut JoinSet<()>,
     ) -> Self {
-        let (queue, receiver) = mpsc::channel(MAX_QUEUED);
-        let receiver = Arc::new(Mutex::new(receiver));
+        let (entrance, queue) = queue();
+        let queue = Arc::new(queue);
         let batch = Arc::new(batch);
         let ask = watch::Sender::new(());
         let standing = Arc::new(watch::Sender::new(Standing::default()));
@@ -136,10 +133,10 @@ impl<B: Batch> Writer<B> {
                 losing: Complaint::default(),
                 failing: Complaint::default(),
             };
-            tasks.spawn(task.run(Arc::clone(&receiver)));
+            tasks.spawn(task.run(Arc::clone(&queue)));
         }
         Self {
-            queue,
+            entrance,
             count,
             hands,
             ask,
@@ -206,13 +203,13 @@ impl<B: Batch> Writer<B> {
         };
         let Some(patience) = B::PATIENCE else {
             // Bounded by the callers, each of which holds a permit; they wait for a place.
-            self.queue
+            self.entrance
                 .send(entry)
                 .await
                 .map_err(|_| Error::Interrupted)?;
             return answered.await.map_err(|_| Error::Interrupted)?;
         };
-        self.queue.try_send(entry).map_err(|error| match error {
+        self.entrance.try_send(entry).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => overloaded::<B>(),
             mpsc::error::TrySendError::Closed(_) => Error::Interrupted,
         })?;
@@ -239,19 +236,14 @@ struct Task<B: Batch> {
 }
 
 impl<B: Batch> Task<B> {
-    async fn run(mut self, receiver: Arc<Mutex<mpsc::Receiver<Entry<B>>>>) {
+    async fn run(mut self, queue: Arc<Queue<Entry<B>>>) {
         self.look().await;
         let mut entries = Vec::with_capacity(MAX_BATCH);
         loop {
-            let received = async {
-                let mut receiver = receiver.lock().await;
-                let received = receiver.recv_many(&mut entries, MAX_BATCH).await;
-                (received > 0).then(|| receiver.len())
-            };
             let pause = if self.connection.is_some() { LOOK } else { TRY };
-            let queued = tokio::select! {
+            let left = tokio::select! {
                 biased;
-                received = received => received,
+                left = queue.take(&mut entries) => left,
                 Ok(()) = self.asked.changed() => {
                     self.look().await;
                     continue;
@@ -261,11 +253,12 @@ impl<B: Batch> Task<B> {
                     continue;
                 }
             };
-            let Some(queued) = queued else { return };
+            let Some(left) = left else { return };
             // Whoever gave up, or hung up, before its item was written is not known to be acknowledged: nothing is lost.
             entries.retain(|entry: &Entry<B>| !entry.answer.is_closed());
-            measure::<B>(&entries, queued);
+            measure::<B>(&entries, left);
             self.commit(std::mem::take(&mut entries)).await;
+            queue.landed();
         }
     }
 

@@ -9,6 +9,7 @@ pub mod migrate;
 pub mod plans;
 pub mod pool;
 pub mod pooler;
+pub mod queue;
 pub mod store;
 pub mod target;
 pub mod url;

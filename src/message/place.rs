@@ -6,7 +6,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::caller::Caller;
 use crate::conversation::Channel;
-use crate::database::batch::MAX_QUEUED;
+use crate::database::queue::MAX_QUEUED;
 use crate::share::{OF_CONVERSATION, Share, Shares};
 
 /// Of first attempts no key holds more than one in so many.
