@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod ambiguity;
+mod batches;
 mod bodies;
 mod callers;
 mod clear_text;

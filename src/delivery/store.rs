@@ -175,20 +175,16 @@ pub async fn finish(
         Settled,
         r#"-- delivery::finish
 -- Locks deliveries by message_id, then their messages.
-with inp as (
-  select * from unnest($1::uuid[], $2::text[]) as t(message_id, provider_message_id)
-), held as (
+with held as (
   select message_id from deliveries where message_id = any($1::uuid[]) order by message_id for update
 ), gone as (
-  delete from deliveries where message_id = any(array(select message_id from held)) returning message_id, conversation_id
-), msg as (
-  update messages m set status = 'SENT', provider_message_id = i.provider_message_id, next_attempt_at = null, sent_at = now(), updated_at = now()
-  from gone g join inp i on i.message_id = g.message_id where m.id = g.message_id
-  returning m.id, m.conversation_id, m.sent_at, m.retry_count
+  delete from deliveries where message_id = any(array(select message_id from held)) returning message_id
 )
-select id as "message_id!: MessageId", conversation_id as "conversation_id!: ConversationId", sent_at as "settled_at!",
-  null::timestamptz as next_attempt_at, retry_count as "retry_count!"
-from msg"#,
+update messages set status = 'SENT', provider_message_id = ($2::text[])[pg_catalog.array_position($1::uuid[], id)],   -- not a join: without hashes it takes the square of the batch
+  next_attempt_at = null, sent_at = now(), updated_at = now()
+where id = any(array(select message_id from gone))
+returning id as "message_id!: MessageId", conversation_id as "conversation_id!: ConversationId", sent_at as "settled_at!",
+  null::timestamptz as next_attempt_at, retry_count as "retry_count!""#,
         &message_ids as &[MessageId],
         &provider_message_ids as &[&str],
     )
