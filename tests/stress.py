@@ -563,13 +563,14 @@ def requests(recent_keys):
 
 def accept(link, batch, asked_at, answered=True):
     """Accepts a batch as the program does; the leases that it got. Not answered: nobody learns of the answer."""
-    rows = link.run("message::accept", *columns(batch), A.lease, A.max_wait, ORDERED, [traceparent(r[0]) for r in batch], PER_SECOND is not None, [sent_by(r[0]) for r in batch])
+    rows = {row[0]: row for row in link.run("message::accept", *columns(batch), A.lease, A.max_wait, ORDERED, [traceparent(r[0]) for r in batch], PER_SECOND is not None, [sent_by(r[0]) for r in batch])}
     token = new_id()
-    claimable = [r[0] for r, row in zip(batch, rows) if row[3]]
+    claimable = [mid for mid, row in rows.items() if row[4]]
     claimed = {row[0] for row in link.run("delivery::claim_only", len(claimable), token, A.lease, PER_SECOND, claimable)} if claimable else set()
     count("claimed_when_accepted", len(claimed))
     waiting, leased, asked, answers = [], [], [], []    # the first two: (request, conversation)
-    for request, (conversation_id, _, is_leased, _) in zip(batch, rows):
+    for request in batch:
+        _, conversation_id, _, is_leased, _ = rows.get(request[0], (None,) * 5)
         if request[0] in claimed:
             request, is_leased = (*request[:6], token), True
         if conversation_id is None:

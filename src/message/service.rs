@@ -357,14 +357,20 @@ impl Batch for Accept {
         connection: &mut PgConnection,
         messages: &[&NewMessage],
     ) -> sqlx::Result<Vec<Acceptance>> {
-        let accepted = store::accept(connection, messages, &self.terms).await?;
+        let accepted: HashMap<MessageId, store::Accepted> =
+            store::accept(connection, messages, &self.terms)
+                .await?
+                .into_iter()
+                .map(|row| (row.id, row))
+                .collect();
         let mut known = self.known(connection, messages, &accepted).await?;
-        let claimed = self.claim(connection, messages, &accepted).await;
+        let claimed = self.claim(connection, &accepted).await;
         let answers: sqlx::Result<Vec<Acceptance>> = messages
             .iter()
-            .zip(&accepted)
-            .map(|(message, row)| {
-                let mut acceptance = created(message, row)
+            .map(|message| {
+                let mut acceptance = accepted
+                    .get(&message.id)
+                    .map(|row| created(message, row))
                     .or_else(|| known.remove(&message.id))
                     .ok_or(sqlx::Error::RowNotFound)?;
                 if claimed.message_ids.contains(&message.id) {
@@ -402,14 +408,12 @@ impl Accept {
     async fn claim(
         &self,
         connection: &mut PgConnection,
-        messages: &[&NewMessage],
-        accepted: &[store::Accepted],
+        accepted: &HashMap<MessageId, store::Accepted>,
     ) -> Claimed {
-        let claimable: Vec<MessageId> = messages
-            .iter()
-            .zip(accepted)
-            .filter(|(_, row)| row.claimable == Some(true))
-            .map(|(message, _)| message.id)
+        let claimable: Vec<MessageId> = accepted
+            .values()
+            .filter(|row| row.claimable)
+            .map(|row| row.id)
             .collect();
         let token = Uuid::now_v7();
         let mut message_ids = HashSet::new();
@@ -432,13 +436,12 @@ impl Accept {
         &self,
         connection: &mut PgConnection,
         messages: &[&NewMessage],
-        accepted: &[store::Accepted],
+        accepted: &HashMap<MessageId, store::Accepted>,
     ) -> sqlx::Result<HashMap<MessageId, Acceptance>> {
         let asked: Vec<&NewMessage> = messages
             .iter()
-            .zip(accepted)
-            .filter(|(_, row)| row.conversation_id.is_none())
-            .map(|(message, _)| *message)
+            .filter(|message| !accepted.contains_key(&message.id))
+            .copied()
             .collect();
         if asked.is_empty() {
             return Ok(HashMap::new());
@@ -464,12 +467,12 @@ impl Accept {
     }
 }
 
-fn created(message: &NewMessage, row: &store::Accepted) -> Option<Acceptance> {
-    let created_at = row.created_at?;
-    Some(Acceptance {
+fn created(message: &NewMessage, row: &store::Accepted) -> Acceptance {
+    let created_at = row.created_at;
+    Acceptance {
         message: Message {
             id: message.id,
-            conversation_id: row.conversation_id?,
+            conversation_id: row.conversation_id,
             channel: message.channel,
             participant_id: message.participant_id.clone(),
             direction: Direction::Outbound,
@@ -492,6 +495,6 @@ fn created(message: &NewMessage, row: &store::Accepted) -> Option<Acceptance> {
             sent_at: None,
         },
         new: true,
-        lease_token: message.lease_token.filter(|_| row.leased == Some(true)),
-    })
+        lease_token: message.lease_token.filter(|_| row.leased),
+    }
 }

@@ -29,16 +29,18 @@ from m
     };
 }
 
-/// What `accept` says of one message; nothing where its key or its id was known.
+/// A message that `accept` has stored.
 pub struct Accepted {
+    /// The message.
+    pub id: MessageId,
     /// The conversation that it is in.
-    pub conversation_id: Option<ConversationId>,
+    pub conversation_id: ConversationId,
     /// When it was accepted.
-    pub created_at: Option<DateTime<Utc>>,
+    pub created_at: DateTime<Utc>,
     /// Whether the caller's token holds its lease. Else it is due, or blocked: a `release` must follow.
-    pub leased: Option<bool>,
+    pub leased: bool,
     /// Whether it is due only because its channel's calls are spread: the caller may try to claim it.
-    pub claimable: Option<bool>,
+    pub claimable: bool,
 }
 
 /// How accepted messages are delivered.
@@ -55,8 +57,8 @@ pub struct Terms {
 }
 
 /// Stores each new message `PENDING`, with its place in its conversation's order and its delivery: leased to the caller's
-/// token, due at once where there is none or the channel's calls are paused or spread, or blocked. A known key or id changes nothing at all. One row a message, in their
-/// order. Fails with [`crate::database::Fault::LostRace`] when a first message to one participant raced.
+/// token, due at once where there is none or the channel's calls are paused or spread, or blocked. A known key or id changes nothing at all. One row a new
+/// message, in no order. Fails with [`crate::database::Fault::LostRace`] when a first message to one participant raced.
 pub async fn accept(
     connection: &mut PgConnection,
     messages: &[&NewMessage],
@@ -120,8 +122,8 @@ with inp as (   -- in the order of the keys' columns: by bytes
          $10::bool and (
            f.rank > 1                                   -- behind one of this batch,
            or c.outbound_seq - a.n <> f.seen            -- or one put in order since this statement's snapshot,
-           or (select d.seq from deliveries d           -- or one in the queue; with exists() a plan made for a small queue hashes all of it
-               where d.conversation_id = f.conversation_id and d.due_at is not null limit 1) is not null) as blocked
+           or (select d.seq from deliveries d           -- or one in the queue; with exists(), or without the order, a plan made for a small queue reads all of it
+               where d.conversation_id = f.conversation_id and d.due_at is not null order by d.seq limit 1) is not null) as blocked
   from fresh f join agg a on a.conversation_id = f.conversation_id join conv c on c.id = f.conversation_id
   left join pace p on p.channel = f.channel
 ), delivery as (
@@ -129,11 +131,11 @@ with inp as (   -- in the order of the keys' columns: by bytes
   select id, conversation_id, channel, seq,
          now() + case when blocked then pg_catalog.make_interval(secs => $9) when lease_token is null then interval '0' else pg_catalog.make_interval(secs => $8) end,
          case when blocked then null else lease_token end, case when blocked or lease_token is null then 0 else 1 end, traceparent, sent_by
-  from planned returning message_id
+  from planned
 )
-select p.conversation_id as "conversation_id?: ConversationId", p.sort_at as "created_at?",
-       p.lease_token is not null and not p.blocked as "leased?", p.claimable and not p.blocked as "claimable?"
-from inp left join delivery d on d.message_id = inp.id left join planned p on p.id = d.message_id order by inp.ord"#,
+select id as "id!: MessageId", conversation_id as "conversation_id!: ConversationId", sort_at as "created_at!",
+       lease_token is not null and not blocked as "leased!", coalesce(claimable and not blocked, false) as "claimable!"
+from planned"#,
         &ids as &[MessageId],
         &conversation_ids as &[ConversationId],
         &channels as &[&str],
