@@ -9,7 +9,9 @@ use crate::app::Role;
 use crate::config::DatabaseArgs;
 use crate::database;
 use crate::database::connect::{self, Limits};
+use crate::database::fault::Outage;
 use crate::database::pool::Pool;
+use crate::error::Error;
 use crate::webhook;
 
 /// Apply the migrations, or list them
@@ -42,7 +44,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             _ => database::migrate_within(&opened.target, patience).await?,
         };
         // Also when nothing is to be applied: a year after the last time their tables run out.
-        webhook::retention::make_months(&Pool::new(opened.target.clone(), 1)).await?;
+        match webhook::retention::make_months(&Pool::new(opened.target.clone(), 1)).await {
+            Err(Error::Unavailable(error)) if applied == 0 && error.outage == Outage::ReadOnly => {
+                output::say("read-only: no tables for the bodies of coming months were made");
+            }
+            made => made?,
+        }
         match applied {
             0 => output::say("nothing to apply: the database is up to date"),
             applied => output::say(&format!("applied {applied} migrations")),

@@ -310,6 +310,8 @@ impl<B: Batch> Task<B> {
         self.connection = Some(connection);
         self.standing
             .send_modify(|standing| standing.connected += 1);
+        // Also while no batch can be written: what is there can be changed, whatever a full disk refuses.
+        self.prove();
         Ok(())
     }
 

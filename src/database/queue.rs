@@ -15,6 +15,7 @@ pub const MAX_QUEUED: usize = 1024;
 const HEAD_START: Duration = Duration::from_millis(10);
 
 /// A new queue: where items go in, and where batches come out, which ends when the entrance is dropped and all is taken.
+#[must_use]
 pub fn queue<T>() -> (Entrance<T>, Queue<T>) {
     let (sender, receiver) = mpsc::channel(MAX_QUEUED);
     let full = Arc::new(Notify::new());

@@ -93,16 +93,20 @@ impl Cluster {
         self.start_standby().await;
         let wait = self.waits_for();
         self.primary.configure(&[wait]);
+        eventually("the standby follows", async || self.has_followed().await).await;
+        // The process that makes it knows the settings by then: from now on commits wait.
+        self.primary.run("checkpoint").await;
+        eventually("the standby has all", async || self.has_followed().await).await;
+    }
+
+    /// Whether the standby has all that the primary has.
+    async fn has_followed(&self) -> Option<()> {
         let state = if self.synchronous { "sync" } else { "async" };
-        let joined = format!(
+        let followed = format!(
             "select count(*) from pg_stat_replication
              where state = 'streaming' and sync_state = '{state}' and flush_lsn >= pg_current_wal_flush_lsn()"
         );
-        let is_joined = async || (self.primary.count(&joined).await == 1).then_some(());
-        eventually("the standby follows", is_joined).await;
-        // The process that makes it knows the settings by then: from now on commits wait.
-        self.primary.run("checkpoint").await;
-        eventually("the standby has all", is_joined).await;
+        (self.primary.count(&followed).await == 1).then_some(())
     }
 
     /// Starts the primary after a crash; commits wait for the standby as before.
