@@ -83,6 +83,7 @@ fn assert_refused(ends: &[Finished], with: &str) {
 }
 
 #[tokio::test]
+#[ignore = "needs PgBouncer: .ci/run gets two, and runs it"]
 async fn a_pooler_that_shares_sessions_is_refused_by_every_command() {
     let (database, role) = limited().await;
     for version in BOTH {
@@ -97,6 +98,7 @@ async fn a_pooler_that_shares_sessions_is_refused_by_every_command() {
 }
 
 #[tokio::test]
+#[ignore = "needs PgBouncer: .ci/run gets two, and runs it"]
 async fn sessions_that_are_shared_are_found_out_however_they_are_dealt_out() {
     let (database, role) = limited().await;
     for version in BOTH {
@@ -140,6 +142,7 @@ async fn sleep(options: &PgConnectOptions) {
 }
 
 #[tokio::test]
+#[ignore = "needs PgBouncer: .ci/run gets two, and runs it"]
 async fn a_pooler_that_drops_the_limits_is_refused() {
     let (database, role) = migrated().await;
     for version in BOTH {
@@ -149,6 +152,7 @@ async fn a_pooler_that_drops_the_limits_is_refused() {
 }
 
 #[tokio::test]
+#[ignore = "needs PgBouncer: .ci/run gets two, and runs it"]
 async fn a_pooler_that_refuses_the_settings_is_refused_with_what_to_set() {
     let (database, role) = migrated().await;
     for version in BOTH {
@@ -174,6 +178,7 @@ async fn serve(url: &str, provider: &str) -> (Program, Client) {
 }
 
 #[tokio::test]
+#[ignore = "needs PgBouncer: .ci/run gets two, and runs it"]
 async fn what_the_refusal_says_to_set_is_enough() {
     let (database, role) = limited().await;
     let mock = mock().await;
@@ -283,6 +288,7 @@ async fn assert_only_read(database: &Database) {
 }
 
 #[tokio::test]
+#[ignore = "needs PgBouncer: .ci/run gets two, and runs it"]
 async fn a_pooler_that_begins_to_share_sessions_ends_the_process_and_no_read_changes_anything() {
     for version in BOTH {
         let (database, role) = limited().await;
@@ -307,6 +313,7 @@ async fn a_pooler_that_begins_to_share_sessions_ends_the_process_and_no_read_cha
 }
 
 #[tokio::test]
+#[ignore = "needs PgBouncer: .ci/run gets two, and runs it"]
 async fn a_pooler_that_comes_between_later_ends_the_process_before_it_is_used() {
     let (database, role) = limited().await;
     let mock = mock().await;
@@ -344,6 +351,7 @@ async fn a_pooler_that_comes_between_later_ends_the_process_before_it_is_used() 
 }
 
 #[tokio::test]
+#[ignore = "needs PgBouncer: .ci/run gets two, and runs it"]
 async fn two_gateways_share_a_pooler_that_keeps_sessions() {
     let (database, role) = limited().await;
     let mock = mock().await;
