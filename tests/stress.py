@@ -722,7 +722,7 @@ def ingester():
         with mutex:
             conversation_id = receipt_of_event[random.choice(batch)[0]][1]
         if chance(0.3):
-            count("read", len(reader.run("conversation::mark_read", conversation_id)))
+            count("read", len(reader.run("conversation::mark_read", conversation_id, 0)))
         if chance(0.1):
             reader.run("conversation::set_status", conversation_id, random.choice(["open", "closed"]))
             reader.run("conversation::set_archived", conversation_id, chance(0.5))

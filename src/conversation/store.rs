@@ -234,7 +234,7 @@ pub async fn mark_read(pool: &Pool, id: ConversationId) -> sqlx::Result<Option<C
 with c as (update conversations set unread_count = $2, last_read_at = now() where id = $1 returning *)"#,
         "",
         id as ConversationId,
-        0
+        0 // a parameter, so that no read takes the same ones as this write: a pooler could mix them up
     )
     .fetch_optional(pool)
     .await
