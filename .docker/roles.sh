@@ -1,7 +1,7 @@
 #!/bin/bash
 # The roles of a new database, made by the postgres image when it makes the database: `gateway_owner` migrates and owns the tables,
 # `gateway_service` serves, with rights on the data alone. Neither is a superuser. A database that is older than this file gets them by
-# running it once (README.md, "With Docker"); again changes nothing.
+# running it once (src/docs/operations.md, "Docker"); again changes nothing.
 set -eu
 psql -v ON_ERROR_STOP=1 -U "$POSTGRES_USER" -d "$POSTGRES_DB" \
   -v owner_password="$POSTGRES_OWNER_PASSWORD" -v service_password="$POSTGRES_SERVICE_PASSWORD" -v database="$POSTGRES_DB" <<'SQL'

@@ -68,6 +68,29 @@ async fn a_blank_variable_is_an_unset_one_and_blanks_around_a_value_are_cut_off(
 }
 
 #[tokio::test]
+async fn the_page_about_configuration_has_every_variable_with_its_default() {
+    let page = include_str!("../src/docs/configuration.md");
+    let rows = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once(" |"));
+    let told: BTreeMap<String, String> = rows
+        .flat_map(|(names, rest)| {
+            let defaults = rest.split('|').next().unwrap().split(',');
+            let plain = |text: &str| text.trim().trim_matches('`').to_owned();
+            names.split(',').map(plain).zip(defaults.map(plain))
+        })
+        .collect();
+    for subcommand in ["serve", "worker", "migrate"] {
+        for (name, default) in variables(subcommand).await {
+            let row = told.get(&name).unwrap_or_else(|| panic!("{name}"));
+            if let Some(default) = default {
+                assert_eq!(*row, default, "{name}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn every_variable_that_is_wrong_is_named() {
     let serve = variables("serve").await;
     let numbers: Vec<_> = serve

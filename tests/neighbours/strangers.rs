@@ -16,7 +16,7 @@ use super::{Bounded, assert_full_service};
 use crate::support::{Client, Database, System, eventually, mock};
 
 const SIGNED: (&str, &str) = ("WEBHOOK_SECRET", "a-secret-of-16-or-more");
-/// As many as the README speaks of.
+/// As many as src/docs/security.md speaks of.
 const STRANGERS: usize = 300;
 
 /// Writes as much as the other side takes; it may refuse some of it.
