@@ -1,7 +1,7 @@
 //! A messaging gateway between Meta-like channels and a customer inbox.
 //!
 //! Under concurrency, crashes and a hostile provider, no acknowledged event or message is ever lost, none is doubled, and the
-//! inbox is never wrong.
+//! inbox is never wrong. [`guide`] is for whoever runs it.
 //!
 //! # The map
 //!
@@ -48,6 +48,8 @@ pub mod database;
 pub mod delivery;
 pub mod error;
 pub mod forget;
+#[cfg(doc)]
+pub mod guide;
 pub mod http;
 mod id;
 pub mod json;
