@@ -10,6 +10,7 @@ mod cluster;
 mod command_line;
 mod connections;
 mod containers;
+mod documents;
 mod embedded;
 mod embedded_gateway;
 mod errors;
