@@ -1,0 +1,214 @@
+"""What the program does around the statements of messages and deliveries."""
+import collections
+import random
+import time
+
+from .values import chance, columns, new_id, sent_by, traceparent
+
+
+def release(run, link, conversation_ids, crash):
+    if not run.ordered or not conversation_ids:
+        return
+    if chance(crash):
+        return run.count("crash_before_release")
+    run.count("released", len(link.run("delivery::release", list(conversation_ids))))
+
+
+def finish(run, link, accepted, crash):
+    with run.lock:
+        run.accepted_by_provider.update(message_id for message_id, _ in accepted)
+    rows = link.run("delivery::finish", *columns(accepted))
+    run.count("sent", len(rows))
+    run.count("sent_before", len(accepted) - len(rows))
+    with run.lock:
+        run.settled_as_sent.update(row[0] for row in rows)
+    release(run, link, [row[1] for row in rows], crash)
+    return rows
+
+
+def reschedule(run, link, failed, lost):
+    rows = link.run("delivery::reschedule", *columns(failed))
+    run.count("failed", len(rows))
+    run.count("failure_refused", len(failed) - len(rows))
+    for message_id, _, _, next_attempt_at, _ in rows:
+        if message_id in lost:
+            run.bad("lost_lease_settled", message_id)
+        if next_attempt_at is None:
+            run.count("parked")
+            with run.lock:
+                run.parked.append(message_id)
+    release(run, link, [row[1] for row in rows if row[3] is None], run.options.crash)
+
+
+def outcome(run, message_id, token, failures):
+    """How an attempt ends: what `finish` takes, or what `reschedule` takes."""
+    if chance(1 - run.options.fail):
+        return (message_id, f"provider-{message_id}"), None
+    final = chance(0.15) or failures >= 4
+    wait = None if final else random.randint(0, 80) / 1000
+    return None, (message_id, token, wait, "rate_limited", 429, "detail", not final, False)
+
+
+def begin_settling(run, held):
+    """Those whose lease somebody else has by now: a failure of theirs must be refused."""
+    lost = set()
+    with run.lock:
+        for message_id, token, _ in held:
+            if run.leases[message_id][0] != token:
+                lost.add(message_id)
+            else:
+                run.leases[message_id][2] = True
+    return lost
+
+
+def attempt(run, connections, held):
+    """Attempts at (message, token, failures), all leased at one time, and their settlement."""
+    options, link = run.options, connections.settle
+    if run.ordered:
+        overtakers = ("test::overtakers", [h[0] for h in held], [h[1] for h in held])
+        for message_id, in connections.reads.run(*overtakers):
+            run.bad("order", message_id)
+    if chance(0.5):
+        time.sleep(random.random() * 0.01)
+    if chance(options.zombie):
+        run.count("slower_than_lease")
+        time.sleep(options.lease * random.uniform(1.1, 2.1))
+    if chance(options.crash):
+        return run.count("crash_before_settle")
+    outcomes = [outcome(run, *one) for one in held]
+    accepted, failed = ([one for one in ended if one] for ended in zip(*outcomes))
+    random.shuffle(accepted)
+    random.shuffle(failed)
+    lost = begin_settling(run, held)
+    if accepted:
+        joined = lambda: None
+        if len(accepted) > 1 and chance(0.15):    # the connection was lost, the backend is still at it: sent again
+            again = random.sample(accepted, len(accepted))
+            joined = run.beside(lambda others: finish(run, others.settle, again, options.crash))
+        finish(run, link, accepted, options.crash)
+        joined()
+        if chance(0.1):
+            finish(run, link, accepted, options.crash)
+    if failed:
+        reschedule(run, link, failed, lost)
+
+
+def take(run, message_id, token, before, after):
+    """Notes a lease, and that nobody else may have a valid one."""
+    with run.lock:
+        other = run.leases.get(message_id)
+        if other and not other[2] and after < other[1]:
+            run.bad("two_leases", message_id)
+        run.leases[message_id] = [token, before + run.options.lease, False]
+
+
+def claim(run, connections, ids=None):
+    options, link = run.options, connections.reads
+    token, before = new_id(), time.time()
+    limit = random.choice([1, 3, 10, 30])
+    lease = (limit, token, options.lease, run.per_second)
+    if ids is None:
+        share = random.choice([1, 2, 1000])
+        with run.lock:    # of this claimer nothing is in flight: a claim ends with the settlement
+            full = random.sample(run.recent_conversations, min(3, len(run.recent_conversations)))
+        full = list(dict.fromkeys(full))
+        held = [random.randint(0, 2) for _ in full]
+        rows = link.run("delivery::claim", *lease, full, held, share, repeat=False)
+        had = dict(zip(full, held))
+        for conversation_id, n in collections.Counter(row[7] for row in rows).items():
+            if n + had.get(conversation_id, 0) > share:
+                run.bad("more_than_its_share", (conversation_id, n, had.get(conversation_id, 0), share))
+    else:
+        rows = link.run("delivery::claim_only", *lease, ids, repeat=False)
+    after = time.time()
+    for row in rows:
+        take(run, row[0], token, before, after)
+        if row[8] != traceparent(row[0]):
+            run.bad("trace_lost", row)
+    if rows:
+        run.count("claimed" if ids is None else "claimed_only", len(rows))
+        attempt(run, connections, [(row[0], token, row[6]) for row in rows])
+    return len(rows)
+
+
+def claim_at_once(run, link, rows):
+    """Claims what was born due only because calls are spread: the token, and of which messages."""
+    token, claimable = new_id(), [message_id for message_id, row in rows.items() if row[4]]
+    if not claimable:
+        return token, set()
+    lease = (len(claimable), token, run.options.lease, run.per_second)
+    claimed = {row[0] for row in link.run("delivery::claim_only", *lease, claimable)}
+    run.count("claimed_when_accepted", len(claimed))
+    return token, claimed
+
+
+def known(run, link, asked):
+    """Of those that `accept` did not store: (request, its message, the conversation where it is this
+    request that made it, whether it is leased)."""
+    ids, _, channels, _, _, keys, tokens = columns(asked)
+    found = link.run("message::find_replayed", ids, channels, keys, tokens)
+    records = {row[0]: row for row in link.run("message::list_by_id", [row[1] for row in found])}
+    if len(found) != len(asked):
+        run.bad("record_missing", (len(asked), found))
+    answers = []
+    for place, message_id, is_leased in found:
+        request, record = asked[place - 1], records[message_id]
+        if record[-1] != sent_by(message_id):
+            run.bad("sender_lost", message_id)
+        if message_id != request.id:
+            run.count("replayed")
+            if record[7] is None or record[7] != request.key:
+                run.bad("replay_of_another_key", message_id)
+            answers.append((request, message_id, None, False))
+            continue
+        run.count("answer_was_lost")
+        if (record[3], record[5]) != (request.participant_id, request.text):
+            run.bad("own_record_differs", message_id)
+        answers.append((request, message_id, record[1], is_leased))
+    return answers
+
+
+def stored(run, rows, batch, token, claimed):
+    """The same of those that `accept` stored."""
+    answers = []
+    for request in batch:
+        if request.id not in rows:
+            continue
+        _, conversation_id, _, is_leased, _ = rows[request.id]
+        if request.id in claimed:
+            request, is_leased = request._replace(token=token), True
+        answers.append((request, request.id, conversation_id, is_leased))
+        is_paced = run.options.pause or run.per_second
+        if is_leased and request.token is None or not (run.ordered or is_paced) and is_leased != bool(request.token):
+            run.bad("leased_wrongly", request.id)
+    return answers
+
+
+def accept(run, link, batch, asked_at, answered=True):
+    """Accepts a batch as the program does; the leases that it got. Not answered: nobody learns of the answer."""
+    rows = {row[0]: row for row in link.run(
+        "message::accept", *columns(batch), run.options.lease, run.options.max_wait, run.ordered,
+        [traceparent(request.id) for request in batch], run.per_second is not None,
+        [sent_by(request.id) for request in batch])}
+    token, claimed = claim_at_once(run, link, rows)
+    answers = stored(run, rows, batch, token, claimed)
+    asked = [request for request in batch if request.id not in rows]
+    if asked:
+        answers += known(run, link, asked)
+    leased = [request for request, _, conversation_id, is_leased in answers if conversation_id and is_leased]
+    waiting = [conversation_id for _, _, conversation_id, is_leased in answers if conversation_id and not is_leased]
+    release(run, link, waiting, run.options.crash)
+    if not answered:
+        return []
+    with run.lock:
+        run.recent.extend(message_id for _, message_id, _, _ in answers)
+        run.recent_conversations.extend(waiting)
+        for request, message_id, _, _ in answers:
+            run.new_messages[message_id] += message_id == request.id
+            if request.key and run.message_of_key.setdefault(request.key, message_id) != message_id:
+                run.bad("key_has_two_messages", request.key)
+        for request in leased:
+            # Whoever is there already has claimed it after the end of this lease.
+            run.leases.setdefault(request.id, [request.token, asked_at + run.options.lease, False])
+    run.count("accepted_waiting", len(waiting))
+    return [(request.id, request.token, 0) for request in leased]
