@@ -3,7 +3,9 @@
 use mock_meta_provider::Fault;
 use serde_json::{Value, json};
 
-use crate::support::{Database, Held, Program, System, event, eventually, run, seconds_from_now};
+use crate::support::{
+    Database, Held, Program, System, event, eventually, plan, run, seconds_from_now,
+};
 
 /// In every text that is to be forgotten.
 const SECRET: &str = "geheim";
@@ -206,4 +208,29 @@ async fn a_long_conversation_is_forgotten_as_a_whole() {
     assert_eq!(database.count(&of("text <> ''")).await, 0);
     let bodies = "select count(*) from webhook_bodies";
     assert_eq!(database.count(bodies).await, others);
+}
+
+#[tokio::test]
+async fn bodies_are_looked_for_in_their_month_only() {
+    let system = System::start().await;
+    let hello = event("evt_1", "user-1", "Merhaba", "2025-01-01T10:00:00Z");
+    let received = system.client.webhook(&hello).await.expect(200);
+    let conversation_id = received["conversationId"].as_str().unwrap();
+    let months = "select count(*) from pg_inherits where inhparent = 'webhook_bodies'::regclass";
+    assert!(system.database.count(months).await > 12);
+    let bodies = "insert into webhook_bodies (received_at, message_id, body)
+        select now() + n * interval '1 hour', gen_random_uuid(), 'x' from generate_series(1, 5000) n";
+    system.database.execute(bodies).await;
+    system.database.execute("analyze").await;
+    let types = "uuid, timestamptz, timestamptz, uuid, bigint";
+    let id = conversation_id.strip_prefix("conv_").unwrap();
+    let arguments = format!("'{id}', now(), 'infinity', '{id}', 500");
+    let nodes = plan(&system.database, "forget::empty", types, &arguments).await;
+    let read: Vec<&str> = nodes
+        .iter()
+        .filter(|node| node["Actual Loops"].as_f64() > Some(0.0))
+        .filter_map(|node| node["Relation Name"].as_str())
+        .filter(|table| table.starts_with("webhook_bodies_"))
+        .collect();
+    assert_eq!(read.len(), 1, "{read:?}");
 }

@@ -98,6 +98,30 @@ async fn a_list_of_what_has_failed_has_what_is_parked_and_what_waits_in_one_orde
 }
 
 #[tokio::test]
+async fn a_claim_reads_nothing_of_what_a_paused_channel_has_in_the_queue() {
+    let system = System::without_worker(&[]).await;
+    let database = &system.database;
+    fill(database).await;
+    let due = "update deliveries set due_at = now() - interval '1 minute'";
+    database.execute(due).await;
+    let pause = "update channels set paused_until = now() + interval '1 hour', ramp_until = now() + interval '1 hour'
+        where channel = 'whatsapp'";
+    database.execute(pause).await;
+    // What the update has left behind is no part of the queue.
+    database.execute("vacuum analyze deliveries").await;
+    let types = "bigint, uuid, float8, float8, uuid[], bigint[], bigint";
+    let arguments = "64, gen_random_uuid(), 30, null, '{}', '{}', 4";
+    let nodes = plan(database, "delivery::claim", types, arguments).await;
+    let pages: f64 = ["Shared Hit Blocks", "Shared Read Blocks"]
+        .iter()
+        .map(|kind| nodes[0][*kind].as_f64().unwrap())
+        .sum();
+    assert!(pages < 20.0, "{pages}");
+    let most = nodes.iter().map(rows_of).fold(0.0, f64::max);
+    assert!(most <= 10.0, "{most}");
+}
+
+#[tokio::test]
 async fn what_is_parked_is_counted_up_to_a_bound_at_each_scrape() {
     let system = System::without_worker(&[]).await;
     let parked = async || {

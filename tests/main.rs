@@ -46,6 +46,7 @@ mod replication;
 mod retention;
 mod retries;
 mod roles;
+mod rules;
 mod schemas;
 mod secrecy;
 mod secrets;

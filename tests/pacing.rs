@@ -95,6 +95,51 @@ async fn a_429_pauses_its_channel_in_every_process_and_no_other_channel() {
 }
 
 #[tokio::test]
+async fn a_pause_is_written_before_the_failure_that_it_comes_from() {
+    let system = System::without_worker(&[NO_RETRY]).await;
+    let watch = "create table seen (paused boolean);
+        create function look() returns trigger language plpgsql as $$ begin
+          insert into seen select paused_until > now() from channels where channel = new.channel; return new; end $$;
+        create trigger failed before update on messages for each row when (new.status = 'FAILED') execute function look()";
+    system.database.execute(watch).await;
+    pause(&system).await;
+    let seen: Vec<bool> = sqlx::query_scalar("select paused from seen")
+        .fetch_all(system.database.pool())
+        .await
+        .unwrap();
+    assert_eq!(seen, [true]);
+}
+
+/// Whoever sees that calls are not spread asks nothing else.
+#[tokio::test]
+async fn a_pause_without_a_ramp_is_refused_by_the_database() {
+    let database = Database::new().await;
+    let migrated = run(&database, "migrate", &[]).finish().await;
+    assert_eq!(migrated.code, Some(0), "{migrated:?}");
+    let pause = "update channels set paused_until = now() + interval '1 hour', ramp_until = now()";
+    let refused = sqlx::query(pause).execute(database.pool()).await;
+    let error = refused.unwrap_err();
+    let code = error.as_database_error().and_then(|error| error.code());
+    assert_eq!(code.as_deref(), Some("23514"), "{error}");
+}
+
+#[tokio::test]
+async fn a_claim_waits_for_no_other_where_calls_are_not_spread() {
+    let system = System::with(&[NO_FIRST_ATTEMPT]).await;
+    let mut other = system.database.pool().acquire().await.unwrap();
+    sqlx::raw_sql("begin; select from channels for update")
+        .execute(&mut *other)
+        .await
+        .unwrap();
+    let message = send(&system.client, "whatsapp", "user-1").await;
+    system.message_becomes(id(&message), "SENT").await;
+    sqlx::raw_sql("rollback")
+        .execute(&mut *other)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn what_was_due_before_the_pause_waits_too() {
     let system = System::without_worker(&[NO_FIRST_ATTEMPT]).await;
     system

@@ -30,7 +30,7 @@ pub async fn plan(database: &Database, header: &str, types: &str, arguments: &st
             .await
             .unwrap();
     }
-    let explain = format!("explain (analyze, format json) execute listing ({arguments})");
+    let explain = format!("explain (analyze, buffers, format json) execute listing ({arguments})");
     let row = sqlx::raw_sql(AssertSqlSafe(explain))
         .fetch_one(&mut *connection)
         .await

@@ -1,0 +1,207 @@
+//! The rules of SCHEMA.md: each names what keeps it, and whatever keeps one is named.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The paths of the files under a folder of the repository, relative to that folder.
+fn files(folder: &str) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let mut folders = vec![root.clone()];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let path = path.strip_prefix(&root).unwrap();
+                files.push(path.to_str().unwrap().to_owned());
+            }
+        }
+    }
+    files
+}
+
+/// What is between backticks.
+fn code_spans(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+/// Each rule with what keeps it.
+fn rules() -> Vec<(String, Vec<String>)> {
+    let schema = read("SCHEMA.md");
+    let mut rules = Vec::new();
+    let mut is_in_table = false;
+    for line in schema.lines() {
+        if line.starts_with("| Rule |") {
+            assert_eq!(line, "| Rule | Without it | Kept by |");
+            is_in_table = true;
+        } else if !line.starts_with('|') {
+            is_in_table = false;
+        } else if is_in_table && !line.starts_with("|---") {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            let ["", rule, _, keepers, ""] = cells[..] else {
+                panic!("not three cells: {line}");
+            };
+            let names = code_spans(keepers);
+            let list = format!("`{}`", names.join("`, `"));
+            assert_eq!(list, keepers, "what keeps a rule is a list of names");
+            let names = names.into_iter().map(str::to_owned).collect();
+            rules.push((rule.to_owned(), names));
+        }
+    }
+    assert!(rules.len() > 50, "{}", rules.len());
+    rules
+}
+
+/// The tests that `cargo test` runs, such as `delivery::backoff::the_budget_counts_settled_failures`.
+fn tests() -> BTreeSet<String> {
+    let mut tests = BTreeSet::new();
+    for folder in ["src", "tests"] {
+        for path in files(folder) {
+            let Some(module) = path.strip_suffix(".rs") else {
+                continue;
+            };
+            let module = module.trim_end_matches("/mod").replace('/', "::");
+            let text = read(&format!("{folder}/{path}"));
+            let mut attributes = Vec::new();
+            for line in text.lines().map(str::trim) {
+                if line.starts_with("#[") {
+                    attributes.push(line);
+                } else if let Some((_, signature)) = line.split_once("fn ") {
+                    let is_test = |a: &&str| *a == "#[test]" || a.starts_with("#[tokio::test");
+                    let is_run = !attributes.iter().any(|a| a.starts_with("#[ignore"));
+                    if attributes.iter().any(is_test) && is_run {
+                        let name = signature.split('(').next().unwrap();
+                        tests.insert(format!("{module}::{name}"));
+                    }
+                    attributes.clear();
+                } else {
+                    attributes.clear();
+                }
+            }
+        }
+    }
+    assert!(tests.len() > 400, "{}", tests.len());
+    tests
+}
+
+/// The rules that the model can do without, such as `Rule::Token`. Each must have a story.
+fn stories() -> BTreeSet<String> {
+    let rules = read("tests/model/rules.rs");
+    let (_, variants) = rules.split_once("pub enum Rule {\n").unwrap();
+    let (variants, _) = variants.split_once("\n}\n").unwrap();
+    let lines = variants.lines().map(str::trim);
+    let names = lines.filter_map(|line| line.strip_suffix(','));
+    let stories: BTreeSet<String> = names
+        .filter(|name| !name.starts_with("//"))
+        .map(|name| format!("Rule::{name}"))
+        .collect();
+    assert!(stories.len() > 10, "{stories:?}");
+    let text = read("tests/model/stories.rs");
+    let words = text.split(|c: char| !c.is_alphanumeric() && c != ':');
+    let told: BTreeSet<&str> = words.collect();
+    for story in &stories {
+        assert!(told.contains(&**story), "no story is about {story}");
+    }
+    stories
+}
+
+/// The rules that the stress program can take away, such as `no_fence`.
+fn breaks() -> BTreeSet<String> {
+    let text = read("tests/stress/breaks.py");
+    let names = text.lines().filter_map(|line| {
+        let (name, _) = line.strip_prefix("    \"")?.split_once("\": Break(")?;
+        Some(name.to_owned())
+    });
+    let breaks: BTreeSet<String> = names.collect();
+    assert!(breaks.len() > 10, "{breaks:?}");
+    breaks
+}
+
+#[test]
+fn each_rule_is_kept_by_something_that_exists() {
+    let (tests, stories, breaks) = (tests(), stories(), breaks());
+    let mut wrong = Vec::new();
+    for (rule, keepers) in rules() {
+        for name in keepers {
+            let ending = format!("::{name}");
+            let found = if name.starts_with("Rule::") {
+                usize::from(stories.contains(&name))
+            } else if name.contains("::") {
+                // A module may be in another.
+                let is_it = |test: &&String| **test == name || test.ends_with(&ending);
+                tests.iter().filter(is_it).count()
+            } else {
+                usize::from(breaks.contains(&name))
+            };
+            if found != 1 {
+                wrong.push(format!("{found} are called {name}, which keeps: {rule}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn each_rule_that_can_be_taken_away_is_one_of_the_schema() {
+    let named: BTreeSet<String> = rules().into_iter().flat_map(|(_, names)| names).collect();
+    let can_be_taken_away: BTreeSet<String> = stories().union(&breaks()).cloned().collect();
+    let missing: Vec<_> = can_be_taken_away.difference(&named).collect();
+    assert!(missing.is_empty(), "SCHEMA.md says nothing of {missing:#?}");
+}
+
+/// Statements as they are prepared: their text, and the types of their parameters.
+fn prepared() -> Vec<(String, Vec<String>)> {
+    let statement = |path: String| {
+        let query: Value = serde_json::from_str(&read(&format!(".sqlx/{path}"))).unwrap();
+        let types = query["describe"]["parameters"]["Left"].as_array().unwrap();
+        let types = types.iter().map(Value::to_string).collect();
+        (query["query"].as_str().unwrap().to_owned(), types)
+    };
+    files(".sqlx").into_iter().map(statement).collect()
+}
+
+#[test]
+fn the_queue_is_given_no_time_of_anybodys_clock() {
+    let changes = [
+        "insert into deliveries",
+        "update deliveries",
+        "update channels",
+    ];
+    let prepared = prepared();
+    let mut changing = 0;
+    for (sql, types) in &prepared {
+        if changes.iter().any(|change| sql.contains(change)) {
+            changing += 1;
+            assert!(!types.iter().any(|name| name.contains("Time")), "{sql}");
+        }
+    }
+    assert!(changing >= 7, "{changing}");
+    // Else the types are called something else by now.
+    let others = prepared.iter().flat_map(|(_, types)| types);
+    assert!(others.into_iter().any(|name| name.contains("Time")));
+}
+
+#[test]
+fn no_index_moves_when_a_message_gets_another_status() {
+    let mut indexes = 0;
+    for path in files("migrations") {
+        for statement in read(&format!("migrations/{path}")).split(';') {
+            let of_messages = statement.split_once(" on messages (");
+            if let Some((_, columns)) = of_messages.filter(|(index, _)| index.contains("index ")) {
+                indexes += 1;
+                assert!(!columns.contains("status"), "{path}: {statement}");
+            }
+        }
+    }
+    assert!(indexes >= 3, "{indexes}");
+}
