@@ -253,7 +253,7 @@ impl Problem {
 }
 
 impl IntoResponse for Problem {
-    /// A bare status that carries the problem to [`super::observe::observe`], which knows the request's id.
+    /// A bare status that carries the problem to [`super::observe::Observe`], which knows the request's id.
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
         response.extensions_mut().insert(self);

@@ -58,7 +58,7 @@ pub struct Terms {
 
 /// Stores each new message `PENDING`, with its place in its conversation's order and its delivery: leased to the caller's
 /// token, due at once where there is none or the channel's calls are paused or spread, or blocked. A known key or id changes nothing at all. One row a new
-/// message, in no order. Fails with [`crate::database::Fault::LostRace`] when a first message to one participant raced.
+/// message, in no order. Fails with [`crate::database::fault::Fault::LostRace`] when a first message to one participant raced.
 pub async fn accept(
     connection: &mut PgConnection,
     messages: &[&NewMessage],
