@@ -119,8 +119,8 @@ async fn a_pause_without_a_ramp_is_refused_by_the_database() {
     let pause = "update channels set paused_until = now() + interval '1 hour', ramp_until = now()";
     let refused = sqlx::query(pause).execute(database.pool()).await;
     let error = refused.unwrap_err();
-    let code = error.as_database_error().and_then(|error| error.code());
-    assert_eq!(code.as_deref(), Some("23514"), "{error}");
+    let refusal = error.as_database_error().unwrap();
+    assert_eq!(refusal.code().as_deref(), Some("23514"), "{error}");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 NEWEST_PAIR = "(excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id)"
 FOREIGN_KEY = "messages_conversation_id_fkey"
 # At the most: a run ends when its break is noticed.
-SECONDS = {"seconds": 20.0}
+SECONDS = {"seconds": 30.0}
 CALM = {**SECONDS, "crash": 0.0, "kill": 0.0}
 LIMITED = {**CALM, "per_second": 150}
 

@@ -1,5 +1,6 @@
 //! How PostgreSQL carries out a statement of the program.
 
+use gateway::database::plans::{Plans, Work};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Row};
 
@@ -22,9 +23,9 @@ pub async fn plan(database: &Database, header: &str, types: &str, arguments: &st
     let mut connection = database.pool().acquire().await.unwrap();
     let prepare = format!("prepare listing ({types}) as {}", statement(header));
     let again = format!("execute listing ({arguments});").repeat(10);
-    // That of the program's pool.
-    let custom = "set plan_cache_mode = force_custom_plan".to_owned();
-    for sql in [custom, prepare, again] {
+    let settings = Plans::default().of(Work::Reads).iter();
+    let settings = settings.map(|(name, value)| format!("set {name} = {value}"));
+    for sql in settings.chain([prepare, again]) {
         sqlx::raw_sql(AssertSqlSafe(sql))
             .execute(&mut *connection)
             .await
