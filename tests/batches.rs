@@ -1,36 +1,23 @@
 //! What a batch costs does not grow faster than the batch.
 
 use futures_util::future::join_all;
+use gateway::database::plans::Work;
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::AssertSqlSafe;
 
-use crate::support::{System, rows_of, statement};
+use crate::support::{System, explain, rows_of, settings, statement};
 
 /// The nodes of the plan that a writer's statement is carried out by, made while its tables were as they are.
 async fn plan(system: &System, header: &str, arguments: &str) -> Vec<Value> {
     let mut connection = system.database.pool().acquire().await.unwrap().detach();
-    let settings = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off";
     let prepare = format!("prepare batch as {}", statement(header));
-    for sql in [settings.to_owned(), prepare] {
+    for sql in settings(Work::Batches).chain([prepare]) {
         sqlx::raw_sql(AssertSqlSafe(sql))
             .execute(&mut connection)
             .await
             .unwrap();
     }
-    let explain = format!("explain (analyze, format json) execute batch ({arguments})");
-    let row = sqlx::raw_sql(AssertSqlSafe(explain))
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
-    let plan: Value = serde_json::from_str(row.try_get_unchecked(0).unwrap()).unwrap();
-    let mut nodes = vec![plan[0]["Plan"].clone()];
-    let mut next = 0;
-    while let Some(node) = nodes.get(next) {
-        let children = node["Plans"].as_array().cloned().unwrap_or_default();
-        nodes.extend(children);
-        next += 1;
-    }
-    nodes
+    explain(&mut connection, &format!("execute batch ({arguments})")).await
 }
 
 #[tokio::test]

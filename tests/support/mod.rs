@@ -23,7 +23,7 @@ pub use collector::{Collector, Span};
 pub use database::{Database, Postgres, Role, Stopped};
 pub use held::{Held, HeldCall};
 pub use http::{Answer, Client};
-pub use plan::{plan, rows_of, statement};
+pub use plan::{explain, plan, rows_of, settings, statement};
 pub use pooler::{Pooler, PoolerVersion};
 pub use process::{Finished, Program, Run, signal};
 pub use proxy::{Proxy, relay, relay_to};

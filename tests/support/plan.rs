@@ -2,7 +2,7 @@
 
 use gateway::database::plans::{Plans, Work};
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::Database;
 
@@ -23,21 +23,31 @@ pub async fn plan(database: &Database, header: &str, types: &str, arguments: &st
     let mut connection = database.pool().acquire().await.unwrap();
     let prepare = format!("prepare listing ({types}) as {}", statement(header));
     let again = format!("execute listing ({arguments});").repeat(10);
-    let settings = Plans::default().of(Work::Reads).iter();
-    let settings = settings.map(|(name, value)| format!("set {name} = {value}"));
-    for sql in settings.chain([prepare, again]) {
+    for sql in settings(Work::Reads).chain([prepare, again]) {
         sqlx::raw_sql(AssertSqlSafe(sql))
             .execute(&mut *connection)
             .await
             .unwrap();
     }
-    let explain = format!("explain (analyze, buffers, format json) execute listing ({arguments})");
-    let row = sqlx::raw_sql(AssertSqlSafe(explain))
-        .fetch_one(&mut *connection)
-        .await
-        .unwrap();
+    let nodes = explain(&mut connection, &format!("execute listing ({arguments})")).await;
     sqlx::raw_sql("deallocate listing")
         .execute(&mut *connection)
+        .await
+        .unwrap();
+    nodes
+}
+
+/// What makes a connection one that the program has for this work.
+pub fn settings(work: Work) -> impl Iterator<Item = String> {
+    let settings = Plans::default().of(work).iter();
+    settings.map(|(name, value)| format!("set {name} = {value}"))
+}
+
+/// The nodes of the plan that this call of a prepared statement is carried out by.
+pub async fn explain(connection: &mut PgConnection, call: &str) -> Vec<Value> {
+    let explain = format!("explain (analyze, buffers, format json) {call}");
+    let row = sqlx::raw_sql(AssertSqlSafe(explain))
+        .fetch_one(connection)
         .await
         .unwrap();
     let plan: Value = serde_json::from_str(row.try_get_unchecked(0).unwrap()).unwrap();
