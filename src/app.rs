@@ -4,30 +4,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_util::task::TaskTracker;
-use tracing::Instrument;
 
 use crate::database::CONNECT_TIMEOUT;
 use crate::database::batch::Writer;
-use crate::database::fault::{Outage, Unavailable};
 use crate::database::plans::Plans;
 use crate::database::pool::Pool;
 use crate::database::target::Target;
-use crate::delivery::{backlog::Parked, backoff::Backoff, settle::Settle};
-use crate::error::{Error, Result};
-use crate::http::operations::Readiness;
-use crate::message::place::Places;
-use crate::message::service::Accept;
-use crate::message::store::Terms;
+use crate::delivery::{
+    DeliveryPolicy, attempt::Courier, backlog::Parked, backoff::Backoff, settle::Settle,
+    worker::Worker,
+};
+use crate::error::fault::{Outage, Unavailable};
+use crate::message::enqueue::Enqueue;
+use crate::message::outbox::Outbox;
+use crate::message::permits::SendPermits;
+use crate::operations::Readiness;
 use crate::process::hidden::Hidden;
 use crate::provider::client::Client;
-use crate::webhook::service::Ingest;
+use crate::tasks::Tasks;
+use crate::webhook::ingest::Ingest;
 
 /// Two, so that one commits while the other runs; for the others larger batches gain more than that.
 const INGEST_WRITERS: u32 = 2;
-const ACCEPT_WRITERS: u32 = 1;
+const ENQUEUE_WRITERS: u32 = 1;
 const SETTLE_WRITERS: u32 = 1;
 /// Of the others, those that are the worker's.
 const CLAIMS: u32 = 1;
@@ -51,7 +52,7 @@ impl Role {
     /// Connections that are its writers', from its start to its end.
     fn writers(self) -> u32 {
         match self {
-            Self::Serve => INGEST_WRITERS + ACCEPT_WRITERS + SETTLE_WRITERS,
+            Self::Serve => INGEST_WRITERS + ENQUEUE_WRITERS + SETTLE_WRITERS,
             Self::Worker | Self::Command => SETTLE_WRITERS,
         }
     }
@@ -94,14 +95,14 @@ pub struct Settings {
     pub send_wait: Duration,
     /// First attempts in flight at once.
     pub send_concurrency: usize,
-    /// How accepted messages are delivered.
-    pub terms: Terms,
+    /// How messages are delivered.
+    pub policy: DeliveryPolicy,
 }
 
-/// A running gateway, shared by its handlers and workers. Everything in it has a limit.
+/// A running gateway: what its handlers and workers share. Everything in it has a limit.
 #[derive(Debug)]
 pub struct App {
-    /// Reads, and operators' actions.
+    /// Reads.
     pub pool: Pool,
     /// The worker's claims, which wait for no reader: a connection of its own, but for a process that has no further one.
     pub claims: Pool,
@@ -112,37 +113,23 @@ pub struct App {
     /// Takes webhooks in.
     pub ingest: Writer<Ingest>,
     /// Takes outbound messages in.
-    pub accept: Writer<Accept>,
-    /// Writes down how attempts ended.
-    pub settle: Writer<Settle>,
-    /// The provider.
-    pub provider: Client,
-    /// When to try again.
-    pub backoff: Backoff,
-    /// How accepted messages are delivered.
-    pub terms: Terms,
-    /// One for each first attempt in flight, and for what waits to be accepted.
-    pub places: Places,
-    /// How long a send waits for its first attempt.
-    pub send_wait: Duration,
-    /// Work that must not be cut short; shutdown waits for it.
-    pub tasks: TaskTracker,
-    /// Wakes this process's worker: something is due.
-    pub wake: Arc<Notify>,
+    pub outbox: Arc<Outbox>,
+    /// Makes the attempts at them.
+    pub courier: Arc<Courier>,
 }
 
 impl App {
-    /// Puts a gateway together; its writers begin to connect. One of the writing tasks that it adds to `engine` ends
+    /// Puts a gateway together; its writers begin to connect. One of the writing tasks that it adds to `parts` ends
     /// only when the `App` is dropped, or by a panic.
-    pub fn new(settings: Settings, engine: &mut JoinSet<()>) -> Arc<Self> {
+    pub fn new(settings: Settings, parts: &mut JoinSet<()>) -> Arc<Self> {
         let wake = Arc::new(Notify::new());
-        let terms = settings.terms;
-        let accept = Accept {
-            terms,
+        let policy = settings.policy;
+        let enqueue = Enqueue {
+            policy,
             wake: Arc::clone(&wake),
         };
         let settle = Settle {
-            ordered: terms.ordered,
+            ordered: policy.ordered,
             wake: Arc::clone(&wake),
         };
         let database: &Target = &settings.database;
@@ -158,23 +145,36 @@ impl App {
             Role::Serve => count,
             Role::Worker | Role::Command => 0,
         };
-        let (ingesting, accepting) = (only_serving(INGEST_WRITERS), only_serving(ACCEPT_WRITERS));
+        let (ingesting, enqueuing) = (only_serving(INGEST_WRITERS), only_serving(ENQUEUE_WRITERS));
+        let courier = Arc::new(Courier {
+            provider: settings.provider,
+            backoff: settings.backoff,
+            policy,
+            settle: Writer::spawn(settle, writing, &pool, SETTLE_WRITERS, parts),
+            tasks: Tasks::default(),
+            wake,
+        });
         Arc::new(Self {
-            ingest: Writer::spawn(Ingest, writing, &pool, ingesting, engine),
-            accept: Writer::spawn(accept, writing, &pool, accepting, engine),
-            settle: Writer::spawn(settle, writing, &pool, SETTLE_WRITERS, engine),
+            ingest: Writer::spawn(Ingest, writing, &pool, ingesting, parts),
+            outbox: Arc::new(Outbox {
+                pool: pool.clone(),
+                enqueue: Writer::spawn(enqueue, writing, &pool, enqueuing, parts),
+                permits: SendPermits::new(settings.send_concurrency),
+                send_wait: settings.send_wait,
+                courier: Arc::clone(&courier),
+            }),
+            courier,
             pool,
             claims,
             readiness: Readiness::default(),
             parked: Parked::default(),
-            provider: settings.provider,
-            backoff: settings.backoff,
-            terms,
-            places: Places::new(settings.send_concurrency),
-            send_wait: settings.send_wait,
-            tasks: TaskTracker::new(),
-            wake,
         })
+    }
+
+    /// A worker that makes at most `concurrency` attempts at once.
+    #[must_use]
+    pub fn worker(&self, concurrency: usize) -> Worker {
+        Worker::new(Arc::clone(&self.courier), self.claims.clone(), concurrency)
     }
 
     /// Connections of the pools that are open, and how many of those are idle.
@@ -192,8 +192,8 @@ impl App {
     pub async fn connected(&self) {
         tokio::join!(
             self.ingest.connected(),
-            self.accept.connected(),
-            self.settle.connected()
+            self.outbox.enqueue.connected(),
+            self.courier.settle.connected()
         );
     }
 
@@ -202,8 +202,8 @@ impl App {
         let proven = async {
             tokio::join!(
                 self.ingest.proven(),
-                self.accept.proven(),
-                self.settle.proven()
+                self.outbox.enqueue.proven(),
+                self.courier.settle.proven()
             )
         };
         match timeout(CONNECT_TIMEOUT, proven).await {
@@ -215,25 +215,10 @@ impl App {
     /// What is in the way of writing, where that is known.
     #[must_use]
     pub fn trouble(&self) -> Option<Unavailable> {
-        let trouble = self.ingest.trouble().or_else(|| self.accept.trouble());
-        trouble.or_else(|| self.settle.trouble())
-    }
-
-    /// Runs work to its end, also when whoever waits for it goes away.
-    pub async fn run<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> Result<T> {
-        self.run_detached(work)
-            .await
-            .map_err(|_| Error::Interrupted)
-    }
-
-    /// Begins work that goes on by itself, in the span of whoever began it.
-    pub fn run_detached<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> JoinHandle<T> {
-        self.tasks.spawn(work.in_current_span())
+        let trouble = self
+            .ingest
+            .trouble()
+            .or_else(|| self.outbox.enqueue.trouble());
+        trouble.or_else(|| self.courier.settle.trouble())
     }
 }

@@ -14,31 +14,20 @@ use reqwest::Url;
 
 use crate::app::{Role, Settings};
 use crate::database::{self, plans::Plans, target::Target};
-use crate::delivery::backoff::Backoff;
+use crate::delivery::{DeliveryPolicy, backoff::Backoff};
+use crate::error::UsageError;
 use crate::http::auth::Secrets;
 use crate::http::key::{GivenKey, Keys, LEAST_SECRET, Scope, is_short};
-use crate::message::store::Terms;
 use crate::peer::{self, Peer};
 use crate::process::{environment, hidden::Hidden};
 use crate::provider::client::Client;
 
 pub use client::{ClientArgs, HostArgs, is_public};
 pub use listen::{ListenArgs, MetricsArgs};
-pub use otel::{Collector, TraceArgs};
+pub use otel::TraceArgs;
 
 /// A lease outlasts two attempts by this much, for what comes before and after them.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
-
-/// A configuration that cannot be: exit code 2.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct UsageError(pub String);
-
-impl From<environment::Invalid> for UsageError {
-    fn from(error: environment::Invalid) -> Self {
-        Self(error.to_string())
-    }
-}
 
 /// What half a configuration is told.
 const NO_DATABASE: &str = "PROVIDER_URL is set, so DATABASE_URL is required too";
@@ -226,11 +215,11 @@ impl DeliveryArgs {
         self.provider.client(url)
     }
 
-    /// How accepted messages are delivered.
+    /// How messages are delivered.
     #[must_use]
-    pub fn terms(&self) -> Terms {
+    pub fn policy(&self) -> DeliveryPolicy {
         let attempt = Duration::from_millis(self.provider.provider_timeout_ms);
-        Terms {
+        DeliveryPolicy {
             lease_seconds: (attempt * 2 + LEASE_MARGIN).as_secs_f64(),
             ordered: self.delivery_order == DeliveryOrder::Conversation,
             max_wait_seconds: Duration::from_millis(self.order_max_wait_ms).as_secs_f64(),
@@ -260,7 +249,7 @@ impl DeliveryArgs {
             },
             send_wait: Duration::from_millis(self.send_wait_ms),
             send_concurrency: self.send_concurrency(),
-            terms: self.terms(),
+            policy: self.policy(),
         }
     }
 }

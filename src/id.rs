@@ -27,16 +27,16 @@ macro_rules! id {
         }
 
         impl std::str::FromStr for $name {
-            type Err = $crate::id::UnknownSpelling;
+            type Err = UnknownSpelling;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                $crate::id::parse(text, $prefix).map(Self)
+                parse(text, $prefix).map(Self)
             }
         }
 
         impl utoipa::PartialSchema for $name {
             fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
-                $crate::id::schema(concat!($($doc)*), $prefix)
+                schema(concat!($($doc)*), $prefix)
             }
         }
 
@@ -49,14 +49,25 @@ macro_rules! id {
         }
     };
 }
-pub(crate) use id;
+
+id!(
+    /// A conversation's id, `conv_…`.
+    ConversationId,
+    "conv_"
+);
+
+id!(
+    /// A message's id, `msg_…`; also its idempotency key at the provider.
+    MessageId,
+    "msg_"
+);
 
 /// Not the one spelling of an id: there is nothing that it could name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an id")]
 pub struct UnknownSpelling;
 
-pub(crate) fn parse(text: &str, prefix: &str) -> Result<uuid::Uuid, UnknownSpelling> {
+fn parse(text: &str, prefix: &str) -> Result<uuid::Uuid, UnknownSpelling> {
     let digits = text.strip_prefix(prefix).ok_or(UnknownSpelling)?;
     let canonical = digits.len() == 32
         && digits
@@ -69,7 +80,7 @@ pub(crate) fn parse(text: &str, prefix: &str) -> Result<uuid::Uuid, UnknownSpell
 }
 
 /// The one spelling, as the API's document says it.
-pub(crate) fn schema(description: &str, prefix: &str) -> RefOr<Schema> {
+fn schema(description: &str, prefix: &str) -> RefOr<Schema> {
     ObjectBuilder::new()
         .schema_type(Type::String)
         .description(Some(description.trim()))
@@ -80,7 +91,7 @@ pub(crate) fn schema(description: &str, prefix: &str) -> RefOr<Schema> {
 
 #[cfg(test)]
 mod tests {
-    use crate::message::MessageId;
+    use super::MessageId;
 
     #[test]
     fn an_id_has_one_spelling() {

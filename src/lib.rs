@@ -20,7 +20,7 @@
 //!   which tries all of this out from the outside.
 //! - [`caller`]: who asks, and what that one may see. [`share`]: places of which nobody holds more than a share.
 //! - [`app`]: what a running gateway is made of. [`config`]: its settings, for which [`process`] reads the environment; signals and
-//!   standard error too. [`error`]: what can go wrong, [`complaint`]: and how often that is said. [`telemetry`]: logs, metrics.
+//!   standard error too. [`error`]: what can go wrong, [`throttle`]: and how often that is said. [`telemetry`]: logs, metrics.
 //!   [`trace`]: traces. [`json`]: bodies that others wrote, repaired. [`crash`]: where the proof by crash kills a process.
 //!
 //! # Invariants
@@ -37,28 +37,34 @@
 //!    ends the process with an error: it never leaves a silent half.
 //! 7. Everything has a limit: queues, bodies, batches, attempts, pages, waits, statements.
 
+pub mod api_state;
 pub mod app;
 pub mod caller;
+pub mod channel;
 pub mod cli;
-pub mod complaint;
 pub mod config;
 pub mod conversation;
 pub mod crash;
 pub mod database;
 pub mod delivery;
+pub mod edge;
 pub mod error;
 pub mod forget;
 #[cfg(doc)]
 pub mod guide;
+pub mod handles;
 pub mod http;
-mod id;
+pub mod id;
 pub mod json;
+pub mod log_throttle;
 pub mod message;
-pub mod pace;
+pub mod operations;
 pub mod peer;
 pub mod process;
 pub mod provider;
+pub mod router;
 pub mod share;
+pub mod tasks;
 pub mod telemetry;
 pub mod trace;
 pub mod webhook;

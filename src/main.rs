@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 
 use gateway::cli::Cli;
-use gateway::config::UsageError;
-use gateway::error::Causes;
+use gateway::error::{Causes, UsageError};
 use gateway::process::stderr;
 use git_version::git_version;
 use mimalloc::MiMalloc;
@@ -25,7 +24,7 @@ const VERSION: &str = git_version!(
 );
 
 fn main() -> ExitCode {
-    let code = match Cli::of_arguments(VERSION).run() {
+    let code = match Cli::parse_args(VERSION).run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             stderr::line(&format!("error: {}", Causes(&*error)));

@@ -2,7 +2,6 @@
 
 mod fields;
 
-use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -15,14 +14,15 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, registry};
 
 use self::fields::Fields;
-use crate::config::{Collector, UsageError};
 use crate::database::batch::Batch;
 use crate::delivery::settle::Settle;
+use crate::error::UsageError;
 use crate::http::audit::Failure;
-use crate::message::{ErrorKind, service::Accept};
+use crate::message::enqueue::Enqueue;
 use crate::process::{environment, stderr};
-use crate::trace;
-use crate::webhook::service::Ingest;
+use crate::provider::ErrorKind;
+use crate::trace::{self, Collector};
+use crate::webhook::ingest::Ingest;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -99,7 +99,7 @@ pub fn metrics() -> Result<PrometheusHandle, BuildError> {
     describe();
     describe_database();
     metrics_process::Collector::default().describe();
-    begin();
+    start_at_zero();
     let upkeep = handle.clone();
     tokio::spawn(async move {
         loop {
@@ -108,40 +108,6 @@ pub fn metrics() -> Result<PrometheusHandle, BuildError> {
         }
     });
     Ok(handle)
-}
-
-/// Handles of metrics, each looked up in the exporter once: that would have to be told its labels each time.
-#[derive(Debug)]
-pub struct Handles<K, T>(RwLock<Vec<(K, T)>>);
-
-impl<K, T: Clone> Handles<K, T> {
-    /// None yet. What they are of must have few values.
-    #[must_use]
-    #[allow(clippy::new_without_default)] // that is not const
-    pub const fn new() -> Self {
-        Self(RwLock::new(Vec::new()))
-    }
-
-    /// The handle of what this is; the first time it is made.
-    pub fn find(&self, is_it: impl Fn(&K) -> bool, make: impl FnOnce() -> (K, T)) -> T {
-        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, handle)) = known.iter().find(|(key, _)| is_it(key)) {
-            return handle.clone();
-        }
-        drop(known);
-        let (key, handle) = make();
-        // Should somebody else have made it meanwhile: the exporter has given both the same.
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        known.push((key, handle.clone()));
-        handle
-    }
-}
-
-impl<T: Clone> Handles<&'static str, T> {
-    /// The handle with this value of its label.
-    pub fn of(&self, label: &'static str, make: impl FnOnce(&'static str) -> T) -> T {
-        self.find(|known| *known == label, || (label, make(label)))
-    }
 }
 
 fn describe() {
@@ -252,7 +218,7 @@ fn describe_database() {
 }
 
 /// A counter that is missing until something goes wrong cannot be alerted on.
-fn begin() {
+fn start_at_zero() {
     gauge!("gateway_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!("gateway_attempts_in_flight").set(0.0);
     for counter in [
@@ -265,11 +231,11 @@ fn begin() {
     ] {
         counter!(counter).absolute(0);
     }
-    for writer in [Ingest::NAME, Accept::NAME, Settle::NAME] {
+    for writer in [Ingest::NAME, Enqueue::NAME, Settle::NAME] {
         counter!("gateway_batch_failures_total", "writer" => writer).absolute(0);
     }
     // Settlements wait for a place instead.
-    for writer in [Ingest::NAME, Accept::NAME] {
+    for writer in [Ingest::NAME, Enqueue::NAME] {
         counter!("gateway_queue_full_total", "writer" => writer).absolute(0);
     }
     for result in ["new", "duplicate", "refused", "not_stored"] {

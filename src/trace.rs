@@ -25,7 +25,17 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{FilterFn, LevelFilter};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::config::{Collector, UsageError};
+use crate::error::UsageError;
+use crate::peer::Peer;
+
+/// A collector of traces.
+#[derive(Debug)]
+pub struct Collector {
+    /// What is posted to, exactly.
+    pub peer: Peer,
+    /// The most time that an export takes.
+    pub timeout: Duration,
+}
 
 /// The name of the header, and of the column that carries it through the queue.
 pub const TRACEPARENT: &str = "traceparent";

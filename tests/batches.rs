@@ -33,7 +33,7 @@ async fn finish_reads_each_row_of_its_batch_a_few_times_whatever_else_is_queued(
         .fetch_one(system.database.pool())
         .await
         .unwrap();
-    let nodes = plan(&system, "delivery::finish", &arguments).await;
+    let nodes = plan(&system, "delivery::mark_sent", &arguments).await;
     for node in &nodes {
         assert!(rows_of(node) <= 128.0, "{node:#}");
     }

@@ -152,8 +152,8 @@ fn only_the_settling_statements_write_sent_or_failed() {
         let writers = statements.filter(|(_, sql)| sql.contains(&writes));
         writers.map(|(function, _)| function).collect()
     };
-    assert_eq!(of("SENT"), ["finish"]);
-    assert_eq!(of("FAILED"), ["reschedule", "cancel"]);
+    assert_eq!(of("SENT"), ["mark_sent"]);
+    assert_eq!(of("FAILED"), ["mark_failed", "cancel"]);
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod fitness;
 mod forget;
 mod fuzzing;
 mod growth;
+mod imports;
 mod inbox;
 mod invariants;
 mod leases;

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::join_all;
-use gateway::database::connect::Unfit;
-use gateway::database::fault::{Fault, Outage, fault, unfit};
+use gateway::error::fault::Unfit;
+use gateway::error::fault::{Fault, Outage, fault, unfit};
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgConnection};

@@ -97,7 +97,7 @@ async fn a_repetition_is_acknowledged_when_the_first_could_have_been() {
     stage.cluster.standby.sleep();
     let (event, send) = (stage.webhook("crash"), stage.send("crash"));
     stage.waits("webhook::ingest", &event).await;
-    stage.waits("message::accept", &send).await;
+    stage.waits("message::enqueue", &send).await;
     // A crash in the middle: when the primary is back, it shows what it never acknowledged.
     stage.cluster.primary.kill().await;
     stage.cluster.restart_primary().await;
@@ -142,7 +142,7 @@ async fn an_answer_that_was_lost_is_given_again_only_when_it_is_safe() {
     let (event, send) = (stage.webhook("lost"), stage.send("lost"));
     stage.show("webhook::ingest", &event).await;
     stage.waits("webhook::find_known", &event).await;
-    stage.show("message::accept", &send).await;
+    stage.show("message::enqueue", &send).await;
     stage.waits("message::find_replayed", &send).await;
     stage.cluster.standby.wake();
     stage.provider.call().await.accept("provider-1").await;
@@ -160,11 +160,11 @@ async fn an_outcome_that_was_settled_before_is_forgotten_only_when_it_is_safe() 
         stage.cluster.standby.sleep();
         let statement = if status == 200 {
             call.accept("provider-1").await;
-            "delivery::finish"
+            "delivery::mark_sent"
         } else {
             let body = json!({ "success": false, "error": "no", "retryable": false });
             call.answer(status, &body).await;
-            "delivery::reschedule"
+            "delivery::mark_failed"
         };
         stage.show(statement, &send).await;
         stage.waits("database::confirm", &send).await;

@@ -261,7 +261,7 @@ async fn a_message_whose_conversation_another_has_just_made_is_put_into_that_one
     let send = async || system.client.post("/messages/send", &body).await;
     let (mut sent, ()) = tokio::join!(send(), async {
         eventually("it waits for the conversation", async || {
-            let waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '-- message::accept%'";
+            let waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '-- message::enqueue%'";
             (system.database.count(waits).await == 1).then_some(())
         })
         .await;

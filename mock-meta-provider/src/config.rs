@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use clap::builder::{BoolishValueParser, TypedValueParser};
 use clap::error::ErrorKind;
@@ -10,7 +10,7 @@ use clap::{Arg, ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser
 use reqwest::Url;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::browser::Hosts;
+use crate::edge::AllowedHosts;
 use crate::process::environment;
 
 const DEFAULT_WEBHOOK_URL: &str = "http://localhost:3000/webhooks/mock-meta";
@@ -35,12 +35,12 @@ pub struct Config {
 
     /// Host names without ports that requests may be addressed to beside localhost; *.example.com: its
     /// subdomains, *: any [default: on a loopback address none, else any]
-    #[arg(long, env, value_delimiter = ',', value_name = "NAMES", value_parser = Hosts::check)]
+    #[arg(long, env, value_delimiter = ',', value_name = "NAMES", value_parser = AllowedHosts::parse_name)]
     pub allowed_hosts: Vec<String>,
 
     /// Origins of its own pages beside the Host of a request, comma-separated, such as `https://mock.example`: behind a proxy
     /// that changes Host
-    #[arg(long, env, value_delimiter = ',', value_name = "ORIGINS", value_parser = Hosts::check_origin)]
+    #[arg(long, env, value_delimiter = ',', value_name = "ORIGINS", value_parser = AllowedHosts::parse_origin)]
     pub public_origins: Vec<String>,
 
     /// Lets the `webhookUrl` of an inbound simulation name a host that is not loopback
@@ -311,21 +311,6 @@ impl ConfigError {
             field,
             message: message.into(),
         }
-    }
-}
-
-/// The address of a `HOST`: `localhost` is 127.0.0.1, and an IPv6 address may be in brackets, as in a URL.
-#[must_use]
-pub fn listen_address(host: &str) -> Option<IpAddr> {
-    if host == "localhost" {
-        return Some(Ipv4Addr::LOCALHOST.into());
-    }
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
-    match bare {
-        Some(address) => address.parse().ok().map(IpAddr::V6),
-        None => host.parse().ok(),
     }
 }
 

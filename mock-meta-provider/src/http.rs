@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRequest, Request, State};
-use axum::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 use serde_json::json;
 
-use crate::browser::Hosts;
+use crate::edge::{AllowedHosts, has_no_coding};
 use crate::mock::SharedApp;
 use crate::{admin, inbound, message};
 
@@ -28,8 +28,8 @@ const DISCARD_LIMIT_BYTES: usize = 1024 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Builds all routes.
-pub(crate) fn router(app: SharedApp, hosts: Hosts) -> Router {
-    let refuse_pages = from_fn_with_state(Arc::new(hosts), refuse_pages);
+pub(crate) fn router(app: SharedApp, hosts: AllowedHosts) -> Router {
+    let reject_foreign_origin = from_fn_with_state(Arc::new(hosts), reject_foreign_origin);
     Router::new()
         .route("/messages", post(message::send_message))
         .route("/messages/{id}", get(message::get_message))
@@ -39,7 +39,7 @@ pub(crate) fn router(app: SharedApp, hosts: Hosts) -> Router {
         .route("/ledger", get(admin::get_ledger))
         .route("/stats", get(admin::get_stats))
         .route("/reset", post(admin::reset))
-        .route_layer(refuse_pages)
+        .route_layer(reject_foreign_origin)
         .route("/health", get(admin::health))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -47,10 +47,14 @@ pub(crate) fn router(app: SharedApp, hosts: Hosts) -> Router {
 }
 
 /// Refuses what a foreign web page makes a browser send.
-async fn refuse_pages(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
-    match hosts.refuse(request.method(), request.uri().path(), request.headers()) {
-        None => next.run(request).await,
-        Some(error) => {
+async fn reject_foreign_origin(
+    State(hosts): State<Arc<AllowedHosts>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match hosts.check(request.method(), request.uri().path(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(error) => {
             // Whoever can connect could fill the log with this.
             tracing::debug!(error, "a web page was refused");
             Refusal::new(StatusCode::FORBIDDEN, error).into_response()
@@ -150,7 +154,7 @@ fn describe(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
 
 /// Lets only JSON through, as it is: what a web page can post without asking is not JSON.
 pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), Refusal> {
-    if !is_plain(headers) {
+    if !has_no_coding(headers) {
         let error = "content-encoding must be identity";
         return Err(Refusal {
             coding: Some(HeaderValue::from_static("identity")),
@@ -176,16 +180,6 @@ pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), Refusal> {
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
         "content-type must be application/json",
     ))
-}
-
-/// Whether a body has no content coding; the gateway asks it too.
-#[must_use]
-pub fn is_plain(headers: &HeaderMap) -> bool {
-    headers.get_all(CONTENT_ENCODING).iter().all(|value| {
-        let codings = value.as_bytes().split(|&byte| byte == b',');
-        let mut codings = codings.map(<[u8]>::trim_ascii);
-        codings.all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity"))
-    })
 }
 
 async fn read_body(body: Body) -> Result<Bytes, Refusal> {

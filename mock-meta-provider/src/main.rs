@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow};
 use clap::{CommandFactory, FromArgMatches, Parser};
 use mimalloc::MiMalloc;
+use mock_meta_provider::edge::listen_address;
 use mock_meta_provider::process::{environment, memory, signal, stderr};
-use mock_meta_provider::{Config, Mock, listen_address};
+use mock_meta_provider::{Config, Mock};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::chance::{self, CallPlan};
+use crate::edge::Peer;
 use crate::fault::Fault;
 use crate::http::{
     JsonBody, Refusal, check_client_message_id, check_name, check_text, failure, format_time,
@@ -19,7 +20,6 @@ use crate::http::{
 use crate::ledger::{Acceptance, CallStart};
 use crate::mock::{App, SharedApp};
 use crate::serve::Cut;
-use crate::socket::Peer;
 
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 const MAX_KEY_BYTES: usize = 255;

@@ -14,8 +14,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::browser::Hosts;
 use crate::config::{Behaviour, Config, ConfigError};
+use crate::edge::AllowedHosts;
 use crate::fault::Fault;
 use crate::ledger::{Book, Ledger, LedgerMessage};
 use crate::message::Channel;
@@ -39,7 +39,7 @@ impl Mock {
     pub fn start(config: Config, listener: TcpListener) -> Result<Self, StartError> {
         config.validate()?;
         let address = listener.local_addr()?;
-        let hosts = Hosts::new(address.ip(), &config.allowed_hosts, &config.public_origins);
+        let hosts = AllowedHosts::new(address.ip(), &config.allowed_hosts, &config.public_origins);
         let app = Arc::new(App::new(config)?);
         let router = http::router(app.clone(), hosts);
         drop(app.spawn(serve::accept(app.clone(), listener, router)));

@@ -6,8 +6,7 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use axum::Router;
-use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::Request;
 use hyper::body::Incoming;
@@ -18,15 +17,13 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::framing::Ambiguous;
+use crate::edge::{Ambiguous, ConnectionSlots, Socket, bound, without_trailing_slash};
 use crate::http::failure;
 use crate::mock::App;
-use crate::places::Places;
-use crate::socket::{Socket, bound};
 
 const MAX_CONNECTIONS: usize = 4096;
 /// How long a request's headers may take, and each piece of an answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest head of a request, in bytes, and the most that is kept of what was read or is to be written.
 const MAX_HEAD: usize = 32 * 1024;
 const MAX_BUFFER: usize = 64 * 1024;
@@ -62,8 +59,8 @@ pub(crate) async fn accept(app: Arc<App>, listener: TcpListener, router: Router)
     if let Err(error) = bound(&listener) {
         tracing::warn!(%error, "what the kernel keeps for connections is not bounded");
     }
-    // One client may have all places: a provider usually has one.
-    let places = Places::new(MAX_CONNECTIONS, MAX_CONNECTIONS);
+    // One client may have all slots: a provider usually has one.
+    let slots = ConnectionSlots::new(MAX_CONNECTIONS, MAX_CONNECTIONS);
     let accepting = async {
         loop {
             match listener.accept().await {
@@ -71,14 +68,14 @@ pub(crate) async fn accept(app: Arc<App>, listener: TcpListener, router: Router)
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "cannot set TCP_NODELAY");
                     }
-                    let socket = Socket::new(stream, PATIENCE);
-                    let Some(place) = places.take(None, &socket.peer()).await else {
+                    let socket = Socket::new(stream, CLIENT_TIMEOUT);
+                    let Some(slot) = slots.take(None, &socket.peer()).await else {
                         continue;
                     };
                     let (router, stopping) = (router.clone(), app.stopping.clone());
                     drop(app.spawn(async move {
                         serve_connection(socket, router, stopping).await;
-                        drop(place);
+                        drop(slot);
                     }));
                 }
                 Err(error) => {
@@ -129,7 +126,9 @@ async fn serve_connection(socket: Socket, router: Router, stopping: Cancellation
         }
     };
     let Err(error) = served else {
-        stopping.run_until_cancelled(peer.linger(PATIENCE)).await;
+        stopping
+            .run_until_cancelled(peer.linger(CLIENT_TIMEOUT))
+            .await;
         return;
     };
     let cut =
@@ -164,49 +163,4 @@ fn refused(ambiguous: Ambiguous) -> Response {
     let close = HeaderValue::from_static("close");
     response.headers_mut().insert(header::CONNECTION, close);
     response
-}
-
-/// The same address without the one slash that its path ends with; `None` where there is no such slash, or nothing else.
-#[must_use]
-pub fn without_trailing_slash(uri: &Uri) -> Option<Uri> {
-    let path = uri.path().strip_suffix('/')?;
-    if path.is_empty() || path.ends_with('/') {
-        return None;
-    }
-    let path_and_query = match uri.query() {
-        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
-        None => PathAndQuery::try_from(path),
-    };
-    let mut parts = uri.clone().into_parts();
-    parts.path_and_query = Some(path_and_query.ok()?);
-    Uri::from_parts(parts).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn exactly_one_trailing_slash_makes_no_difference() {
-        for (given, meant) in [
-            ("/messages/", Some("/messages")),
-            ("/messages/?a=/", Some("/messages?a=/")),
-            ("/messages/?", Some("/messages?")),
-            (
-                "http://localhost:4000/messages/",
-                Some("http://localhost:4000/messages"),
-            ),
-            ("/%2e/", Some("/%2e")),
-            ("/", None),
-            ("//", None),
-            ("/messages//", None),
-            ("/messages", None),
-            ("/messages?a=/", None),
-            ("/messages%2f", None),
-            ("*", None),
-        ] {
-            let uri = without_trailing_slash(&given.parse().unwrap());
-            assert_eq!(uri.map(|uri| uri.to_string()).as_deref(), meant, "{given}");
-        }
-    }
 }

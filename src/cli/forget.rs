@@ -5,14 +5,15 @@ use std::time::Duration;
 use anyhow::bail;
 use serde::Serialize;
 
-use super::{Opened, max_connections, output, prepare};
+use super::{CommandDatabase, max_connections, output, prepare};
 use crate::app::Role;
+use crate::channel::Channel;
 use crate::config::DatabaseArgs;
-use crate::conversation::{Channel, ConversationId};
 use crate::database::connect::Limits;
 use crate::database::plans::Work;
 use crate::database::pool::Pool;
 use crate::forget::{self, Forgotten};
+use crate::id::ConversationId;
 
 /// How long attempts in flight are waited for: the lease of one with the usual `PROVIDER_TIMEOUT_MS`, and a little.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -56,7 +57,7 @@ struct Report {
 
 pub async fn run(args: Args) -> anyhow::Result<()> {
     max_connections(&args.database, Role::Command)?;
-    let opened = Opened::open(&args.database).await?;
+    let opened = CommandDatabase::open(&args.database).await?;
     let survey = prepare(&opened.target, opened.embedded.is_some()).await?;
     if survey.pending > 0 {
         bail!("the database is not migrated: run gateway migrate");
@@ -66,7 +67,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     done
 }
 
-async fn forget(args: &Args, opened: &Opened) -> anyhow::Result<()> {
+async fn forget(args: &Args, opened: &CommandDatabase) -> anyhow::Result<()> {
     let target = opened.target.clone();
     let target = if args.dry_run {
         target.for_reading()

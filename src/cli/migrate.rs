@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use sqlx::Connection;
 
-use super::{Opened, max_connections, output};
+use super::{CommandDatabase, max_connections, output};
 use crate::app::Role;
 use crate::config::DatabaseArgs;
 use crate::database;
 use crate::database::connect::{self, Limits};
-use crate::database::fault::Outage;
 use crate::database::pool::Pool;
 use crate::error::Error;
+use crate::error::fault::Outage;
 use crate::webhook;
 
 /// Apply the migrations, or list them
@@ -33,7 +33,7 @@ pub struct Args {
 
 pub async fn run(args: Args) -> anyhow::Result<()> {
     max_connections(&args.database, Role::Command)?;
-    let opened = Opened::open(&args.database).await?;
+    let opened = CommandDatabase::open(&args.database).await?;
     let survey = connect::survey(&opened.target).await?;
     if args.status {
         status(&opened, args.json).await?;
@@ -58,7 +58,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     opened.close().await
 }
 
-async fn status(opened: &Opened, json: bool) -> anyhow::Result<()> {
+async fn status(opened: &CommandDatabase, json: bool) -> anyhow::Result<()> {
     let target = opened.target.clone().for_reading();
     let (mut connection, _) = connect::connect(&target, Limits::None, &[]).await?;
     let migrations = database::migrations(&mut connection).await?;

@@ -20,18 +20,16 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, Role};
-use crate::complaint::Complaint;
-use crate::config::{
-    ClientArgs, Database, DatabaseArgs, RetentionArgs, TraceArgs, UsageError, is_public,
-};
-use crate::database::connect::{self, Survey, Unfit};
-use crate::database::fault::{self, Outage, Unavailable};
-use crate::database::migrate::PATIENCE;
+use crate::config::{ClientArgs, Database, DatabaseArgs, RetentionArgs, TraceArgs, is_public};
+use crate::database::connect::{self, Survey};
+use crate::database::migrate::DEFAULT_WAIT;
 use crate::database::{self, embedded::Embedded, pool::Pool, pooler, target::Target};
 use crate::delivery::worker::Worker;
-use crate::error::{Causes, Error, Result};
+use crate::error::fault::{self, Outage, Unavailable, Unfit};
+use crate::error::{Causes, Error, Result, UsageError};
 use crate::http::auth::Secrets;
 use crate::http::server::{Limits, MAX_CONNECTIONS, Server};
+use crate::log_throttle::LogThrottle;
 use crate::process::{environment, memory, signal};
 use crate::provider::client::Client;
 use crate::telemetry::{self, LogFormat};
@@ -90,7 +88,7 @@ enum Command {
 impl Cli {
     /// What was asked for on the command line of a program of this version; ends the process where that is help, or nonsense.
     #[must_use]
-    pub fn of_arguments(version: &'static str) -> Self {
+    pub fn parse_args(version: &'static str) -> Self {
         let command = Self::command().version(version);
         environment::matches(&command, std::env::args_os())
             .and_then(|matches| Self::from_arg_matches(&matches))
@@ -156,7 +154,7 @@ fn stop_signal() -> std::io::Result<CancellationToken> {
 
 /// Shares the files that this process may open between its clients and its attempts, which must never starve together, having
 /// raised the limit as far as that is needed and allowed.
-fn share_files(clients: &ClientArgs, attempts: usize) -> anyhow::Result<Limits> {
+fn client_limits(clients: &ClientArgs, attempts: usize) -> anyhow::Result<Limits> {
     // Twice: a connection that was replaced may not be closed yet, and a built-in mock has the other ends.
     let others = OWN_FILES.saturating_add(attempts.saturating_mul(2));
     let wanted = others.saturating_add(MAX_CONNECTIONS);
@@ -173,7 +171,7 @@ fn share_files(clients: &ClientArgs, attempts: usize) -> anyhow::Result<Limits> 
     }
     Ok(Limits {
         connections,
-        patience: clients.patience(),
+        client_timeout: clients.client_timeout(),
         proxies: clients.proxies(),
     })
 }
@@ -212,12 +210,12 @@ fn max_connections(args: &DatabaseArgs, role: Role) -> Result<Option<u32>, Usage
 }
 
 /// A database for the time of one command.
-struct Opened {
+struct CommandDatabase {
     target: Target,
     embedded: Option<Embedded>,
 }
 
-impl Opened {
+impl CommandDatabase {
     /// The one that was asked for; a private one is joined where it runs, else started.
     async fn open(args: &DatabaseArgs) -> anyhow::Result<Self> {
         match args.database()? {
@@ -254,7 +252,7 @@ async fn wait_for_database(
     migrate: bool,
     deadline: Instant,
 ) -> anyhow::Result<Survey> {
-    let mut complaint = Complaint::default();
+    let mut throttle = LogThrottle::default();
     let mut seen;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -272,7 +270,7 @@ async fn wait_for_database(
             return Err(seen).context(NOT_READY);
         }
         let cause = Causes(&*seen).to_string();
-        if let Some(passed_over) = complaint.again(&cause) {
+        if let Some(passed_over) = throttle.admit(&cause) {
             tracing::warn!(passed_over, "waiting for the database: {cause}");
         }
         tokio::time::sleep(DATABASE_POLL).await;
@@ -330,15 +328,15 @@ async fn wait_for_writers(app: &App, deadline: Instant) -> anyhow::Result<()> {
 
 /// The same as [`prepare_within`], for a command.
 async fn prepare(target: &Target, migrate: bool) -> Result<Survey> {
-    prepare_within(target, migrate, PATIENCE).await
+    prepare_within(target, migrate, DEFAULT_WAIT).await
 }
 
-/// What the database is like, after the migrations that it lacks were applied, if they may be. Those wait for others as long as `patience`,
+/// What the database is like, after the migrations that it lacks were applied, if they may be. Those wait for others as long as `wait`,
 /// but take the time that they need.
-async fn prepare_within(target: &Target, migrate: bool, patience: Duration) -> Result<Survey> {
+async fn prepare_within(target: &Target, migrate: bool, wait: Duration) -> Result<Survey> {
     let mut survey = connect::survey(target).await?;
     if migrate && survey.pending > 0 {
-        let applied = database::migrate_within(target, patience).await?;
+        let applied = database::migrate_within(target, wait).await?;
         webhook::retention::make_months(&Pool::new(target.clone(), 1)).await?;
         tracing::info!(applied, "migrated the database");
         survey.pending = 0;
@@ -352,16 +350,17 @@ fn begin_work(
     worker: Worker,
     retention: &RetentionArgs,
     stop: &CancellationToken,
-    engine: &mut JoinSet<()>,
+    parts: &mut JoinSet<()>,
 ) {
-    engine.spawn(app.tasks.track_future(worker.run(stop.clone())));
+    let tasks = app.courier.tasks.tracker();
+    parts.spawn(tasks.track_future(worker.run(stop.clone())));
     let days = retention.webhook_body_days();
-    let retention = webhook::retention::run(Arc::clone(app), days, stop.clone());
-    engine.spawn(app.tasks.track_future(retention));
+    let retention = webhook::retention::run(app.pool.clone(), days, stop.clone());
+    parts.spawn(tasks.track_future(retention));
 }
 
 /// A writer or the worker ended although nobody stopped it: it panicked.
-fn writer_ended(ended: std::result::Result<(), tokio::task::JoinError>) -> anyhow::Error {
+fn part_ended(ended: std::result::Result<(), tokio::task::JoinError>) -> anyhow::Error {
     match ended {
         Ok(()) => anyhow::anyhow!("a part of the engine ended by itself"),
         Err(error) => anyhow::Error::new(error).context("a part of the engine failed"),
@@ -369,18 +368,19 @@ fn writer_ended(ended: std::result::Result<(), tokio::task::JoinError>) -> anyho
 }
 
 /// Finishes what runs; what takes longer is left to its leases.
-async fn finish(app: Arc<App>, server: Option<Server>, limit: Duration) {
+async fn shut_down(app: Arc<App>, server: Option<Server>, limit: Duration) {
     let deadline = Instant::now() + limit;
-    app.tasks.close();
+    let tasks = app.courier.tasks.tracker();
+    tasks.close();
     let finished = async {
         if let Some(server) = &server {
-            server.finish().await;
+            server.drain().await;
         }
-        app.tasks.wait().await;
+        tasks.wait().await;
     };
     if timeout(limit, finished).await.is_err() {
         tracing::warn!(
-            tasks = app.tasks.len(),
+            tasks = tasks.len(),
             "not everything was finished in time, the rest is left to its leases"
         );
     }

@@ -11,17 +11,18 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{Opened, max_connections, output, prepare, warn_of_clear_text};
+use super::{CommandDatabase, max_connections, output, prepare, warn_of_clear_text};
 use crate::app::{App, Role};
+use crate::channel::Channel;
 use crate::config::{Backends, DatabaseArgs, DeliveryArgs, MockArgs, WorkerArgs};
-use crate::conversation::Channel;
 use crate::database::pool::Pool;
 use crate::database::target::Target;
-use crate::delivery::worker::Worker;
-use crate::message::store::{Failures, Since};
-use crate::message::{ErrorKind, Message, MessageId, Status, service, store};
+use crate::id::MessageId;
+use crate::message::store::{Baseline, Failures};
+use crate::message::{Message, Status, outbox, store};
+use crate::provider::ErrorKind;
 use crate::provider::client::Client;
-use crate::{delivery, pace};
+use crate::{channel, delivery};
 
 /// Messages of one statement.
 const PAGE: usize = 500;
@@ -103,7 +104,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         Backends::of(&args.database, provider.clone(), localhost)?;
     }
     max_connections(&args.database, Role::Command)?;
-    let opened = Opened::open(&args.database).await?;
+    let opened = CommandDatabase::open(&args.database).await?;
     let survey = prepare(&opened.target, opened.embedded.is_some()).await?;
     if survey.pending > 0 {
         bail!("the database is not migrated: run gateway migrate");
@@ -196,23 +197,27 @@ async fn requeue_only(args: &Args, target: &Target) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn send(args: &Args, opened: &Opened, provider: Option<Client>) -> anyhow::Result<()> {
+async fn send(
+    args: &Args,
+    opened: &CommandDatabase,
+    provider: Option<Client>,
+) -> anyhow::Result<()> {
     let (provider, mock) = if let Some(provider) = provider {
         (provider, None)
     } else {
         let (url, mock) = mock(args, opened).await?;
         (args.delivery.provider_at(&url)?, mock)
     };
-    let mut engine = JoinSet::new();
+    let mut parts = JoinSet::new();
     let connections = Role::Command.least_connections();
     let database = (opened.target.clone(), connections, args.database.plans());
     let settings = args.delivery.settings(Role::Command, database, provider);
-    let app = App::new(settings, &mut engine);
+    let app = App::new(settings, &mut parts);
     let mut asked = asked(args, &app.pool).await?;
     let count = asked.len();
     requeue(args, &app.pool, &mut asked).await?;
     let mut ended = Vec::new();
-    for paused in pace::store::list_paused(&app.pool).await? {
+    for paused in channel::store::list_paused(&app.pool).await? {
         output::say(&format!(
             "{} is paused until {}, since the provider has answered 429: nothing is sent there before",
             paused.channel.as_str(),
@@ -223,8 +228,9 @@ async fn send(args: &Args, opened: &Opened, provider: Option<Client>) -> anyhow:
     // Whatever stopped it: what has ended is known.
     let sent = report(args, ended, count)?;
     drained?;
-    app.tasks.close();
-    app.tasks.wait().await;
+    let tasks = app.courier.tasks.tracker();
+    tasks.close();
+    tasks.wait().await;
     if let Some(mock) = mock {
         mock.stop().await;
     }
@@ -235,7 +241,7 @@ async fn send(args: &Args, opened: &Opened, provider: Option<Client>) -> anyhow:
 }
 
 /// The mock provider of the running `serve` that owns the private database, or else one for the time of this command.
-async fn mock(args: &Args, opened: &Opened) -> anyhow::Result<(String, Option<Mock>)> {
+async fn mock(args: &Args, opened: &CommandDatabase) -> anyhow::Result<(String, Option<Mock>)> {
     let address = ("127.0.0.1", args.mock.port());
     match TcpListener::bind(address).await {
         Ok(listener) => {
@@ -251,8 +257,8 @@ async fn mock(args: &Args, opened: &Opened) -> anyhow::Result<(String, Option<Mo
 }
 
 /// The messages that the command is about, oldest first: that is the order in which they are put in line again.
-async fn asked(args: &Args, pool: &Pool) -> anyhow::Result<Vec<Since>> {
-    let since = |message: &Message| Since {
+async fn asked(args: &Args, pool: &Pool) -> anyhow::Result<Vec<Baseline>> {
+    let since = |message: &Message| Baseline {
         id: message.id,
         retry_count: message.retry_count,
     };
@@ -306,13 +312,17 @@ async fn failed<T>(
 }
 
 /// Makes them due and says how many those are; one that is being sent at this moment, or is due already, stays as it is.
-async fn requeue(args: &Args, pool: &Pool, asked: &mut [Since]) -> anyhow::Result<Vec<MessageId>> {
-    let terms = args.delivery.terms();
+async fn requeue(
+    args: &Args,
+    pool: &Pool,
+    asked: &mut [Baseline],
+) -> anyhow::Result<Vec<MessageId>> {
+    let policy = args.delivery.policy();
     let bar = output::progress(asked.len() as u64, "making due");
     let mut due = Vec::new();
     for page in asked.chunks_mut(PAGE) {
         let ids: Vec<MessageId> = page.iter().map(|one| one.id).collect();
-        let requeued = service::requeue(pool, &terms, &ids).await?;
+        let requeued = outbox::requeue(pool, &policy, &ids).await?;
         due.extend(requeued.iter().map(|row| row.message_id));
         let counts: HashMap<MessageId, i32> = requeued
             .into_iter()
@@ -334,21 +344,21 @@ async fn requeue(args: &Args, pool: &Pool, asked: &mut [Since]) -> anyhow::Resul
 async fn drain(
     args: &Args,
     app: &Arc<App>,
-    asked: Vec<Since>,
+    asked: Vec<Baseline>,
     ended: &mut Vec<Row>,
 ) -> anyhow::Result<()> {
-    let terms = app.terms;
-    let longest = Duration::from_secs_f64(terms.max_wait_seconds + 2.0 * terms.lease_seconds);
+    let policy = app.courier.policy;
+    let longest = Duration::from_secs_f64(policy.max_wait_seconds + 2.0 * policy.lease_seconds);
     let mut progress_at = Instant::now();
     let mut looked_at = Instant::now();
     let bar = output::progress(asked.len() as u64, "sending");
     // Wide enough that attempts never wait for it.
     let window = 8 * args.worker.concurrency();
     let mut behind = asked.into_iter();
-    let mut open: Vec<Since> = behind.by_ref().take(window).collect();
-    let mut worker = Worker::new(Arc::clone(app), args.worker.concurrency());
+    let mut open: Vec<Baseline> = behind.by_ref().take(window).collect();
+    let mut worker = app.worker(args.worker.concurrency());
     while !open.is_empty() {
-        worker.narrow(open.iter().map(|one| one.id).collect());
+        worker.restrict_to(open.iter().map(|one| one.id).collect());
         let idle = worker.claim_once().await? == 0;
         if !idle && looked_at.elapsed() < POLL {
             continue;
@@ -357,7 +367,7 @@ async fn drain(
         let over = store::list_ended(&app.pool, &open).await?;
         if idle && over.is_empty() {
             // Woken when one is no longer blocked.
-            timeout(POLL, app.wake.notified()).await.ok();
+            timeout(POLL, app.courier.wake.notified()).await.ok();
         }
         let over_ids: HashSet<MessageId> = over.iter().map(|message| message.id).collect();
         open.retain(|one| !over_ids.contains(&one.id));

@@ -5,13 +5,14 @@ use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use sqlx::{ConnectOptions, Connection};
 use tokio_util::sync::CancellationToken;
 
-use super::{Opened, max_connections, output, prepare};
+use super::{CommandDatabase, max_connections, output, prepare};
 use crate::app::Role;
-use crate::config::{DatabaseArgs, UsageError};
+use crate::config::DatabaseArgs;
 use crate::conversation::store::{self, Seeded};
 use crate::database::connect::{self, Limits, Settings};
 use crate::database::plans::Work;
 use crate::database::pool::Pool;
+use crate::error::UsageError;
 use crate::process::signal;
 
 /// The demo inbox, as one transaction that changes nothing the second time.
@@ -54,7 +55,7 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let large = Large::of(&args)?;
     max_connections(&args.database, Role::Command)?;
-    let opened = Opened::open(&args.database).await?;
+    let opened = CommandDatabase::open(&args.database).await?;
     prepare(&opened.target, true).await?;
     let done = match large {
         Some(large) => {
@@ -68,7 +69,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     done
 }
 
-async fn demo(opened: &Opened) -> anyhow::Result<()> {
+async fn demo(opened: &CommandDatabase) -> anyhow::Result<()> {
     let (mut connection, _) = connect::connect(&opened.target, Limits::None, &[]).await?;
     let new = store::seed(&mut connection, DEMO).await?;
     connection.close().await?;
@@ -113,7 +114,7 @@ impl Large {
         }))
     }
 
-    async fn load(&self, opened: &Opened, settings: Settings) -> anyhow::Result<()> {
+    async fn load(&self, opened: &CommandDatabase, settings: Settings) -> anyhow::Result<()> {
         output::say(&format!("random seed {}", self.seed));
         // Such a statement is slow, and long.
         let target = opened.target.clone();

@@ -10,8 +10,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::{
-    DATABASE_WAIT, begin_work, finish, max_connections, share_files, stop_signal,
-    wait_for_database, wait_for_writers, warn_of_clear_text, warn_when_open, writer_ended,
+    DATABASE_WAIT, begin_work, client_limits, max_connections, part_ended, shut_down, stop_signal,
+    wait_for_database, wait_for_writers, warn_of_clear_text, warn_when_open,
 };
 use crate::app::{App, Role};
 use crate::config::{
@@ -19,10 +19,10 @@ use crate::config::{
     RetentionArgs, ShutdownArgs, WorkerArgs, secrets,
 };
 use crate::database::{embedded::Embedded, target::Target};
-use crate::delivery::worker::Worker;
-use crate::http::{self, server::Server};
+use crate::http::server::Server;
 use crate::provider::client::Client;
 use crate::telemetry;
+use crate::{api_state, router};
 
 /// Serve the API and retry what failed; without a configuration, on a private database and a mock provider
 ///
@@ -69,15 +69,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let metrics = telemetry::metrics()?;
     let stop = stop_signal()?;
     let attempts = args.delivery.send_concurrency() + args.worker.concurrency();
-    let limits = share_files(&args.client, attempts)?;
+    let limits = client_limits(&args.client, attempts)?;
     let listener = TcpListener::bind(address).await.with_context(|| {
         format!("cannot listen on {address}: choose another port with --port or PORT")
     })?;
-    let server = Server::start(listener, http::starting_router(), limits)?;
+    let server = Server::start(listener, router::starting(), limits)?;
     tracing::info!(address = %format!("http://{}", server.address()), "listening");
     warn_when_open(&secrets, &server, Role::Serve);
 
-    let mut engine = JoinSet::new();
+    let mut parts = JoinSet::new();
     let ready = async {
         let ready = Ready::prepare(backends, &args, &server).await?;
         let deadline = Instant::now() + DATABASE_WAIT;
@@ -88,7 +88,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         let database = (ready.database.clone(), connections, args.database.plans());
         let provider = ready.provider.clone();
         let settings = args.delivery.settings(Role::Serve, database, provider);
-        let app = App::new(settings, &mut engine);
+        let app = App::new(settings, &mut parts);
         wait_for_writers(&app, deadline).await?;
         anyhow::Ok((ready, app))
     };
@@ -96,28 +96,28 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         ready = ready => ready?,
         () = stop.cancelled() => return Ok(()),
     };
-    let gateway = http::Parts {
+    let state = api_state::Parts {
         app: Arc::clone(&app),
         stopping: stop.clone(),
         secrets,
         hosts,
         metrics,
     };
-    server.replace(http::router(gateway.into()));
+    server.replace(router::api(state.into()));
     if !args.no_worker {
-        let worker = Worker::new(Arc::clone(&app), args.worker.concurrency());
-        begin_work(&app, worker, &args.retention, &stop, &mut engine);
+        let worker = app.worker(args.worker.concurrency());
+        begin_work(&app, worker, &args.retention, &stop, &mut parts);
     }
     tracing::info!(docs = %format!("http://{}/api", server.address()), worker = !args.no_worker, "ready");
 
     let served = tokio::select! {
         biased;
         () = stop.cancelled() => Ok(()),
-        Some(ended) = engine.join_next() => Err(writer_ended(ended)),
+        Some(ended) = parts.join_next() => Err(part_ended(ended)),
     };
     tracing::info!("stopping");
     stop.cancel();
-    finish(app, Some(server), args.shutdown.timeout()).await;
+    shut_down(app, Some(server), args.shutdown.timeout()).await;
     ready.stop().await?;
     served
 }

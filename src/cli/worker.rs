@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::{
-    DATABASE_WAIT, begin_work, max_connections, share_files, stop_signal, wait_for_database,
+    DATABASE_WAIT, begin_work, client_limits, max_connections, stop_signal, wait_for_database,
     wait_for_writers, warn_of_clear_text, warn_when_open,
 };
 use crate::app::{App, Role};
@@ -17,9 +17,9 @@ use crate::config::{
     Backends, ClientArgs, DatabaseArgs, DeliveryArgs, HostArgs, MetricsArgs, RetentionArgs,
     ShutdownArgs, WorkerArgs, secrets,
 };
-use crate::delivery::worker::Worker;
-use crate::http::{self, server::Server};
+use crate::http::server::Server;
 use crate::telemetry;
+use crate::{api_state, router};
 
 /// Retry what failed until stopped; any number beside any number of serve
 ///
@@ -60,20 +60,20 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let hosts = Arc::new(args.host.hosts(address));
     let metrics = telemetry::metrics()?;
     let stop = stop_signal()?;
-    let limits = share_files(&args.client, args.worker.concurrency())?;
+    let limits = client_limits(&args.client, args.worker.concurrency())?;
     let server = match metrics_addr {
         Some(address) => {
             let listener = TcpListener::bind(address)
                 .await
                 .with_context(|| format!("cannot listen on METRICS_ADDR {address}"))?;
-            let server = Server::start(listener, http::starting_router(), limits)?;
+            let server = Server::start(listener, router::starting(), limits)?;
             tracing::info!(address = %format!("http://{}", server.address()), "serving metrics");
             warn_when_open(&secrets, &server, Role::Worker);
             Some(server)
         }
         None => None,
     };
-    let mut engine = JoinSet::new();
+    let mut parts = JoinSet::new();
     let ready = async {
         let deadline = Instant::now() + DATABASE_WAIT;
         let survey = wait_for_database(&database, false, deadline).await?;
@@ -82,7 +82,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             max_connections.unwrap_or_else(|| Role::Worker.usual_connections(survey.room));
         let database = (database.clone(), connections, args.database.plans());
         let settings = args.delivery.settings(Role::Worker, database, provider);
-        let app = App::new(settings, &mut engine);
+        let app = App::new(settings, &mut parts);
         wait_for_writers(&app, deadline).await?;
         anyhow::Ok(app)
     };
@@ -92,34 +92,34 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     };
 
     if let Some(server) = &server {
-        let gateway = http::Parts {
+        let state = api_state::Parts {
             app: Arc::clone(&app),
             stopping: stop.clone(),
             secrets,
             hosts,
             metrics,
         };
-        server.replace(http::operations_router(gateway.into()));
+        server.replace(router::operations(state.into()));
     }
-    let worker = Worker::new(Arc::clone(&app), args.worker.concurrency());
+    let worker = app.worker(args.worker.concurrency());
     tracing::info!(concurrency = args.worker.concurrency(), "working");
     let worked = if args.drain {
         tokio::select! {
             biased;
             () = stop.cancelled() => Ok(()),
             drained = worker.drain() => drained.map_err(Into::into),
-            Some(ended) = engine.join_next() => Err(super::writer_ended(ended)),
+            Some(ended) = parts.join_next() => Err(super::part_ended(ended)),
         }
     } else {
-        begin_work(&app, worker, &args.retention, &stop, &mut engine);
+        begin_work(&app, worker, &args.retention, &stop, &mut parts);
         tokio::select! {
             biased;
             () = stop.cancelled() => Ok(()),
-            Some(ended) = engine.join_next() => Err(super::writer_ended(ended)),
+            Some(ended) = parts.join_next() => Err(super::part_ended(ended)),
         }
     };
     tracing::info!("stopping");
     stop.cancel();
-    super::finish(app, server, args.shutdown.timeout()).await;
+    super::shut_down(app, server, args.shutdown.timeout()).await;
     worked
 }

@@ -1,15 +1,15 @@
-//! What is borne from clients, and by which names and from which pages they may ask.
+//! Limits on clients, and the names and origins that they may use.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use clap::Args;
 use ipnet::IpNet;
-use mock_meta_provider::Hosts;
 
+use crate::edge::AllowedHosts;
 use crate::process::environment;
 
-/// What is borne from clients.
+/// Limits on clients.
 #[derive(Debug, Clone, Args)]
 pub struct ClientArgs {
     /// How long a client may take for a request's headers, or to take 16 KiB of its answer (or the rest), in milliseconds
@@ -24,7 +24,7 @@ pub struct ClientArgs {
 impl ClientArgs {
     /// How long.
     #[must_use]
-    pub fn patience(&self) -> Duration {
+    pub fn client_timeout(&self) -> Duration {
         Duration::from_millis(self.client_timeout_ms)
     }
 
@@ -56,19 +56,19 @@ fn networks(text: &str) -> Result<Networks, &'static str> {
 pub struct HostArgs {
     /// Host names, comma-separated and without ports, that requests may be addressed to beside localhost, where neither keys nor
     /// signatures are asked for; *.example.com: its subdomains, *: any; unset: on a loopback address none, else any
-    #[arg(long, env = "ALLOWED_HOSTS", value_name = "NAMES", value_delimiter = ',', value_parser = Hosts::check)]
+    #[arg(long, env = "ALLOWED_HOSTS", value_name = "NAMES", value_delimiter = ',', value_parser = AllowedHosts::parse_name)]
     allowed_hosts: Vec<String>,
     /// Origins of the gateway's own pages, comma-separated, such as `https://gateway.example`, where a proxy in front changes Host:
     /// without keys, pages of others are refused
-    #[arg(long, env = "PUBLIC_ORIGINS", value_name = "ORIGINS", value_delimiter = ',', value_parser = Hosts::check_origin)]
+    #[arg(long, env = "PUBLIC_ORIGINS", value_name = "ORIGINS", value_delimiter = ',', value_parser = AllowedHosts::parse_origin)]
     public_origins: Vec<String>,
 }
 
 impl HostArgs {
     /// Them, for a listener on this address.
     #[must_use]
-    pub fn hosts(&self, address: IpAddr) -> Hosts {
-        Hosts::new(address, &self.allowed_hosts, &self.public_origins)
+    pub fn hosts(&self, address: IpAddr) -> AllowedHosts {
+        AllowedHosts::new(address, &self.allowed_hosts, &self.public_origins)
     }
 }
 

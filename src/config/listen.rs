@@ -1,8 +1,10 @@
-//! Where to listen, and what is borne from whoever calls.
+//! Where to listen.
 
 use std::net::{IpAddr, SocketAddr};
 
 use clap::Args;
+
+use crate::edge::listen_address;
 
 /// Where to listen.
 #[derive(Debug, Clone, Args)]
@@ -72,6 +74,5 @@ fn metrics_addr(text: &str) -> Result<MetricsAddr, String> {
 }
 
 fn host(text: &str) -> Result<IpAddr, String> {
-    mock_meta_provider::listen_address(text)
-        .ok_or_else(|| "must be an IP address or localhost".to_owned())
+    listen_address(text).ok_or_else(|| "must be an IP address or localhost".to_owned())
 }

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{UsageError, url_of};
+use super::url_of;
+use crate::error::UsageError;
 use crate::peer::{self, Peer};
 use crate::process::{environment, hidden::Hidden};
+use crate::trace::Collector;
 
 /// As OpenTelemetry has it.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,15 +37,6 @@ pub struct TraceArgs {
         display_order = 1002
     )]
     otlp_traces_endpoint: Option<Hidden<String>>,
-}
-
-/// A collector of traces.
-#[derive(Debug)]
-pub struct Collector {
-    /// What is posted to, exactly.
-    pub peer: Peer,
-    /// The most time that an export takes.
-    pub timeout: Duration,
 }
 
 impl TraceArgs {

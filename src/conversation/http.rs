@@ -8,9 +8,9 @@ use utoipa::{IntoParams, ToSchema};
 use validator::{Validate, ValidationError};
 
 use super::{Channel, Conversation, ConversationId, Filter, Status, store};
+use crate::api_state::ApiState;
 use crate::caller::Caller;
 use crate::error::Error;
-use crate::http::Gateway;
 use crate::http::extract::{self, Id, Query};
 use crate::http::page::{PageMeta, Window, millis, optional_millis};
 use crate::http::problem::Problem;
@@ -141,7 +141,7 @@ fn boolean(value: &str) -> Result<(), ValidationError> {
     responses((status = 200, description = "A part of the inbox.", body = ConversationList)),
 )]
 pub async fn list_conversations(
-    State(gateway): State<Gateway>,
+    State(state): State<ApiState>,
     Query(query): Query<InboxQuery>,
 ) -> Result<Json<ConversationList>, Problem> {
     let window = Window::new(
@@ -155,7 +155,7 @@ pub async fn list_conversations(
         status: query.status.as_deref().and_then(Status::parse),
         archived: query.archived.as_deref() == Some("true"),
     };
-    let mut rows = store::list(&gateway.app.pool, filter, window.start, window.to_read()).await?;
+    let mut rows = store::list(&state.app.pool, filter, window.start, window.to_read()).await?;
     let meta = window.cut(&mut rows, |row| (row.last_message_at, row.id.0));
     Ok(Json(ConversationList {
         data: rows.into_iter().map(ConversationView::from).collect(),
@@ -187,7 +187,7 @@ pub struct ThreadQuery {
     responses((status = 200, description = "The conversation, and a part of its messages.", body = ConversationDetail)),
 )]
 pub async fn get_conversation(
-    State(gateway): State<Gateway>,
+    State(state): State<ApiState>,
     Id(id): Id<ConversationId>,
     Query(query): Query<ThreadQuery>,
 ) -> Result<Json<ConversationDetail>, Problem> {
@@ -197,8 +197,8 @@ pub async fn get_conversation(
         query.limit.as_deref(),
         50,
     )?;
-    let conversation = view(store::find(&gateway.app.pool, id).await?)?;
-    let mut rows = list_thread(&gateway.app.pool, id, window.start, window.to_read()).await?;
+    let conversation = view(store::find(&state.app.pool, id).await?)?;
+    let mut rows = list_thread(&state.app.pool, id, window.start, window.to_read()).await?;
     let meta = window.cut(&mut rows, |row| (row.sort_at, row.id.0));
     Ok(Json(ConversationDetail {
         conversation: conversation.0,
@@ -214,11 +214,11 @@ pub async fn get_conversation(
     responses((status = 200, description = "The conversation as it is now.", body = ConversationView)),
 )]
 pub async fn read_conversation(
-    State(gateway): State<Gateway>,
+    State(state): State<ApiState>,
     Extension(caller): Extension<Caller>,
     Id(id): Id<ConversationId>,
 ) -> Result<Json<ConversationView>, Problem> {
-    let conversation = store::mark_read(&gateway.app.pool, id).await?;
+    let conversation = store::mark_read(&state.app.pool, id).await?;
     log(&caller, "read", conversation.as_ref());
     view(conversation)
 }
@@ -230,11 +230,11 @@ pub async fn read_conversation(
     responses((status = 200, description = "The conversation as it is now.", body = ConversationView)),
 )]
 pub async fn close_conversation(
-    State(gateway): State<Gateway>,
+    State(state): State<ApiState>,
     Extension(caller): Extension<Caller>,
     Id(id): Id<ConversationId>,
 ) -> Result<Json<ConversationView>, Problem> {
-    let conversation = store::set_status(&gateway.app.pool, id, Status::Closed).await?;
+    let conversation = store::set_status(&state.app.pool, id, Status::Closed).await?;
     log(&caller, "close", conversation.as_ref());
     view(conversation)
 }
@@ -246,11 +246,11 @@ pub async fn close_conversation(
     responses((status = 200, description = "The conversation as it is now.", body = ConversationView)),
 )]
 pub async fn reopen_conversation(
-    State(gateway): State<Gateway>,
+    State(state): State<ApiState>,
     Extension(caller): Extension<Caller>,
     Id(id): Id<ConversationId>,
 ) -> Result<Json<ConversationView>, Problem> {
-    let conversation = store::set_status(&gateway.app.pool, id, Status::Open).await?;
+    let conversation = store::set_status(&state.app.pool, id, Status::Open).await?;
     log(&caller, "reopen", conversation.as_ref());
     view(conversation)
 }
@@ -262,11 +262,11 @@ pub async fn reopen_conversation(
     responses((status = 200, description = "The conversation as it is now.", body = ConversationView)),
 )]
 pub async fn archive_conversation(
-    State(gateway): State<Gateway>,
+    State(state): State<ApiState>,
     Extension(caller): Extension<Caller>,
     Id(id): Id<ConversationId>,
 ) -> Result<Json<ConversationView>, Problem> {
-    let conversation = store::set_archived(&gateway.app.pool, id, true).await?;
+    let conversation = store::set_archived(&state.app.pool, id, true).await?;
     log(&caller, "archive", conversation.as_ref());
     view(conversation)
 }
@@ -278,11 +278,11 @@ pub async fn archive_conversation(
     responses((status = 200, description = "The conversation as it is now.", body = ConversationView)),
 )]
 pub async fn unarchive_conversation(
-    State(gateway): State<Gateway>,
+    State(state): State<ApiState>,
     Extension(caller): Extension<Caller>,
     Id(id): Id<ConversationId>,
 ) -> Result<Json<ConversationView>, Problem> {
-    let conversation = store::set_archived(&gateway.app.pool, id, false).await?;
+    let conversation = store::set_archived(&state.app.pool, id, false).await?;
     log(&caller, "unarchive", conversation.as_ref());
     view(conversation)
 }

@@ -5,55 +5,8 @@ pub mod store;
 
 use chrono::{DateTime, Utc};
 
-crate::id::id!(
-    /// A conversation's id, `conv_…`.
-    ConversationId,
-    "conv_"
-);
-
-/// Where a participant writes from.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    serde::Serialize,
-    serde::Deserialize,
-    sqlx::Type,
-    utoipa::ToSchema,
-    clap::ValueEnum,
-)]
-#[serde(rename_all = "lowercase")]
-#[sqlx(type_name = "text", rename_all = "lowercase")]
-pub enum Channel {
-    /// WhatsApp.
-    Whatsapp,
-    /// Instagram.
-    Instagram,
-}
-
-impl Channel {
-    /// The channel of that name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        match name {
-            "whatsapp" => Some(Self::Whatsapp),
-            "instagram" => Some(Self::Instagram),
-            _ => None,
-        }
-    }
-
-    /// Its name, as in the API and in the database.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Whatsapp => "whatsapp",
-            Self::Instagram => "instagram",
-        }
-    }
-}
+use crate::channel::Channel;
+use crate::id::ConversationId;
 
 /// Whether a conversation waits for somebody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, sqlx::Type, utoipa::ToSchema)]

@@ -15,15 +15,15 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::connect::{self, Limits, limited, read_only, too_slow};
-use super::fault::{Fault, Outage, Said, Unavailable, fault};
 use super::plans::{Plans, Work};
 use super::pool::Pool;
 use super::queue::{Entrance, MAX_BATCH, Queue, queue};
 use super::target::Target;
 use super::{LOCK_TIMEOUT, STATEMENT_TIMEOUT, bounded, pooler, store};
-use crate::complaint::Complaint;
+use crate::error::fault::{Fault, Outage, Said, Unavailable, fault};
 use crate::error::{Causes, Error, Result};
-use crate::telemetry::Handles;
+use crate::handles::Handles;
+use crate::log_throttle::LogThrottle;
 
 /// How long the halves of a batch that met a locked row wait for it: the whole search stays well under a second.
 const SEARCH_LOCK_TIMEOUT: Duration = Duration::from_millis(50);
@@ -44,7 +44,7 @@ pub trait Batch: Send + Sync + 'static {
     /// The writer's name in logs and metrics.
     const NAME: &'static str;
     /// How long an item is repeated while the database is away; none: until it is written.
-    const PATIENCE: Option<Duration>;
+    const RETRY_FOR: Option<Duration>;
     /// What its connections are for: how its statement may be planned.
     const WORK: Work = Work::Batches;
 
@@ -130,8 +130,8 @@ impl<B: Batch> Writer<B> {
                 hand: Arc::clone(hand),
                 asked: ask.subscribe(),
                 standing: Arc::clone(&standing),
-                losing: Complaint::default(),
-                failing: Complaint::default(),
+                losing: LogThrottle::default(),
+                failing: LogThrottle::default(),
             };
             tasks.spawn(task.run(Arc::clone(&queue)));
         }
@@ -192,7 +192,7 @@ impl<B: Batch> Writer<B> {
     /// Hands in one item, and waits until it is committed.
     ///
     /// # Errors
-    /// `Overloaded` when the queue is full; `Unavailable` when the database was away for the whole of the batch's patience;
+    /// `Overloaded` when the queue is full; `Unavailable` when the database was away for the whole of the batch's `RETRY_FOR`;
     /// `Locked`, `Refused` where the item's own row is at fault. After `Unavailable` it is not known whether the item was written.
     pub async fn submit(&self, item: B::Item) -> Result<B::Answer> {
         let (answer, answered) = oneshot::channel();
@@ -201,7 +201,7 @@ impl<B: Batch> Writer<B> {
             answer,
             queued: Instant::now(),
         };
-        let Some(patience) = B::PATIENCE else {
+        let Some(retry_for) = B::RETRY_FOR else {
             // Bounded by the callers, each of which holds a permit; they wait for a place.
             self.entrance
                 .send(entry)
@@ -213,8 +213,8 @@ impl<B: Batch> Writer<B> {
             mpsc::error::TrySendError::Full(_) => overloaded::<B>(),
             mpsc::error::TrySendError::Closed(_) => Error::Interrupted,
         })?;
-        // The batch in front may use up its patience too.
-        match timeout(patience * 2, answered).await {
+        // The batch in front may take as long.
+        match timeout(retry_for * 2, answered).await {
             Ok(answer) => answer.map_err(|_| Error::Interrupted)?,
             Err(_) => Err(self.trouble().unwrap_or(Outage::NoAnswer.into()).into()),
         }
@@ -231,8 +231,8 @@ struct Task<B: Batch> {
     asked: watch::Receiver<()>,
     standing: Arc<watch::Sender<Standing>>,
     /// Of a connection that cannot be had, and of a batch that cannot be written.
-    losing: Complaint,
-    failing: Complaint,
+    losing: LogThrottle,
+    failing: LogThrottle,
 }
 
 impl<B: Batch> Task<B> {
@@ -279,7 +279,7 @@ impl<B: Batch> Task<B> {
             }
         };
         let cause = Causes(&trouble).to_string();
-        if let Some(passed_over) = self.losing.again(&cause) {
+        if let Some(passed_over) = self.losing.admit(&cause) {
             tracing::warn!(
                 writer = B::NAME,
                 error = cause,
@@ -382,7 +382,7 @@ impl<B: Batch> Task<B> {
                     parts.push_front(still_patient(part, &error));
                 }
                 Fault::Away(_) | Fault::Other => {
-                    if let Some(passed_over) = self.failing.again(&Said(&error).to_string()) {
+                    if let Some(passed_over) = self.failing.admit(&Said(&error).to_string()) {
                         tracing::warn!(writer = B::NAME, entries = part.len(), error = %Said(&error), passed_over, "a batch was not written, it is repeated");
                     }
                     counter!("gateway_batch_failures_total", "writer" => B::NAME).increment(1);
@@ -456,12 +456,12 @@ fn reply<B: Batch>(entry: Entry<B>, answer: Result<B::Answer>) {
 
 /// Answers those that have been waiting too long, and returns the others.
 fn still_patient<B: Batch>(entries: Vec<Entry<B>>, error: &sqlx::Error) -> Vec<Entry<B>> {
-    let Some(patience) = B::PATIENCE else {
+    let Some(retry_for) = B::RETRY_FOR else {
         return entries;
     };
     let (patient, tired): (Vec<_>, Vec<_>) = entries
         .into_iter()
-        .partition(|entry| entry.queued.elapsed() < patience);
+        .partition(|entry| entry.queued.elapsed() < retry_for);
     for entry in tired {
         reply(entry, Err(Unavailable::from(error).into()));
     }

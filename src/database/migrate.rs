@@ -9,14 +9,15 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::time::{sleep, timeout};
 
 use super::connect::{self, Limits, limited};
-use super::fault::{Fault, Outage, fault};
 use super::target::Target;
 use super::{CONNECT_TIMEOUT, STATEMENT_TIMEOUT, apply, store};
-use crate::complaint::Complaint;
 use crate::error::Result;
+use crate::error::Unmigrated;
+use crate::error::fault::{Fault, Outage, fault};
+use crate::log_throttle::LogThrottle;
 
 /// How long is waited for others in all: for what they hold, or for a standby.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const DEFAULT_WAIT: Duration = Duration::from_mins(1);
 /// How long is waited for a lock at a time, and how long not: whoever else wants that table waits behind a migration that waits.
 const HOLD: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_secs(2);
@@ -41,38 +42,15 @@ impl fmt::Display for Migration {
     }
 }
 
-/// Why migrations were not applied.
-#[derive(Debug, thiserror::Error)]
-pub enum Unmigrated {
-    /// What it waited for did not come.
-    #[error("{which} was given up after {} s: it {what}", .waited.as_secs())]
-    Waited {
-        /// The migration.
-        which: String,
-        /// What for.
-        what: String,
-        /// How long.
-        waited: Duration,
-    },
-    /// The role that the gateway connects as lacks a right.
-    #[error(
-        "{0} migrations are not applied, and this role may not apply them: run gateway migrate as the role that owns the tables and the schema"
-    )]
-    Forbidden(usize, #[source] MigrateError),
-    /// Anything else.
-    #[error("the migrations could not be applied")]
-    Failed(#[source] MigrateError),
-}
-
 /// Applies the migrations that the database lacks, and returns how many those were. Safe beside others that do the same. Where none
 /// is lacking, nothing is written, and no right to change the schema needed.
 pub async fn migrate(target: &Target) -> Result<usize> {
-    migrate_within(target, PATIENCE).await
+    migrate_within(target, DEFAULT_WAIT).await
 }
 
-/// The same, with this patience for others.
-pub async fn migrate_within(target: &Target, patience: Duration) -> Result<usize> {
-    let mut watch = Watch::new(target, patience);
+/// The same, waiting at most so long for others.
+pub async fn migrate_within(target: &Target, wait_for_others: Duration) -> Result<usize> {
+    let mut watch = Watch::new(target, wait_for_others);
     loop {
         if let Some(applied) = attempt(target, &mut watch).await? {
             return Ok(applied);
@@ -90,7 +68,9 @@ async fn attempt(target: &Target, watch: &mut Watch) -> Result<Option<usize>> {
         return Ok(Some(0));
     }
     // 0 would be no limit.
-    let hold = HOLD.min(watch.patience).max(Duration::from_millis(1));
+    let hold = HOLD
+        .min(watch.wait_for_others)
+        .max(Duration::from_millis(1));
     store::set_lock_timeout(&mut connection, hold).await?;
     let process = store::process(&mut connection).await?;
     let migrator = sqlx::migrate!();
@@ -168,9 +148,9 @@ impl Wait {
 /// Looks at a migration through a connection of its own: what it waits for is said, and limited.
 struct Watch {
     target: Target,
-    patience: Duration,
+    wait_for_others: Duration,
     connection: Option<PgConnection>,
-    complaint: Complaint,
+    throttle: LogThrottle,
     /// What was waited for last, and by which one.
     last: Option<(String, String)>,
     /// Since when others have been in the way.
@@ -180,12 +160,12 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(target: &Target, patience: Duration) -> Self {
+    fn new(target: &Target, wait_for_others: Duration) -> Self {
         Self {
             target: limited(target.clone()),
-            patience,
+            wait_for_others,
             connection: None,
-            complaint: Complaint::default(),
+            throttle: LogThrottle::default(),
             last: None,
             since: None,
             committed: None,
@@ -209,7 +189,7 @@ impl Watch {
                 continue;
             }
             let waited = self.committed.get_or_insert_with(Instant::now).elapsed();
-            if waited >= self.patience {
+            if waited >= self.wait_for_others {
                 self.end(process).await;
                 return self.waited(waited);
             }
@@ -249,7 +229,7 @@ impl Watch {
         let waited = self.since.get_or_insert_with(Instant::now).elapsed();
         let which = self.last.as_ref().map(|(which, _)| which.as_str());
         let which = which.unwrap_or("a migration");
-        if waited >= SILENCE && self.complaint.again(&format!("{which} {what}")).is_some() {
+        if waited >= SILENCE && self.throttle.admit(&format!("{which} {what}")).is_some() {
             let seconds = waited.as_secs();
             tracing::warn!(seconds, "{which} {what}");
         }
@@ -277,7 +257,7 @@ impl Watch {
         match fault {
             Fault::Locked => {
                 let waited = self.since.get_or_insert_with(Instant::now).elapsed();
-                if waited < self.patience {
+                if waited < self.wait_for_others {
                     Ok(())
                 } else {
                     Err(self.waited(waited))

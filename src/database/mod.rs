@@ -4,7 +4,6 @@ mod apply;
 pub mod batch;
 pub mod connect;
 pub mod embedded;
-pub mod fault;
 pub mod migrate;
 pub mod plans;
 pub mod pool;

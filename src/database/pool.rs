@@ -17,10 +17,10 @@ use tokio::sync::Notify;
 use tokio::time::{timeout, timeout_at};
 
 use super::connect::{self, Limits, Settings, limited, too_slow};
-use super::fault::{Fault, Outage, Unavailable, fault};
 use super::plans::{Plans, Work};
 use super::target::Target;
 use super::{CONNECT_TIMEOUT, STATEMENT_TIMEOUT, pooler, store};
+use crate::error::fault::{Fault, Outage, Unavailable, fault};
 
 /// How long a connection may be idle, looked at as often as [`LOOK`].
 const MAX_IDLE: Duration = Duration::from_secs(30);

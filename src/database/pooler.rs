@@ -7,9 +7,8 @@
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::{Mutex, Notify};
 
-use super::connect::Unfit;
-use super::fault::unfit;
 use super::store;
+use crate::error::fault::{Unfit, unfit};
 
 /// The setting that is a session's name.
 pub const SESSION: &str = "gateway.session";

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use crate::message::ErrorKind;
-use crate::pace;
+use crate::channel;
+use crate::provider::ErrorKind;
 use crate::provider::Failure;
 
 /// How often and how long a failed message is tried again.
@@ -40,7 +40,7 @@ impl Backoff {
         let asked_for = failure.retry_after.filter(|wait| !wait.is_zero());
         Some(asked_for.unwrap_or_else(|| {
             self.exponential(failures, rand::random())
-                .min(pace::MAX_BACKOFF)
+                .min(channel::MAX_BACKOFF)
         }))
     }
 

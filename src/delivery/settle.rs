@@ -8,12 +8,13 @@ use sqlx::PgConnection;
 use tokio::sync::Notify;
 
 use super::{Accepted, Failed, store};
-use crate::conversation::{Channel, ConversationId};
+use crate::channel::Channel;
+use crate::channel::{self, Pause};
 use crate::crash::{self, Point};
 use crate::database;
 use crate::database::batch::Batch;
-use crate::message::MessageId;
-use crate::pace::{self, Pause};
+use crate::id::ConversationId;
+use crate::id::MessageId;
 
 /// How one attempt ended.
 #[derive(Debug, Clone)]
@@ -50,7 +51,7 @@ impl Batch for Settle {
     /// None: somebody else has settled it, or holds it by now; or this is a repetition, and it was settled before.
     type Answer = Option<store::Settled>;
     const NAME: &'static str = "settle";
-    const PATIENCE: Option<Duration> = None;
+    const RETRY_FOR: Option<Duration> = None;
 
     async fn write(
         &self,
@@ -66,9 +67,9 @@ impl Batch for Settle {
             }
         }
         crash::point(Point::BeforeSettle);
-        pause(connection, &failed).await?;
-        let mut sent = self.finish(connection, &accepted).await?;
-        let mut rescheduled = self.reschedule(connection, &failed).await?;
+        pause_channels(connection, &failed).await?;
+        let mut sent = self.mark_sent(connection, &accepted).await?;
+        let mut rescheduled = self.mark_failed(connection, &failed).await?;
         let answer = |settlement: &&Settlement| match settlement {
             Settlement::Accepted(item) => sent.remove(&item.message_id),
             Settlement::Failed(item) => rescheduled.remove(&item.message_id),
@@ -78,7 +79,7 @@ impl Batch for Settle {
 }
 
 impl Settle {
-    async fn finish(
+    async fn mark_sent(
         &self,
         connection: &mut PgConnection,
         accepted: &[&Accepted],
@@ -86,7 +87,7 @@ impl Settle {
         if accepted.is_empty() {
             return Ok(HashMap::new());
         }
-        let settled = store::finish(connection, accepted).await?;
+        let settled = store::mark_sent(connection, accepted).await?;
         crash::point(Point::AfterSettle);
         confirm(connection, &settled).await?;
         self.release(connection, accepted.iter().map(|item| item.conversation_id))
@@ -94,7 +95,7 @@ impl Settle {
         Ok(by_message(settled))
     }
 
-    async fn reschedule(
+    async fn mark_failed(
         &self,
         connection: &mut PgConnection,
         failed: &[&Failed],
@@ -102,7 +103,7 @@ impl Settle {
         if failed.is_empty() {
             return Ok(HashMap::new());
         }
-        let settled = store::reschedule(connection, failed).await?;
+        let settled = store::mark_failed(connection, failed).await?;
         crash::point(Point::AfterSettle);
         confirm(connection, &settled).await?;
         let parked = failed.iter().filter(|item| item.wait.is_none());
@@ -132,7 +133,7 @@ impl Settle {
 }
 
 /// Pauses channels before anything else is written: what is accepted or claimed from now on waits.
-async fn pause(connection: &mut PgConnection, failed: &[&Failed]) -> sqlx::Result<()> {
+async fn pause_channels(connection: &mut PgConnection, failed: &[&Failed]) -> sqlx::Result<()> {
     let mut longest: HashMap<Channel, Pause> = HashMap::new();
     for pause in failed.iter().filter_map(|failed| failed.pause) {
         let known = longest.entry(pause.channel).or_insert(pause);
@@ -142,7 +143,7 @@ async fn pause(connection: &mut PgConnection, failed: &[&Failed]) -> sqlx::Resul
         return Ok(());
     }
     let pauses: Vec<Pause> = longest.into_values().collect();
-    for paused in pace::store::pause(connection, &pauses).await? {
+    for paused in channel::store::pause(connection, &pauses).await? {
         tracing::warn!(channel = paused.channel.as_str(), until = %paused.until, "a channel is paused: the provider has answered 429");
     }
     Ok(())

@@ -4,11 +4,12 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-use super::{Accepted, Failed};
-use crate::conversation::{Channel, ConversationId};
+use super::{Accepted, DeliveryPolicy, Failed};
+use crate::channel::Channel;
 use crate::database::pool::Pool;
-use crate::message::store::Terms;
-use crate::message::{ErrorKind, MessageId};
+use crate::id::ConversationId;
+use crate::id::MessageId;
+use crate::provider::ErrorKind;
 
 /// A claimed delivery, with what the provider needs of its message.
 pub struct Claimed {
@@ -97,7 +98,7 @@ pub async fn claim(
     limit: i64,
     token: Uuid,
     in_flight: &InFlight,
-    terms: &Terms,
+    policy: &DeliveryPolicy,
 ) -> sqlx::Result<Vec<Claimed>> {
     query_claimed!(
         r#"-- delivery::claim
@@ -114,8 +115,8 @@ pub async fn claim(
     where nth <= $7",
         limit,
         token,
-        terms.lease_seconds,
-        terms.max_per_second,
+        policy.lease_seconds,
+        policy.max_per_second,
         &in_flight.conversation_ids as &[ConversationId],
         &in_flight.counts,
         in_flight.share
@@ -130,7 +131,7 @@ pub async fn claim_only(
     message_ids: &[MessageId],
     limit: i64,
     token: Uuid,
-    terms: &Terms,
+    policy: &DeliveryPolicy,
 ) -> sqlx::Result<Vec<Claimed>> {
     query_claimed!(
         r#"-- delivery::claim_only
@@ -140,8 +141,8 @@ pub async fn claim_only(
     where message_id = any($5::uuid[]) and channel = room.channel and coalesce(due_at <= now(), false) order by due_at limit room.n for update skip locked",
         limit,
         token,
-        terms.lease_seconds,
-        terms.max_per_second,
+        policy.lease_seconds,
+        policy.max_per_second,
         message_ids as &[MessageId]
     )
     .fetch_all(connection)
@@ -164,7 +165,7 @@ pub struct Settled {
 
 /// Writes `SENT`, once, and the delivery goes. By message id: an acceptance is final, whoever holds the lease.
 /// Rows only for those that it settled. Must not touch conversations; a `release` of theirs must follow.
-pub async fn finish(
+pub async fn mark_sent(
     connection: &mut PgConnection,
     accepted: &[&Accepted],
 ) -> sqlx::Result<Vec<Settled>> {
@@ -173,7 +174,7 @@ pub async fn finish(
         accepted.iter().map(|a| &*a.provider_message_id).collect();
     sqlx::query_as!(
         Settled,
-        r#"-- delivery::finish
+        r#"-- delivery::mark_sent
 -- Locks deliveries by message_id, then their messages.
 with held as (
   select message_id from deliveries where message_id = any($1::uuid[]) order by message_id for update
@@ -194,7 +195,7 @@ returning id as "message_id!: MessageId", conversation_id as "conversation_id!: 
 
 /// Writes `FAILED` with its error and gives the lease back: due after the wait, or parked where there is none. Only for the
 /// holder of the current token; rows only for those. A `release` of the parked ones' conversations must follow.
-pub async fn reschedule(
+pub async fn mark_failed(
     connection: &mut PgConnection,
     failed: &[&Failed],
 ) -> sqlx::Result<Vec<Settled>> {
@@ -214,7 +215,7 @@ pub async fn reschedule(
     let ambiguous: Vec<bool> = failed.iter().map(|f| f.failure.ambiguous).collect();
     sqlx::query_as!(
         Settled,
-        r#"-- delivery::reschedule
+        r#"-- delivery::mark_failed
 -- Locks deliveries by message_id, then their messages.
 with inp as (
   select * from unnest($1::uuid[], $2::uuid[], $3::float8[], $4::text[], $5::int[], $6::text[], $7::bool[], $8::bool[])
@@ -396,7 +397,7 @@ returning m.conversation_id as "conversation_id: ConversationId""#,
 }
 
 /// How a delivery stands at this moment.
-pub struct Standing {
+pub struct DeliveryState {
     /// Whether somebody holds a valid lease: an attempt is in flight.
     pub leased: bool,
     /// Whether it is parked.
@@ -404,9 +405,9 @@ pub struct Standing {
 }
 
 /// How the delivery of a message stands; none: there is nothing to deliver, or not any more.
-pub async fn find(pool: &Pool, message_id: MessageId) -> sqlx::Result<Option<Standing>> {
+pub async fn find(pool: &Pool, message_id: MessageId) -> sqlx::Result<Option<DeliveryState>> {
     sqlx::query_as!(
-        Standing,
+        DeliveryState,
         r#"-- delivery::find
 select coalesce(lease_token is not null and due_at > now(), false) as "leased!", due_at is null as "parked!"
 from deliveries where message_id = $1"#,

@@ -8,15 +8,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::attempt::Courier;
 use super::store::InFlight;
-use super::{Lease, attempt, store};
-use crate::app::App;
-use crate::complaint::Complaint;
-use crate::conversation::ConversationId;
+use super::{Lease, store};
+use crate::channel;
 use crate::database::bounded;
+use crate::database::pool::Pool;
 use crate::error::{Causes, Error, Result};
-use crate::message::MessageId;
-use crate::pace;
+use crate::id::ConversationId;
+use crate::id::MessageId;
+use crate::log_throttle::LogThrottle;
 use crate::provider::Outgoing;
 use crate::share::{self, Shares};
 
@@ -37,34 +38,37 @@ const MAX_SWEEP: i64 = 1000;
 /// A worker of this process.
 #[derive(Debug)]
 pub struct Worker {
-    app: Arc<App>,
+    courier: Arc<Courier>,
+    /// Claims wait for no reader: where there is room for one, a connection of its own.
+    pool: Pool,
     permits: Arc<Semaphore>,
     conversations: Arc<Shares<ConversationId>>,
     only: Option<Vec<MessageId>>,
     swept_at: Option<Instant>,
     /// Of claims, and of sweeps.
-    claiming: Complaint,
-    sweeping: Complaint,
+    claiming: LogThrottle,
+    sweeping: LogThrottle,
 }
 
 impl Worker {
     /// A worker that makes at most `concurrency` attempts at once.
     #[must_use]
-    pub fn new(app: Arc<App>, concurrency: usize) -> Self {
+    pub fn new(courier: Arc<Courier>, pool: Pool, concurrency: usize) -> Self {
         let share = concurrency / share::OF_CONVERSATION;
         Self {
-            conversations: Shares::new(share, Arc::clone(&app.wake)),
-            app,
+            conversations: Shares::new(share, Arc::clone(&courier.wake)),
+            courier,
+            pool,
             permits: Arc::new(Semaphore::new(concurrency)),
             only: None,
             swept_at: None,
-            claiming: Complaint::default(),
-            sweeping: Complaint::default(),
+            claiming: LogThrottle::default(),
+            sweeping: LogThrottle::default(),
         }
     }
 
     /// Works on these messages only from now on.
-    pub fn narrow(&mut self, message_ids: Vec<MessageId>) {
+    pub fn restrict_to(&mut self, message_ids: Vec<MessageId>) {
         self.only = Some(message_ids);
     }
 
@@ -77,16 +81,16 @@ impl Worker {
                 permits = self.free_permits() => permits,
             };
             let pause = match self.step(permits).await {
-                Ok(0) => self.pause().await,
+                Ok(0) => self.idle_time().await,
                 Ok(_) => continue,
                 Err(error) => {
-                    self.complain(&error);
+                    self.warn(&error);
                     PAUSE
                 }
             };
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.app.wake.notified() => {}
+                () = self.courier.wake.notified() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -99,7 +103,7 @@ impl Worker {
             let claimed = match self.claim_once().await {
                 Ok(claimed) => claimed,
                 Err(error) => {
-                    self.complain(&error);
+                    self.warn(&error);
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
@@ -110,26 +114,26 @@ impl Worker {
             tokio::select! {
                 idle = self.permits.acquire_many(all) => drop(idle.map_err(|_| Error::Interrupted)?),
                 // Of what waits for its conversation's share some may go.
-                () = self.app.wake.notified() => continue,
+                () = self.courier.wake.notified() => continue,
             }
             let longest_pause = LONGEST_PAUSE_OF_A_DRAIN.as_secs_f64();
             if matches!(
-                bounded(store::is_idle(&self.app.claims, longest_pause)).await,
+                bounded(store::is_idle(&self.pool, longest_pause)).await,
                 Ok(true)
             ) {
-                for paused in bounded(pace::store::list_paused(&self.app.claims)).await? {
+                for paused in bounded(channel::store::list_paused(&self.pool)).await? {
                     tracing::warn!(channel = paused.channel.as_str(), until = %paused.until, "not everything was sent: a channel is paused");
                 }
                 return Ok(());
             }
             // Its channel waits, or somebody else holds its row.
-            tokio::time::sleep(self.pause().await.min(POLL / 10)).await;
+            tokio::time::sleep(self.idle_time().await.min(POLL / 10)).await;
         }
     }
 
-    fn complain(&mut self, error: &Error) {
+    fn warn(&mut self, error: &Error) {
         let error = Causes(error).to_string();
-        if let Some(passed_over) = self.claiming.again(&error) {
+        if let Some(passed_over) = self.claiming.admit(&error) {
             tracing::warn!(
                 error,
                 passed_over,
@@ -139,14 +143,14 @@ impl Worker {
     }
 
     /// How long to wait when nothing could be claimed.
-    async fn pause(&mut self) -> Duration {
-        match bounded(pace::store::next_call_in(&self.app.claims)).await {
+    async fn idle_time(&mut self) -> Duration {
+        match bounded(channel::store::next_call_in(&self.pool)).await {
             Ok(Some(seconds)) => Duration::try_from_secs_f64(seconds)
                 .unwrap_or_default()
                 .clamp(MIN_PAUSE, POLL),
             Ok(None) => POLL,
             Err(error) => {
-                self.complain(&error);
+                self.warn(&error);
                 PAUSE
             }
         }
@@ -162,7 +166,7 @@ impl Worker {
         let mut permits = permits?;
         if let Err(error) = self.sweep().await {
             let error = Causes(&error).to_string();
-            if let Some(passed_over) = self.sweeping.again(&error) {
+            if let Some(passed_over) = self.sweeping.admit(&error) {
                 tracing::warn!(
                     error,
                     passed_over,
@@ -173,14 +177,14 @@ impl Worker {
         let asked_at = Instant::now();
         let token = Uuid::now_v7();
         let limit = i64::try_from(permits.num_permits()).unwrap_or(1);
-        let terms = &self.app.terms;
-        let pool = &self.app.claims;
+        let policy = &self.courier.policy;
+        let pool = &self.pool;
         let claimed = match &self.only {
             None => {
                 let in_flight = self.in_flight();
-                bounded(store::claim(pool, limit, token, &in_flight, terms)).await?
+                bounded(store::claim(pool, limit, token, &in_flight, policy)).await?
             }
-            Some(ids) => bounded(store::claim_only(pool, ids, limit, token, terms)).await?,
+            Some(ids) => bounded(store::claim_only(pool, ids, limit, token, policy)).await?,
         };
         let count = claimed.len();
         counter!("gateway_claims_total").increment(count as u64);
@@ -200,12 +204,12 @@ impl Worker {
                 },
                 conversation_id: row.conversation_id,
                 token,
-                expires_at: asked_at + Duration::from_secs_f64(terms.lease_seconds),
+                expires_at: asked_at + Duration::from_secs_f64(policy.lease_seconds),
                 attempt: row.attempt,
                 failures: row.failures,
                 traceparent: row.traceparent,
             };
-            self.begin(lease, permit);
+            self.start_attempt(lease, permit);
         }
         Ok(count)
     }
@@ -221,13 +225,13 @@ impl Worker {
         }
     }
 
-    fn begin(&self, lease: Lease, permit: OwnedSemaphorePermit) {
-        let app = Arc::clone(&self.app);
+    fn start_attempt(&self, lease: Lease, permit: OwnedSemaphorePermit) {
+        let courier = Arc::clone(&self.courier);
         // None only where these messages were asked for, and not claimed by share.
         let share = self.conversations.take(lease.conversation_id);
-        self.app.tasks.spawn(async move {
+        self.courier.tasks.spawn(async move {
             // However it ends, that is in the log.
-            attempt(&app, lease).await.ok();
+            courier.attempt(lease).await.ok();
             drop(permit);
             drop(share);
         });
@@ -245,17 +249,17 @@ impl Worker {
 
     async fn sweep(&mut self) -> Result<()> {
         let swept = self.swept_at.is_some_and(|at| at.elapsed() < SWEEP);
-        if swept || !self.app.terms.ordered {
+        if swept || !self.courier.policy.ordered {
             return Ok(());
         }
-        let listed = bounded(store::list_unreleased(&self.app.claims, MAX_SWEEP)).await;
+        let listed = bounded(store::list_unreleased(&self.pool, MAX_SWEEP)).await;
         self.swept_at = Some(Instant::now());
         let conversation_ids = listed?;
         if conversation_ids.is_empty() {
             return Ok(());
         }
         let release = async {
-            let mut pooled = self.app.claims.acquire().await?;
+            let mut pooled = self.pool.acquire().await?;
             let released = store::release(pooled.connection()?, &conversation_ids).await;
             pooled.ended(&released);
             released

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::conversation::{Channel, ConversationId};
+use crate::channel::Channel;
 use crate::database::{self, pool::Pool};
 use crate::delivery;
 use crate::error::Result;
+use crate::id::ConversationId;
 
 /// Messages of one statement.
 const BATCH: i64 = 500;

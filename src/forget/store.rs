@@ -4,9 +4,10 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{Asked, Forgotten};
-use crate::conversation::{Channel, ConversationId};
+use crate::channel::Channel;
 use crate::database::pool::Pool;
-use crate::message::MessageId;
+use crate::id::ConversationId;
+use crate::id::MessageId;
 
 /// The conversation with a participant, and the time.
 pub async fn find(

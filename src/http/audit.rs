@@ -9,7 +9,7 @@ use axum::extract::ConnectInfo;
 use axum::http::{Extensions, HeaderMap, header};
 use metrics::counter;
 
-use crate::complaint::Complaint;
+use crate::log_throttle::LogThrottle;
 
 /// What is missing or wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,8 +66,8 @@ impl Failure {
     pub fn happened(self, client: Option<SocketAddr>) {
         counter!("gateway_auth_failures_total", "kind" => self.kind()).increment(1);
         let due = {
-            let mut complaints = COMPLAINTS.lock().unwrap_or_else(PoisonError::into_inner);
-            complaints[self as usize].again(self.kind())
+            let mut throttles = THROTTLES.lock().unwrap_or_else(PoisonError::into_inner);
+            throttles[self as usize].admit(self.kind())
         };
         if let Some(passed_over) = due {
             let client = client.map(tracing::field::display);
@@ -89,8 +89,8 @@ pub fn client(extensions: &Extensions) -> Option<SocketAddr> {
     Some(client.0)
 }
 
-static COMPLAINTS: Mutex<[Complaint; Failure::ALL.len()]> =
-    Mutex::new([const { Complaint::new() }; Failure::ALL.len()]);
+static THROTTLES: Mutex<[LogThrottle; Failure::ALL.len()]> =
+    Mutex::new([const { LogThrottle::new() }; Failure::ALL.len()]);
 
 /// How many webhooks with a wrong signature have a line of their own in this time.
 const MOST_UNPROVEN: u32 = 60;

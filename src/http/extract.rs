@@ -17,7 +17,8 @@ use validator::{Validate, ValidationError, ValidationErrors, ValidationErrorsKin
 use super::fields::{Fields, is_unspeakable};
 use super::once::Once;
 use super::problem::{FieldError, Problem};
-use crate::conversation::Channel;
+use crate::channel::Channel;
+use crate::edge::has_no_coding;
 use crate::json::repaired;
 
 /// The largest body that is taken in, in bytes.
@@ -103,7 +104,7 @@ pub fn json<T: DeserializeOwned + Validate>(
     body: &[u8],
     forgiven: Option<&str>,
 ) -> Result<T, Problem> {
-    if !mock_meta_provider::is_plain(headers) {
+    if !has_no_coding(headers) {
         return Err(Problem::unsupported_coding());
     }
     if !is_json(headers) {

@@ -7,14 +7,14 @@ use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
 use metrics::{Counter, Histogram, counter, histogram};
-use mock_meta_provider::Ambiguous;
 use tracing::Instrument;
 use tracing::field::Empty;
 
 use super::audit::client;
 use super::problem::Problem;
 use super::step::{Answer, Step};
-use crate::telemetry::Handles;
+use crate::edge::Ambiguous;
+use crate::handles::Handles;
 use crate::trace;
 
 /// The header with the request's id.

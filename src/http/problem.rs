@@ -2,10 +2,10 @@
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use mock_meta_provider::Ambiguous;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::edge::Ambiguous;
 use crate::error::{Causes, Error};
 
 /// The seconds that a caller is asked to wait before it repeats a request that was not stored.

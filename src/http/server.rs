@@ -15,7 +15,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
-use mock_meta_provider::{Network, Peer, Places, Socket, bound, without_trailing_slash};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +22,8 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::observe::{REQUEST_ID, count_abandoned};
-use crate::complaint::Complaint;
+use crate::edge::{ConnectionSlots, Network, Peer, Socket, bound, without_trailing_slash};
+use crate::log_throttle::LogThrottle;
 
 /// The most connections at once, where the system allows as many.
 pub const MAX_CONNECTIONS: usize = 16_384;
@@ -40,13 +40,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long the reset may take by which a client that had closed its connection refuses an answer.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a server bears from its clients.
+/// Limits on client connections.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// The most connections at once; for a further one the one that has waited longest for its client is closed.
     pub connections: usize,
     /// How long a client may take for a request's headers, or to take some of its answer.
-    pub patience: Duration,
+    pub client_timeout: Duration,
     /// Where callers come from that are proxies, and so many callers in one: they may have all connections.
     pub proxies: Vec<IpNet>,
 }
@@ -109,7 +109,7 @@ impl Server {
 
     /// Finishes the requests of the connections that there are, each of which then closes. New connections are still
     /// accepted, so that they are told that this process is stopping, until [`Self::close`].
-    pub async fn finish(&self) {
+    pub async fn drain(&self) {
         self.stopping.cancel();
         self.connections.close();
         self.connections.wait().await;
@@ -128,12 +128,12 @@ async fn accept(
     connections: TaskTracker,
     stopping: CancellationToken,
 ) {
-    let places = Places::new(
+    let slots = ConnectionSlots::new(
         limits.connections,
         (limits.connections / PART_OF_ADDRESS).max(1),
     );
     let mut noticed_at: Option<Instant> = None;
-    let mut greedy = Complaint::default();
+    let mut greedy = LogThrottle::default();
     loop {
         let (stream, client) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -147,35 +147,42 @@ async fn accept(
             tracing::debug!(%error, "a connection broke");
             continue;
         }
-        let socket = Socket::new(stream, limits.patience);
-        let is_full = places.are_taken();
+        let socket = Socket::new(stream, limits.client_timeout);
+        let is_full = slots.are_taken();
         if is_full && noticed_at.is_none_or(|at| at.elapsed() > FULL_NOTICE) {
             noticed_at = Some(Instant::now());
             let connections = limits.connections;
             tracing::warn!(connections, "all connections are taken, further ones wait");
         }
         let network = limits.network(client);
-        if network.is_some_and(|network| places.are_taken_by(network))
-            && let Some(passed_over) = greedy.again("")
+        if network.is_some_and(|network| slots.are_taken_by(network))
+            && let Some(passed_over) = greedy.admit("")
         {
             tracing::warn!(%client, passed_over, "one address has a quarter of all connections, further ones replace its own");
         }
-        let Some(place) = places.take(network, &socket.peer()).await else {
+        let Some(slot) = slots.take(network, &socket.peer()).await else {
             socket.peer().reset();
             continue;
         };
-        let (router, patience) = (router.clone(), limits.patience);
+        let (router, client_timeout) = (router.clone(), limits.client_timeout);
         if stopping.is_cancelled() {
             // Not waited for: it learns that nothing new is taken, or is cut off with the process.
             tokio::spawn(async move {
-                serve(socket, client, router, patience, CancellationToken::new()).await;
-                drop(place);
+                serve(
+                    socket,
+                    client,
+                    router,
+                    client_timeout,
+                    CancellationToken::new(),
+                )
+                .await;
+                drop(slot);
             });
         } else {
             let stopping = stopping.clone();
             connections.spawn(async move {
-                serve(socket, client, router, patience, stopping).await;
-                drop(place);
+                serve(socket, client, router, client_timeout, stopping).await;
+                drop(slot);
             });
         }
     }
@@ -185,7 +192,7 @@ async fn serve(
     socket: Socket,
     client: SocketAddr,
     router: watch::Receiver<Router>,
-    patience: Duration,
+    client_timeout: Duration,
     stopping: CancellationToken,
 ) {
     let peer = socket.peer();
@@ -226,7 +233,11 @@ async fn serve(
     };
     match ended {
         // What it has not taken by the end of the process is the kernel's.
-        Ok(()) => drop(stopping.run_until_cancelled(peer.linger(patience)).await),
+        Ok(()) => drop(
+            stopping
+                .run_until_cancelled(peer.linger(client_timeout))
+                .await,
+        ),
         Err(error) if was_not_read(&error) => {
             tracing::info!(%client, "a client did not take its answer in time, it is cut off");
             // Else the kernel would keep what was not read, for as long as the client acknowledges that it cannot take it.

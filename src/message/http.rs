@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use validator::{Validate, ValidationError};
 
-use super::service::{self, Outbound};
 use super::store::Unsent;
-use super::{Direction, ErrorKind, Message, MessageId, Status, store};
+use super::{Direction, ErrorKind, Message, MessageId, Outbound, Status, store};
+use crate::api_state::ApiState;
 use crate::caller::Caller;
-use crate::conversation::{Channel, ConversationId};
-use crate::http::Gateway;
+use crate::channel::Channel;
 use crate::http::extract::{self, Id, MAX_CLIENT_MESSAGE_ID, Query};
 use crate::http::page::{millis, number, optional_millis};
 use crate::http::problem::{FieldError, Problem};
+use crate::id::ConversationId;
 
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 static REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -196,7 +196,7 @@ pub struct SendRequest {
     ),
 )]
 pub async fn send_message(
-    State(gateway): State<Gateway>,
+    State(state): State<ApiState>,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     request: Result<extract::Json<SendRequest>, Problem>,
@@ -224,7 +224,7 @@ pub async fn send_message(
         text,
         client_message_id: request.client_message_id.or(key),
     };
-    let sent = service::send(&gateway.app, &caller, outbound).await?;
+    let sent = state.app.outbox.send(&caller, outbound).await?;
     let status = if sent.replayed {
         StatusCode::OK
     } else {
@@ -271,11 +271,11 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, FieldError> {
     responses((status = 200, description = "The message as it is now.", body = MessageView)),
 )]
 pub async fn get_message(
-    State(gateway): State<Gateway>,
+    State(state): State<ApiState>,
     Extension(caller): Extension<Caller>,
     Id(id): Id<MessageId>,
 ) -> Result<Json<MessageView>, Problem> {
-    Ok(Json(service::find(&gateway.app, &caller, id).await?.into()))
+    Ok(Json(state.app.outbox.find(&caller, id).await?.into()))
 }
 
 /// Which unsent messages to list.
@@ -354,7 +354,7 @@ pub struct UnsentMeta {
     responses((status = 200, description = "A part of the unsent messages.", body = UnsentList)),
 )]
 pub async fn list_messages(
-    State(gateway): State<Gateway>,
+    State(state): State<ApiState>,
     Extension(caller): Extension<Caller>,
     Query(query): Query<UnsentQuery>,
 ) -> Result<Json<UnsentList>, Problem> {
@@ -374,7 +374,7 @@ pub async fn list_messages(
     let channel = query.channel.as_deref().and_then(Channel::parse);
     let limit = number(query.limit.as_deref(), 20);
     let to_read = i64::from(limit) + 1;
-    let pool = &gateway.app.pool;
+    let pool = &state.app.pool;
     let which = Unsent {
         channel,
         sent_by: caller.only(),
@@ -407,11 +407,11 @@ pub async fn list_messages(
     ),
 )]
 pub async fn retry_message(
-    State(gateway): State<Gateway>,
+    State(state): State<ApiState>,
     Extension(caller): Extension<Caller>,
     Id(id): Id<MessageId>,
 ) -> Result<(StatusCode, Json<MessageView>), Problem> {
-    let message = service::retry(&gateway.app, &caller, id).await?;
+    let message = state.app.outbox.retry(&caller, id).await?;
     Ok((StatusCode::ACCEPTED, Json(message.into())))
 }
 
@@ -427,11 +427,9 @@ pub async fn retry_message(
     ),
 )]
 pub async fn cancel_message(
-    State(gateway): State<Gateway>,
+    State(state): State<ApiState>,
     Extension(caller): Extension<Caller>,
     Id(id): Id<MessageId>,
 ) -> Result<Json<MessageView>, Problem> {
-    Ok(Json(
-        service::cancel(&gateway.app, &caller, id).await?.into(),
-    ))
+    Ok(Json(state.app.outbox.cancel(&caller, id).await?.into()))
 }

@@ -1,19 +1,19 @@
 //! Messages: what came in, and what goes out with how it went so far.
 
+pub mod enqueue;
 pub mod http;
-pub mod place;
-pub mod service;
+pub mod outbox;
+pub mod permits;
 pub mod store;
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
-use crate::conversation::{Channel, ConversationId};
-
-crate::id::id!(
-    /// A message's id, `msg_…`; also its idempotency key at the provider.
-    MessageId,
-    "msg_"
-);
+use crate::channel::Channel;
+use crate::id::{ConversationId, MessageId};
+use crate::provider::ErrorKind;
 
 /// Which way a message goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, sqlx::Type, utoipa::ToSchema)]
@@ -52,74 +52,6 @@ impl Status {
             Self::Pending => "PENDING",
             Self::Sent => "SENT",
             Self::Failed => "FAILED",
-        }
-    }
-}
-
-/// Why an attempt failed, or why there is none any more.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    serde::Serialize,
-    sqlx::Type,
-    utoipa::ToSchema,
-    clap::ValueEnum,
-)]
-#[serde(rename_all = "snake_case")]
-#[sqlx(type_name = "text", rename_all = "snake_case")]
-#[clap(rename_all = "snake_case")]
-pub enum ErrorKind {
-    /// 429.
-    RateLimited,
-    /// 5xx.
-    ServerError,
-    /// No answer in time: the provider may have accepted the message.
-    Timeout,
-    /// The connection could not be made, or broke.
-    Connection,
-    /// A success that cannot be read, or has no `providerMessageId`.
-    Unreadable,
-    /// Any other answer.
-    Rejected,
-    /// An operator ended the attempts.
-    Canceled,
-    /// The process died again and again during the attempt.
-    Interrupted,
-    /// A mistake of the gateway.
-    Internal,
-}
-
-impl ErrorKind {
-    /// Whether the provider may have accepted the message in spite of such an error, as far as the kind alone tells.
-    #[must_use]
-    pub fn is_ambiguous(self) -> bool {
-        match self {
-            Self::RateLimited | Self::Rejected | Self::Canceled => false,
-            Self::ServerError
-            | Self::Timeout
-            | Self::Connection
-            | Self::Unreadable
-            | Self::Interrupted
-            | Self::Internal => true,
-        }
-    }
-
-    /// Its name, as in the API and in the database.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::RateLimited => "rate_limited",
-            Self::ServerError => "server_error",
-            Self::Timeout => "timeout",
-            Self::Connection => "connection",
-            Self::Unreadable => "unreadable",
-            Self::Rejected => "rejected",
-            Self::Canceled => "canceled",
-            Self::Interrupted => "interrupted",
-            Self::Internal => "internal",
         }
     }
 }
@@ -182,4 +114,40 @@ impl Message {
             self.error_kind.is_some_and(ErrorKind::is_ambiguous)
         })
     }
+}
+
+/// A validated request to send.
+#[derive(Debug, Clone)]
+pub struct Outbound {
+    /// Where to.
+    pub channel: Channel,
+    /// To whom.
+    pub participant_id: String,
+    /// What.
+    pub text: String,
+    /// The caller's idempotency key.
+    pub client_message_id: Option<String>,
+}
+
+/// An outbound message, with the ids and the lease that it gets if its key is new.
+#[derive(Debug, Clone)]
+pub struct NewMessage {
+    /// Its id.
+    pub id: MessageId,
+    /// The conversation's id, if the participant is new.
+    pub conversation_id: ConversationId,
+    /// Where to.
+    pub channel: Channel,
+    /// To whom.
+    pub participant_id: String,
+    /// What.
+    pub text: String,
+    /// The caller's idempotency key.
+    pub client_message_id: Option<String>,
+    /// The name of the key that sends it.
+    pub sent_by: Option<Arc<str>>,
+    /// Who makes the first attempt at once; none: it is due for a worker.
+    pub lease_token: Option<Uuid>,
+    /// The trace that it is stored in, for attempts that others make.
+    pub traceparent: Option<String>,
 }

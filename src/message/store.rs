@@ -5,10 +5,14 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor};
 
-use super::service::NewMessage;
-use super::{Direction, ErrorKind, Message, MessageId, Status};
-use crate::conversation::{Channel, ConversationId, Start};
+use super::{Direction, Message, NewMessage, Status};
+use crate::channel::Channel;
+use crate::conversation::Start;
 use crate::database::pool::Pool;
+use crate::delivery::DeliveryPolicy;
+use crate::id::ConversationId;
+use crate::id::MessageId;
+use crate::provider::ErrorKind;
 
 /// A statement whose CTE `m` has rows of `messages`, completed so that they become `Message`s.
 macro_rules! query_messages {
@@ -29,13 +33,13 @@ from m
     };
 }
 
-/// A message that `accept` has stored.
-pub struct Accepted {
+/// A message that `enqueue` has stored.
+pub struct Stored {
     /// The message.
     pub id: MessageId,
     /// The conversation that it is in.
     pub conversation_id: ConversationId,
-    /// When it was accepted.
+    /// When it was stored.
     pub created_at: DateTime<Utc>,
     /// Whether the caller's token holds its lease. Else it is due, or blocked: a `release` must follow.
     pub leased: bool,
@@ -43,27 +47,14 @@ pub struct Accepted {
     pub claimable: bool,
 }
 
-/// How accepted messages are delivered.
-#[derive(Debug, Clone, Copy)]
-pub struct Terms {
-    /// The length of a lease, in seconds.
-    pub lease_seconds: f64,
-    /// Whether messages of one conversation go one after the other.
-    pub ordered: bool,
-    /// How long one waits behind another at the most, in seconds.
-    pub max_wait_seconds: f64,
-    /// Calls of a channel in a second, at most, by all processes together; none: no limit.
-    pub max_per_second: Option<f64>,
-}
-
 /// Stores each new message `PENDING`, with its place in its conversation's order and its delivery: leased to the caller's
 /// token, due at once where there is none or the channel's calls are paused or spread, or blocked. A known key or id changes nothing at all. One row a new
-/// message, in no order. Fails with [`crate::database::fault::Fault::LostRace`] when a first message to one participant raced.
-pub async fn accept(
+/// message, in no order. Fails with [`crate::error::fault::Fault::LostRace`] when a first message to one participant raced.
+pub async fn enqueue(
     connection: &mut PgConnection,
     messages: &[&NewMessage],
-    terms: &Terms,
-) -> sqlx::Result<Vec<Accepted>> {
+    policy: &DeliveryPolicy,
+) -> sqlx::Result<Vec<Stored>> {
     let ids: Vec<MessageId> = messages.iter().map(|m| m.id).collect();
     let conversation_ids: Vec<ConversationId> =
         messages.iter().map(|m| m.conversation_id).collect();
@@ -79,8 +70,8 @@ pub async fn accept(
         messages.iter().map(|m| m.traceparent.as_deref()).collect();
     let sent_by: Vec<Option<&str>> = messages.iter().map(|m| m.sent_by.as_deref()).collect();
     sqlx::query_as!(
-        Accepted,
-        r#"-- message::accept
+        Stored,
+        r#"-- message::enqueue
 -- Locks messages by (channel, key, id), then conversations by (channel, participant_id).
 with inp as (   -- in the order of the keys' columns: by bytes
   select id, conversation_id, channel collate "C" as channel, participant_id collate "C" as participant_id, text,
@@ -143,11 +134,11 @@ from planned"#,
         &texts as &[&str],
         &client_message_ids as &[Option<&str>],
         &tokens as &[Option<uuid::Uuid>],
-        terms.lease_seconds,
-        terms.max_wait_seconds,
-        terms.ordered,
+        policy.lease_seconds,
+        policy.max_wait_seconds,
+        policy.ordered,
         &traceparents as &[Option<&str>],
-        terms.max_per_second.is_some(),
+        policy.max_per_second.is_some(),
         &sent_by as &[Option<&str>],
     )
     .fetch_all(connection)
@@ -419,7 +410,7 @@ with m as (
 
 /// A message, and how many of its attempts had failed at some moment.
 #[derive(Debug, Clone, Copy)]
-pub struct Since {
+pub struct Baseline {
     /// The message.
     pub id: MessageId,
     /// Attempts that had failed by then.
@@ -427,7 +418,7 @@ pub struct Since {
 }
 
 /// Those of these messages that have ended since: sent, failed once more, or parked.
-pub async fn list_ended(pool: &Pool, since: &[Since]) -> sqlx::Result<Vec<Message>> {
+pub async fn list_ended(pool: &Pool, since: &[Baseline]) -> sqlx::Result<Vec<Message>> {
     let ids: Vec<MessageId> = since.iter().map(|one| one.id).collect();
     let retry_counts: Vec<i32> = since.iter().map(|one| one.retry_count).collect();
     query_messages!(

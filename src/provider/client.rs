@@ -8,10 +8,10 @@ use reqwest::header::RETRY_AFTER;
 use serde::Serialize;
 
 use super::{Failure, Outcome, Outgoing, classify};
-use crate::conversation::Channel;
-use crate::message::ErrorKind;
+use crate::channel::Channel;
 use crate::peer::{self, Peer, PeerError};
 use crate::process::hidden::Hidden;
+use crate::provider::ErrorKind;
 use crate::trace;
 
 /// The most that is read of an answer, in bytes.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use answer::{Answer, Told};
 use chrono::{DateTime, Utc};
 
-use crate::conversation::Channel;
-use crate::message::{ErrorKind, MessageId};
+use crate::channel::Channel;
+use crate::id::MessageId;
 
 /// The longest `Retry-After` that is honoured.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
@@ -17,6 +17,74 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 const MAX_PROVIDER_ID: usize = 255;
 /// The longest detail that is kept of an error, in characters.
 const MAX_DETAIL: usize = 500;
+
+/// Why an attempt failed, or why there is none any more.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    sqlx::Type,
+    utoipa::ToSchema,
+    clap::ValueEnum,
+)]
+#[serde(rename_all = "snake_case")]
+#[sqlx(type_name = "text", rename_all = "snake_case")]
+#[clap(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// 429.
+    RateLimited,
+    /// 5xx.
+    ServerError,
+    /// No answer in time: the provider may have accepted the message.
+    Timeout,
+    /// The connection could not be made, or broke.
+    Connection,
+    /// A success that cannot be read, or has no `providerMessageId`.
+    Unreadable,
+    /// Any other answer.
+    Rejected,
+    /// An operator ended the attempts.
+    Canceled,
+    /// The process died again and again during the attempt.
+    Interrupted,
+    /// A mistake of the gateway.
+    Internal,
+}
+
+impl ErrorKind {
+    /// Whether the provider may have accepted the message in spite of such an error, as far as the kind alone tells.
+    #[must_use]
+    pub fn is_ambiguous(self) -> bool {
+        match self {
+            Self::RateLimited | Self::Rejected | Self::Canceled => false,
+            Self::ServerError
+            | Self::Timeout
+            | Self::Connection
+            | Self::Unreadable
+            | Self::Interrupted
+            | Self::Internal => true,
+        }
+    }
+
+    /// Its name, as in the API and in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RateLimited => "rate_limited",
+            Self::ServerError => "server_error",
+            Self::Timeout => "timeout",
+            Self::Connection => "connection",
+            Self::Unreadable => "unreadable",
+            Self::Rejected => "rejected",
+            Self::Canceled => "canceled",
+            Self::Interrupted => "interrupted",
+            Self::Internal => "internal",
+        }
+    }
+}
 
 /// What the provider is given.
 #[derive(Debug, Clone)]

@@ -12,16 +12,17 @@ use utoipa::ToSchema;
 use validator::Validate;
 
 use super::{Event, event_id};
-use crate::conversation::{Channel, ConversationId};
+use crate::api_state::ApiState;
+use crate::channel::Channel;
 use crate::crash::{self, Point};
-use crate::http::Gateway;
+use crate::handles::Handles;
 use crate::http::audit::{self, Failure};
 use crate::http::auth::Secrets;
-use crate::http::browser;
 use crate::http::extract::{self, Arrived};
+use crate::http::origin;
 use crate::http::problem::Problem;
-use crate::message::MessageId;
-use crate::telemetry::Handles;
+use crate::id::ConversationId;
+use crate::id::MessageId;
 
 /// An inbound event.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -89,13 +90,13 @@ pub struct ReceiptView {
     responses((status = 200, description = "Stored, now or before.", body = ReceiptView)),
 )]
 pub async fn receive_webhook(
-    State(gateway): State<Gateway>,
+    State(state): State<ApiState>,
     request: Request,
 ) -> Result<Json<ReceiptView>, Problem> {
     let (parts, body) = request.into_parts();
-    let received = if gateway.secrets.may_be_signed(&parts.headers) {
+    let received = if state.secrets.may_be_signed(&parts.headers) {
         let arrived = extract::read(body).await;
-        receive(&gateway, &parts, arrived).await
+        receive(&state, &parts, arrived).await
     } else {
         // Of what is surely not the provider's nothing is read, kept or repeated in the log.
         Failure::MissingSignature.happened(audit::client(&parts.extensions));
@@ -124,19 +125,19 @@ pub async fn receive_webhook(
 static EVENTS: Handles<&str, Counter> = Handles::new();
 
 async fn receive(
-    gateway: &Gateway,
+    state: &ApiState,
     parts: &Parts,
     arrived: Arrived,
 ) -> Result<ReceiptView, Problem> {
     let body = arrived.body.clone();
     // What has not come whole proves nothing either.
-    let is_unproven = gateway.secrets.has_webhook_secrets() && arrived.problem.is_some();
-    let event = admitted(gateway, parts, arrived)
+    let is_unproven = state.secrets.has_webhook_secrets() && arrived.problem.is_some();
+    let event = admitted(state, parts, arrived)
         .inspect_err(|problem| log_refused(&body, problem, is_unproven))?;
     let event_id = event.event_id.clone();
     // From here on every line about this request names the event.
     tracing::Span::current().record("event_id", &event_id);
-    let receipt = gateway.app.ingest.submit(event).await?;
+    let receipt = state.app.ingest.submit(event).await?;
     crash::point(Point::AfterIngest);
     tracing::debug!(
         event_id, message_id = %receipt.message_id, conversation_id = %receipt.conversation_id,
@@ -151,17 +152,15 @@ async fn receive(
 }
 
 /// The event, if its sender proves to be the provider, or need not, and it is one.
-fn admitted(gateway: &Gateway, parts: &Parts, arrived: Arrived) -> Result<Event, Problem> {
-    if !gateway.secrets.has_webhook_secrets()
-        && let Some(problem) = browser::refusal(&gateway.hosts, parts)
-    {
-        return Err(problem);
+fn admitted(state: &ApiState, parts: &Parts, arrived: Arrived) -> Result<Event, Problem> {
+    if !state.secrets.has_webhook_secrets() {
+        origin::check(&state.hosts, parts)?;
     }
     if let Some(problem) = arrived.problem {
         return Err(problem);
     }
     let headers = &parts.headers;
-    let signed = gateway.secrets.check_signature(headers, &arrived.body);
+    let signed = state.secrets.check_signature(headers, &arrived.body);
     signed.inspect_err(|_| Failure::WrongSignature.happened(audit::client(&parts.extensions)))?;
     event(headers, &arrived.body)
 }

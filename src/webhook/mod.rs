@@ -2,15 +2,16 @@
 
 pub mod event_id;
 pub mod http;
+pub mod ingest;
 pub mod retention;
-pub mod service;
 pub mod store;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-use crate::conversation::{Channel, ConversationId};
-use crate::message::MessageId;
+use crate::channel::Channel;
+use crate::id::ConversationId;
+use crate::id::MessageId;
 
 /// The provider's name in `webhook_events`.
 pub const PROVIDER: &str = "mock-meta";

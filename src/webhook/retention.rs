@@ -1,13 +1,11 @@
 //! The bodies of old events are emptied, by whole months; their keys stay for ever, since a late duplicate must still be one.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metrics::counter;
 use tokio_util::sync::CancellationToken;
 
 use super::store;
-use crate::app::App;
 use crate::database::bounded;
 use crate::database::pool::Pool;
 use crate::error::{Causes, Result};
@@ -23,12 +21,12 @@ const MIN_PAUSE: Duration = Duration::from_millis(100);
 
 /// Empties the bodies of events of months that ended more than so many days ago, and makes the tables of months to come, until stopped;
 /// any number of processes may, one at a time does. No days: keeps all.
-pub async fn run(app: Arc<App>, days: Option<i32>, stop: CancellationToken) {
+pub async fn run(pool: Pool, days: Option<i32>, stop: CancellationToken) {
     let mut emptied = 0;
     let mut begins = true;
     loop {
         let began = Instant::now();
-        let pause = match step(&app.pool, days, begins).await {
+        let pause = match step(&pool, days, begins).await {
             Ok(None) => INTERVAL,
             Ok(Some(more)) => {
                 counter!("gateway_webhook_bodies_emptied_total").increment(more);

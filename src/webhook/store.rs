@@ -4,9 +4,9 @@ use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{Event, PROVIDER};
-use crate::conversation::ConversationId;
 use crate::database::pool::Pool;
-use crate::message::MessageId;
+use crate::id::ConversationId;
+use crate::id::MessageId;
 
 /// The message of a new event.
 pub struct Ingested {

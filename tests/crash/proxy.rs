@@ -174,7 +174,7 @@ fn messages() -> LengthDelimitedCodec {
 #[derive(Default)]
 struct Statement {
     bytes: BytesMut,
-    /// Such as `message::accept`; empty where nothing is executed.
+    /// Such as `message::enqueue`; empty where nothing is executed.
     name: String,
     prepared: HashMap<Vec<u8>, String>,
 }
@@ -213,12 +213,12 @@ impl Shared {
     fn choose_cut(&self, statement: &str) -> Option<Cut> {
         const WRITING: [&str; 7] = [
             "webhook::ingest",
-            "message::accept",
+            "message::enqueue",
             "delivery::claim",
-            "delivery::finish",
-            "delivery::reschedule",
+            "delivery::mark_sent",
+            "delivery::mark_failed",
             "delivery::release",
-            "pace::pause",
+            "channel::pause",
         ];
         if !WRITING.contains(&statement) || self.over.load(Ordering::Relaxed) {
             return None;

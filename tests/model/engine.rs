@@ -241,7 +241,7 @@ fn possible_crashes(state: &State, p: usize, actions: &mut Vec<Action>) {
     }
 }
 
-// message::accept
+// message::enqueue
 //
 // Its snapshot shows the queue; the row lock of the conversation, held to the commit, gives the number.
 
@@ -356,7 +356,7 @@ fn take(engine: &Engine, state: &mut State, message: usize, taken: Taken) {
     }
 }
 
-// delivery::finish
+// delivery::mark_sent
 //
 // By the message's id, whoever holds the lease.
 
@@ -393,7 +393,7 @@ fn finish_begins(state: &mut State, p: usize) {
     state.processes[p] = Process::Finishing { lease, next };
 }
 
-// delivery::reschedule
+// delivery::mark_failed
 //
 // Only for the holder of the current token.
 

@@ -5,7 +5,7 @@ use std::iter::repeat_n;
 
 use chrono::{DateTime, Duration, SecondsFormat, Utc};
 use futures_util::future::join_all;
-use gateway::conversation::Channel;
+use gateway::channel::Channel;
 use mock_meta_provider::Fault;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use gateway::conversation::Channel;
+use gateway::channel::Channel;
 
 /// `RETRY_MAX_ATTEMPTS`.
 pub const MAX_ATTEMPTS: u32 = 2;

@@ -1,6 +1,6 @@
 //! Which cases are tried: few participants, events and keys, so that they meet; texts, names and times that hurt.
 
-use gateway::conversation::Channel;
+use gateway::channel::Channel;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::Union;

@@ -159,7 +159,7 @@ def pacer(run):
     while not run.stop.is_set():
         time.sleep(random.uniform(0.5, 1.5) * run.options.pause)
         channel, wait = random.choice(["whatsapp", "instagram"]), random.uniform(0.05, 0.3)
-        rows = link.run("pace::pause", [channel], [wait])
+        rows = link.run("channel::pause", [channel], [wait])
         known = datetime.now(timezone.utc)
         with run.lock:
             run.pauses.extend((channel, known, until) for channel, until in rows)

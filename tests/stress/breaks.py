@@ -39,10 +39,10 @@ BREAKS = {
         "delivery::claim_only", " for update skip locked", "",
         ("two_leases", "leased_twice"), CALM),
     "no_seq": Break(
-        "message::accept", "or c.outbound_seq - a.n <> f.seen", "",
+        "message::enqueue", "or c.outbound_seq - a.n <> f.seen", "",
         ("order",), CALM),
     "no_pair": Break(
-        "message::accept", NEWEST_PAIR, "true",
+        "message::enqueue", NEWEST_PAIR, "true",
         ("preview",), CALM),
     "no_foreign_key": Break(
         "migrations", f"alter constraint {FOREIGN_KEY} deferrable initially deferred", f"drop constraint {FOREIGN_KEY}",
@@ -63,10 +63,10 @@ BREAKS = {
         "webhook::ingest", "select message_id, body from fresh\n", "select message_id, body from first\n",
         ("event_without_body",), CALM),
     "no_sort_messages": Break(
-        "message::accept", "from place order by channel, client_message_id, id", "from place order by random()",
+        "message::enqueue", "from place order by channel, client_message_id, id", "from place order by random()",
         ("deadlock",), CALM),
     "no_fence": Break(
-        "delivery::reschedule", " and i.lease_token = d.lease_token", "",
+        "delivery::mark_failed", " and i.lease_token = d.lease_token", "",
         ("lost_lease_settled",), {**SECONDS, "zombie": 0.2, "lease": 0.3}),
     "no_share": Break(
         "delivery::claim", "where nth <= $7", "",
@@ -75,7 +75,7 @@ BREAKS = {
         "delivery::claim", " and c.paused_until <= now()", "",
         ("leased_while_paused",), CALM),
     "no_pause_of_accept": Break(
-        "message::accept", "$12::bool or ramp_until > now() as spread", "$12::bool as spread",
+        "message::enqueue", "$12::bool or ramp_until > now() as spread", "$12::bool as spread",
         ("leased_while_paused",), CALM),
     "no_pace_lock": Break(
         "delivery::claim", " for update of c\n", "\n",
@@ -84,10 +84,10 @@ BREAKS = {
         "delivery::claim_only", "order by c.channel for update of c", "order by random() for update of c",
         ("deadlock",), LIMITED),
     "no_sent_by": Break(
-        "message::accept", "client_message_id, sent_by, sort_at", "client_message_id, null, sort_at",
+        "message::enqueue", "client_message_id, sent_by, sort_at", "client_message_id, null, sort_at",
         ("sender", "sender_lost"), CALM),
     "no_trace": Break(
-        "message::accept", "then 0 else 1 end, traceparent", "then 0 else 1 end, null",
+        "message::enqueue", "then 0 else 1 end, traceparent", "then 0 else 1 end, null",
         ("trace_lost",), CALM),
     # Whoever finds its own id among the known ones made it.
     "no_known_own": Break(

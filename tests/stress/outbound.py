@@ -17,7 +17,7 @@ def release(run, link, conversation_ids, crash):
 def finish(run, link, accepted, crash):
     with run.lock:
         run.accepted_by_provider.update(message_id for message_id, _ in accepted)
-    rows = link.run("delivery::finish", *columns(accepted))
+    rows = link.run("delivery::mark_sent", *columns(accepted))
     run.count("sent", len(rows))
     run.count("sent_before", len(accepted) - len(rows))
     with run.lock:
@@ -27,7 +27,7 @@ def finish(run, link, accepted, crash):
 
 
 def reschedule(run, link, failed, lost):
-    rows = link.run("delivery::reschedule", *columns(failed))
+    rows = link.run("delivery::mark_failed", *columns(failed))
     run.count("failed", len(rows))
     run.count("failure_refused", len(failed) - len(rows))
     for message_id, _, _, next_attempt_at, _ in rows:
@@ -187,7 +187,7 @@ def stored(run, rows, batch, token, claimed):
 def accept(run, link, batch, asked_at, answered=True):
     """Accepts a batch as the program does; the leases that it got. Not answered: nobody learns of the answer."""
     rows = {row[0]: row for row in link.run(
-        "message::accept", *columns(batch), run.options.lease, run.options.max_wait, run.ordered,
+        "message::enqueue", *columns(batch), run.options.lease, run.options.max_wait, run.ordered,
         [traceparent(request.id) for request in batch], run.per_second is not None,
         [sent_by(request.id) for request in batch])}
     token, claimed = claim_at_once(run, link, rows)

@@ -110,7 +110,7 @@ class Link:
                         owner.backends[self] = self.connection.info.backend_pid
                 return self.connection.execute(owner.sql[name], parameters).fetchall()
             except psycopg.errors.ForeignKeyViolation:
-                if name != "message::accept":
+                if name != "message::enqueue":
                     raise
                 owner.count("accept_lost_race")
             except psycopg.OperationalError as error:

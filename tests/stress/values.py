@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Request(NamedTuple):
-    """A message to be accepted: the first arguments of `message::accept`."""
+    """A message to be accepted: the first arguments of `message::enqueue`."""
     id: uuid.UUID
     conversation_id: uuid.UUID
     channel: str

@@ -10,7 +10,7 @@ use super::Scenario;
 use super::client::{Gateway, Refusal};
 use super::drive::{self, Seen};
 use super::output;
-use super::plan::{Conversation, Terms};
+use super::plan::{Conversation, RunSettings};
 use super::system::{HandWritten, System};
 
 /// Times that the events are delivered, to each side in turns: others each time, as many as the run has of each scenario.
@@ -147,7 +147,11 @@ impl Comparison {
 }
 
 /// Delivers the events of each round as fast as it goes: to the gateway, then the same ones to the hand-written transaction.
-pub async fn of_events(system: &System, terms: &Terms, callers: usize) -> anyhow::Result<Rounds> {
+pub async fn of_events(
+    system: &System,
+    settings: &RunSettings,
+    callers: usize,
+) -> anyhow::Result<Rounds> {
     let hand_written = system.start_hand_written(callers).await?;
     if hand_written.is_none() {
         output::say(
@@ -158,9 +162,9 @@ pub async fn of_events(system: &System, terms: &Terms, callers: usize) -> anyhow
     let (mut new_to_us, mut new_to_them) = (0, 0);
     let mut conversations = Vec::new();
     for round in 0..ROUNDS {
-        let plan = terms.round(round).plan(Scenario::BurstOfEvents);
+        let plan = settings.round(round).plan(Scenario::BurstOfEvents);
         let deliver = async |gateway: &Gateway| {
-            let bar = output::progress(terms.events as u64, Scenario::BurstOfEvents.name());
+            let bar = output::progress(settings.events as u64, Scenario::BurstOfEvents.name());
             let began_at = Instant::now();
             let seen = drive::burst(system, gateway, &plan, callers, &bar).await?;
             let speed = Speed::measure(&seen, began_at.elapsed());

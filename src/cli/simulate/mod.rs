@@ -23,14 +23,15 @@ use reqwest::Url;
 use serde::Serialize;
 
 use super::output;
-use crate::config::{self, DeliveryOrder, UsageError};
+use crate::config::{self, DeliveryOrder};
+use crate::error::UsageError;
 use crate::peer;
 use crate::process::{hidden::Hidden, signal};
 use burst::{Burst, Comparison};
 use check::{Evidence, Guarantee};
 use client::Credentials;
 use drive::{Crashes, Seen};
-use plan::{Conversation, Terms};
+use plan::{Conversation, RunSettings};
 use system::System;
 
 /// Try the guarantees out: duplicates, disorder, a failing provider, crashes; then a report of which held
@@ -274,7 +275,7 @@ async fn simulate(
     system: &System,
 ) -> anyhow::Result<Report> {
     let started_at = Instant::now();
-    let terms = Terms {
+    let settings = RunSettings {
         seed,
         prefix: prefix(seed, system),
         events: usize::try_from(args.events)?,
@@ -285,14 +286,14 @@ async fn simulate(
     let mut run = Run::default();
     for scenario in scenarios {
         if *scenario == Scenario::BurstOfEvents {
-            run.burst_of_events(system, &terms, concurrency).await?;
+            run.burst_of_events(system, &settings, concurrency).await?;
             continue;
         }
-        let plan = terms.plan(*scenario);
+        let plan = settings.plan(*scenario);
         run.carry_out(system, *scenario, plan, concurrency).await?;
     }
     run.settle(system, concurrency).await?;
-    let ledger = system.provider.ledger(&terms.prefix).await?;
+    let ledger = system.provider.ledger(&settings.prefix).await?;
     let after = system.provider.stats().await?;
     let evidence = Evidence {
         conversations: &run.conversations,
@@ -306,7 +307,7 @@ async fn simulate(
     Ok(Report {
         held: guarantees.iter().all(|guarantee| guarantee.held),
         random_seed: seed,
-        participants: format!("{}*", terms.prefix),
+        participants: format!("{}*", settings.prefix),
         scenarios: scenarios.iter().map(|scenario| scenario.name()).collect(),
         seconds: started_at.elapsed().as_secs_f64(),
         guarantees,
@@ -329,10 +330,10 @@ impl Run {
     async fn burst_of_events(
         &mut self,
         system: &System,
-        terms: &Terms,
+        settings: &RunSettings,
         concurrency: usize,
     ) -> anyhow::Result<()> {
-        let rounds = burst::of_events(system, terms, concurrency).await?;
+        let rounds = burst::of_events(system, settings, concurrency).await?;
         self.bursts.push(rounds.burst);
         self.comparison = rounds.comparison;
         self.conversations.extend(rounds.conversations);

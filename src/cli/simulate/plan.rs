@@ -9,7 +9,7 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
 use super::Scenario;
-use crate::conversation::Channel;
+use crate::channel::Channel;
 
 /// The most conversations of a scenario: beyond that they become longer.
 const MAX_CONVERSATIONS: usize = 500;
@@ -74,7 +74,7 @@ pub enum Request {
 
 /// What all scenarios of a run share.
 #[derive(Debug)]
-pub struct Terms {
+pub struct RunSettings {
     /// Decides everything that is random.
     pub seed: u64,
     /// What every participant's name begins with.
@@ -85,7 +85,7 @@ pub struct Terms {
     pub too_late_ms: u64,
 }
 
-impl Terms {
+impl RunSettings {
     /// The same for one of several rounds: with participants, and so events, of its own.
     pub fn round(&self, number: usize) -> Self {
         Self {
@@ -320,8 +320,8 @@ impl Conversation {
 mod tests {
     use super::*;
 
-    fn terms(events: usize) -> Terms {
-        Terms {
+    fn settings(events: usize) -> RunSettings {
+        RunSettings {
             seed: 7,
             prefix: "sim-7-".to_owned(),
             events,
@@ -332,8 +332,11 @@ mod tests {
     #[test]
     fn a_seed_repeats_a_plan_and_another_one_does_not() {
         let plan = |seed| {
-            let terms = Terms { seed, ..terms(100) };
-            let plans = Scenario::ALL.map(|scenario| terms.plan(scenario));
+            let settings = RunSettings {
+                seed,
+                ..settings(100)
+            };
+            let plans = Scenario::ALL.map(|scenario| settings.plan(scenario));
             format!("{plans:?}")
         };
         assert_eq!(plan(7), plan(7));
@@ -344,7 +347,7 @@ mod tests {
     fn a_plan_has_as_many_events_or_messages_as_asked_for() {
         for events in [1, 9, 10, 101, 100_000] {
             for scenario in Scenario::ALL {
-                let plan = terms(events).plan(scenario);
+                let plan = settings(events).plan(scenario);
                 let inbound: usize = plan.iter().map(|c| c.events.len()).sum();
                 let outbound: usize = plan.iter().map(|c| c.sends.len()).sum();
                 assert_eq!(inbound.max(outbound), events, "{scenario}");
@@ -356,7 +359,7 @@ mod tests {
     #[test]
     fn every_event_and_every_message_is_asked_for() {
         for scenario in Scenario::ALL {
-            for conversation in terms(100).plan(scenario) {
+            for conversation in settings(100).plan(scenario) {
                 let requests: Vec<Request> = conversation.requests().collect();
                 let events = (0..conversation.events.len()).map(Request::Event);
                 let sends = (0..conversation.sends.len()).map(Request::Send);
@@ -369,7 +372,7 @@ mod tests {
 
     #[test]
     fn an_event_comes_two_to_five_times_at_once_and_later() {
-        let plan = terms(1000).plan(Scenario::Duplicate);
+        let plan = settings(1000).plan(Scenario::Duplicate);
         let (mut at_once, mut later) = (0, 0);
         for conversation in &plan {
             for event in (0..conversation.events.len()).map(Request::Event) {
@@ -388,7 +391,7 @@ mod tests {
     #[test]
     fn messages_are_first_asked_for_in_their_order() {
         for scenario in Scenario::ALL {
-            for conversation in terms(100).plan(scenario) {
+            for conversation in settings(100).plan(scenario) {
                 let mut next = 0;
                 for step in &conversation.steps {
                     let mut begun: Vec<usize> = step
@@ -409,7 +412,7 @@ mod tests {
     #[test]
     fn every_fault_is_followed_by_a_further_call() {
         for scenario in Scenario::ALL {
-            for conversation in terms(101).plan(scenario) {
+            for conversation in settings(101).plan(scenario) {
                 assert!(conversation.answers.last().is_none_or(|a| *a == Fault::Ok));
             }
         }
@@ -417,7 +420,7 @@ mod tests {
 
     #[test]
     fn events_overtake_each_other() {
-        let plan = terms(100).plan(Scenario::OutOfOrder);
+        let plan = settings(100).plan(Scenario::OutOfOrder);
         let overtaken: usize = plan.iter().map(Conversation::overtaken_events).sum();
         assert!((20..100).contains(&overtaken), "{overtaken}");
     }

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 
 use super::{Event, Receipt, Stored};
-use crate::conversation::{Channel, ConversationId};
-use crate::message::MessageId;
+use crate::channel::Channel;
+use crate::id::ConversationId;
+use crate::id::MessageId;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

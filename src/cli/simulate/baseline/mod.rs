@@ -18,8 +18,9 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, PgConnection, PgPool};
 use tokio::net::TcpListener;
 
-use crate::conversation::{Channel, ConversationId};
-use crate::message::MessageId;
+use crate::channel::Channel;
+use crate::id::ConversationId;
+use crate::id::MessageId;
 use crate::process::{hidden::Hidden, signal};
 
 /// Longer than a caller ever waits for its connection.

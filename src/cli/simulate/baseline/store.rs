@@ -3,8 +3,8 @@
 use sqlx::PgConnection;
 
 use super::Event;
-use crate::conversation::ConversationId;
-use crate::message::MessageId;
+use crate::id::ConversationId;
+use crate::id::MessageId;
 
 /// Makes the tables, which must not be there yet.
 pub async fn create(connection: &mut PgConnection) -> sqlx::Result<()> {

@@ -1,5 +1,5 @@
 //! The places for connections. Where they run out, the connection that has waited longest for a whole request of its client makes
-//! room for the next, so that silence keeps nobody out; and no network has more than its part. The gateway uses them too.
+//! room for the next, so that silence keeps nobody out; and no network has more than its part.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,14 +9,14 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::socket::Peer;
+use super::socket::Peer;
 
 /// How long to wait for a connection to end that was closed for another, before one more is.
 const CLOSING: Duration = Duration::from_millis(100);
 
 /// All places.
 #[derive(Debug)]
-pub struct Places {
+pub struct ConnectionSlots {
     free: Arc<Semaphore>,
     most_of_one: usize,
     taken: Arc<Mutex<Taken>>,
@@ -24,7 +24,7 @@ pub struct Places {
 
 /// A place, which is free again when this is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct ConnectionSlot {
     id: u64,
     taken: Arc<Mutex<Taken>>,
     _permit: OwnedSemaphorePermit,
@@ -41,7 +41,7 @@ struct Taken {
     of_network: HashMap<Network, usize>,
 }
 
-impl Places {
+impl ConnectionSlots {
     /// As many places, of which one network has at most so many.
     #[must_use]
     pub fn new(count: usize, most_of_one: usize) -> Self {
@@ -68,7 +68,7 @@ impl Places {
     /// Takes a place for a connection, closing one that waits for its client where there is none left; where every connection is
     /// being served, that has to end first. A network that has all that it may have only gets another's place of its own:
     /// `None`, where each of them is being served. Without a network there is no such limit.
-    pub async fn take(&self, network: Option<Network>, peer: &Peer) -> Option<Place> {
+    pub async fn take(&self, network: Option<Network>, peer: &Peer) -> Option<ConnectionSlot> {
         if let Some(network) = network
             && self.are_taken_by(network)
             && !lock(&self.taken).close_longest_silent(Some(network))
@@ -86,7 +86,7 @@ impl Places {
                 break permit.ok()?;
             }
         };
-        Some(Place {
+        Some(ConnectionSlot {
             id: lock(&self.taken).add(network, peer.clone()),
             taken: Arc::clone(&self.taken),
             _permit: permit,
@@ -94,7 +94,7 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         lock(&self.taken).remove(self.id);
     }
@@ -163,8 +163,8 @@ mod tests {
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, TcpStream};
 
+    use super::super::Socket;
     use super::*;
-    use crate::socket::Socket;
 
     /// A connection as its client and as its server see it.
     async fn connection() -> (TcpStream, Socket) {
@@ -193,7 +193,7 @@ mod tests {
 
     #[tokio::test]
     async fn where_places_run_out_the_longest_silent_connection_is_closed() {
-        let places = Places::new(2, 2);
+        let places = ConnectionSlots::new(2, 2);
         let (served, served_socket) = connection().await;
         let served_peer = served_socket.peer();
         let first = places.take(None, &served_peer).await.unwrap();
@@ -220,7 +220,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_network_has_no_more_than_its_part_and_makes_room_for_itself() {
-        let places = Places::new(10, 2);
+        let places = ConnectionSlots::new(10, 2);
         let one = Some(network("192.0.2.1"));
         let (first, first_socket) = connection().await;
         let (second, second_socket) = connection().await;

@@ -1,10 +1,14 @@
 //! What can go wrong in the gateway, with nothing of HTTP in it.
 
+pub mod fault;
+
 use std::error::Error as StdError;
 use std::fmt;
+use std::time::Duration;
 
-use crate::database::fault::{Cause, Fault, Said, Unavailable, fault};
-use crate::database::migrate::Unmigrated;
+use sqlx::migrate::MigrateError;
+
+use self::fault::{Cause, Fault, Said, Unavailable, fault};
 
 /// The gateway's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -64,6 +68,40 @@ impl From<&sqlx::Error> for Error {
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         (&error).into()
+    }
+}
+
+/// Why migrations were not applied.
+#[derive(Debug, thiserror::Error)]
+pub enum Unmigrated {
+    /// What it waited for did not come.
+    #[error("{which} was given up after {} s: it {what}", .waited.as_secs())]
+    Waited {
+        /// The migration.
+        which: String,
+        /// What for.
+        what: String,
+        /// How long.
+        waited: Duration,
+    },
+    /// The role that the gateway connects as lacks a right.
+    #[error(
+        "{0} migrations are not applied, and this role may not apply them: run gateway migrate as the role that owns the tables and the schema"
+    )]
+    Forbidden(usize, #[source] MigrateError),
+    /// Anything else.
+    #[error("the migrations could not be applied")]
+    Failed(#[source] MigrateError),
+}
+
+/// A configuration that cannot be: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+impl From<crate::process::environment::Invalid> for UsageError {
+    fn from(error: crate::process::environment::Invalid) -> Self {
+        Self(error.to_string())
     }
 }
 

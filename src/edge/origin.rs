@@ -1,4 +1,4 @@
-//! What keeps a web page from acting through its visitor's browser, where nothing else asks who calls: of this provider, and of the gateway.
+//! What keeps a web page from acting through its visitor's browser, where nothing else asks who calls.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// The names that callers may address a server by, and the origins of its own pages. A page that has had its own name resolved to
 /// this machine's address (DNS rebinding) is of one origin with the server for the browser, but it cannot change the name.
 #[derive(Debug, Clone)]
-pub struct Hosts {
+pub struct AllowedHosts {
     /// These, and this machine's own: `localhost` and the loopback addresses. One that begins with a dot is all its subdomains;
     /// `None` is any name.
     names: Option<Vec<String>>,
@@ -18,9 +18,9 @@ pub struct Hosts {
     origins: Vec<String>,
 }
 
-impl Hosts {
+impl AllowedHosts {
     /// For a listener on this address: on a loopback address, and where names are given, only those; else any. Names and origins
-    /// are as [`Self::check`] and [`Self::check_origin`] have them.
+    /// are as [`Self::parse_name`] and [`Self::parse_origin`] have them.
     #[must_use]
     pub fn new(address: IpAddr, named: &[String], origins: &[String]) -> Self {
         let named = named.iter().map(|name| name.trim());
@@ -35,7 +35,7 @@ impl Hosts {
     }
 
     /// Checks one name of [`Self::new`]: a host without a port, `*.` or `.` and a domain for its subdomains, or `*` for any.
-    pub fn check(name: &str) -> Result<String, &'static str> {
+    pub fn parse_name(name: &str) -> Result<String, &'static str> {
         let name = name.trim();
         let host = name
             .strip_prefix("*.")
@@ -54,7 +54,7 @@ impl Hosts {
     }
 
     /// Checks one origin of [`Self::new`], as browsers write it: a scheme, a host, and a port that is not the scheme's own.
-    pub fn check_origin(origin: &str) -> Result<String, &'static str> {
+    pub fn parse_origin(origin: &str) -> Result<String, &'static str> {
         let wrong =
             "must be origins, such as https://gateway.example or http://gateway.example:3000";
         let origin = origin.trim().to_ascii_lowercase();
@@ -80,29 +80,35 @@ impl Hosts {
             .to_owned())
     }
 
-    /// Why such a request is refused: a foreign web page may have made a browser send it.
-    #[must_use]
-    pub fn refuse(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<&'static str> {
-        if self.admit(headers) {
-            self.refuse_pages(method, path, headers)
-        } else {
-            Some("Host is neither this machine nor one of ALLOWED_HOSTS")
-        }
-    }
-
-    /// The same, by whatever name the request addresses this server. What a browser says of itself (`Sec-Fetch-Site`) decides; of
-    /// one that says nothing the `Origin`, where it is there; a request without both is no browser's, or of one that is very old.
-    #[must_use]
-    pub fn refuse_pages(
+    /// Refuses a request that a foreign web page may have made a browser send; says why.
+    pub fn check(
         &self,
         method: &Method,
         path: &str,
         headers: &HeaderMap,
-    ) -> Option<&'static str> {
+    ) -> Result<(), &'static str> {
+        if !self.admit(headers) {
+            return Err("Host is neither this machine nor one of ALLOWED_HOSTS");
+        }
+        self.check_page(method, path, headers)
+    }
+
+    /// The same, by whatever name the request addresses this server. What a browser says of itself (`Sec-Fetch-Site`) decides; of
+    /// one that says nothing the `Origin`, where it is there; a request without both is no browser's, or of one that is very old.
+    pub fn check_page(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Result<(), &'static str> {
         let mut sites = headers.get_all(SEC_FETCH_SITE).iter().peekable();
         if sites.peek().is_none() {
             let is_own = self.is_own_origin(headers);
-            return (!is_own).then_some("Origin is another one than this server's");
+            return if is_own {
+                Ok(())
+            } else {
+                Err("Origin is another one than this server's")
+            };
         }
         let is_own = sites.all(|site| match site.as_bytes() {
             b"same-origin" => true,
@@ -110,7 +116,11 @@ impl Hosts {
             b"none" => method == Method::GET,
             _ => method == Method::GET && is_way_in(path, headers),
         });
-        (!is_own).then_some("Sec-Fetch-Site says that another site's page asks")
+        if is_own {
+            Ok(())
+        } else {
+            Err("Sec-Fetch-Site says that another site's page asks")
+        }
     }
 
     /// Browsers always send a `Host`; a request without one is none of theirs.
@@ -213,7 +223,7 @@ mod tests {
 
     #[test]
     fn only_this_machine_and_the_named_hosts_are_admitted() {
-        let hosts = Hosts::new([127, 0, 0, 1].into(), &["gateway.example".to_owned()], &[]);
+        let hosts = AllowedHosts::new([127, 0, 0, 1].into(), &["gateway.example".to_owned()], &[]);
         for good in [
             "localhost",
             "LOCALHOST:3000",
@@ -246,13 +256,15 @@ mod tests {
         two.append(header::HOST, HeaderValue::from_static("evil.example"));
         assert!(!hosts.admit(&two));
         assert!(hosts.admit(&HeaderMap::new()));
-        assert!(Hosts::new([0, 0, 0, 0].into(), &[], &[]).admit(&headers("evil.example", None)));
+        assert!(
+            AllowedHosts::new([0, 0, 0, 0].into(), &[], &[]).admit(&headers("evil.example", None))
+        );
     }
 
     #[test]
     fn an_origin_is_the_gateways_own_only_with_its_host_and_port() {
-        let public = Hosts::check_origin("https://Gateway.Example:443").unwrap();
-        let hosts = Hosts::new([127, 0, 0, 1].into(), &[], &[public]);
+        let public = AllowedHosts::parse_origin("https://Gateway.Example:443").unwrap();
+        let hosts = AllowedHosts::new([127, 0, 0, 1].into(), &[], &[public]);
         let is_own = |origin: &str| hosts.is_own_origin(&headers("localhost:3000", Some(origin)));
         assert!(is_own("http://localhost:3000") && is_own("https://LOCALHOST:3000"));
         assert!(is_own("https://gateway.example"));
@@ -282,7 +294,11 @@ mod tests {
             ("http://[::1]:3000", "http://[::1]:3000"),
             ("", ""),
         ] {
-            assert_eq!(Hosts::check_origin(given).as_deref(), Ok(meant), "{given}");
+            assert_eq!(
+                AllowedHosts::parse_origin(given).as_deref(),
+                Ok(meant),
+                "{given}"
+            );
         }
         for wrong in [
             "gateway.example",
@@ -297,19 +313,19 @@ mod tests {
             "https://*.gateway.example:x",
             "https://a.example https://b.example",
         ] {
-            assert!(Hosts::check_origin(wrong).is_err(), "{wrong}");
+            assert!(AllowedHosts::parse_origin(wrong).is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn what_a_browser_says_of_the_page_that_asks_decides() {
-        let hosts = Hosts::new([127, 0, 0, 1].into(), &[], &[]);
+        let hosts = AllowedHosts::new([127, 0, 0, 1].into(), &[], &[]);
         let refused = |method: &Method, path: &str, fetch: &[(&'static str, &str)]| {
             let mut headers = headers("localhost:3000", None);
             for (name, value) in fetch {
                 headers.append(*name, value.parse().unwrap());
             }
-            hosts.refuse(method, path, &headers).is_some()
+            hosts.check(method, path, &headers).is_err()
         };
         let site = |site: &'static str| ("sec-fetch-site", site);
         let mode = ("sec-fetch-mode", "navigate");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::caller::Caller;
-use crate::conversation::Channel;
+use crate::channel::Channel;
 use crate::database::queue::MAX_QUEUED;
 use crate::share::{OF_CONVERSATION, Share, Shares};
 
@@ -18,7 +18,7 @@ type Recipient = (Channel, String);
 
 /// All of a process.
 #[derive(Debug)]
-pub struct Places {
+pub struct SendPermits {
     all: Arc<Semaphore>,
     recipients: Arc<Shares<Recipient>>,
     keys: Arc<Shares<usize>>,
@@ -27,7 +27,7 @@ pub struct Places {
 
 /// The place of one first attempt; dropped, it is free.
 #[derive(Debug)]
-pub struct Place {
+pub struct SendPermit {
     _permit: OwnedSemaphorePermit,
     _of_recipient: Share<Recipient>,
     _of_key: Option<Share<usize>>,
@@ -35,9 +35,9 @@ pub struct Place {
 
 /// The place of one message that waits to be accepted; dropped, it is free.
 #[derive(Debug)]
-pub struct Queued(#[expect(dead_code, reason = "held")] Option<Share<usize>>);
+pub struct QueuePermit(#[expect(dead_code, reason = "held")] Option<Share<usize>>);
 
-impl Places {
+impl SendPermits {
     /// So many for first attempts.
     #[must_use]
     pub fn new(attempts: usize) -> Self {
@@ -59,13 +59,18 @@ impl Places {
 
     /// A place for a first attempt, unless all are taken, or this recipient's share, or this caller's.
     #[must_use]
-    pub fn take(&self, caller: &Caller, channel: Channel, participant_id: &str) -> Option<Place> {
+    pub fn take(
+        &self,
+        caller: &Caller,
+        channel: Channel,
+        participant_id: &str,
+    ) -> Option<SendPermit> {
         let permit = Arc::clone(&self.all).try_acquire_owned().ok()?;
         let of_key = match caller.place() {
             Some(key) => Some(self.keys.take(key)?),
             None => None,
         };
-        Some(Place {
+        Some(SendPermit {
             _permit: permit,
             _of_recipient: self.recipients.take((channel, participant_id.to_owned()))?,
             _of_key: of_key,
@@ -74,10 +79,10 @@ impl Places {
 
     /// A place in front of the writer, unless this caller has its share.
     #[must_use]
-    pub fn queue(&self, caller: &Caller) -> Option<Queued> {
+    pub fn queue(&self, caller: &Caller) -> Option<QueuePermit> {
         match caller.place() {
-            Some(key) => self.queued.take(key).map(|share| Queued(Some(share))),
-            None => Some(Queued(None)),
+            Some(key) => self.queued.take(key).map(|share| QueuePermit(Some(share))),
+            None => Some(QueuePermit(None)),
         }
     }
 }

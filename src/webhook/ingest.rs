@@ -6,10 +6,10 @@ use std::time::Duration;
 use sqlx::PgConnection;
 
 use super::{Event, Receipt, store};
-use crate::conversation::ConversationId;
 use crate::database::batch::Batch;
 use crate::database::plans::Work;
-use crate::message::MessageId;
+use crate::id::ConversationId;
+use crate::id::MessageId;
 
 /// The batch of events.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ impl Batch for Ingest {
     type Item = Event;
     type Answer = Receipt;
     const NAME: &'static str = "ingest";
-    const PATIENCE: Option<Duration> = Some(Duration::from_secs(5));
+    const RETRY_FOR: Option<Duration> = Some(Duration::from_secs(5));
     const WORK: Work = Work::InputBatches;
 
     async fn write(

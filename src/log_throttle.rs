@@ -9,7 +9,7 @@ const QUIET: Duration = Duration::from_mins(1);
 
 /// One thing that may go wrong again and again.
 #[derive(Debug, Default)]
-pub struct Complaint {
+pub struct LogThrottle {
     said: Option<Said>,
 }
 
@@ -22,7 +22,7 @@ struct Said {
     passed_over: u64,
 }
 
-impl Complaint {
+impl LogThrottle {
     /// One that has not gone wrong yet.
     #[must_use]
     pub const fn new() -> Self {
@@ -31,7 +31,7 @@ impl Complaint {
 
     /// It has gone wrong again, or for the first time: whether that is to be said now, and if so how many times were passed over since it was said last.
     /// Another cause than the one before, not only another number in it, is said at once.
-    pub fn again(&mut self, cause: &str) -> Option<u64> {
+    pub fn admit(&mut self, cause: &str) -> Option<u64> {
         let now = Instant::now();
         let Some(said) = &mut self.said else {
             self.said = Some(Said::new(cause, now));

@@ -24,9 +24,9 @@ const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resour
 
 /// Adds them.
 #[derive(Debug, Clone)]
-pub struct Protect;
+pub struct SecurityHeaders;
 
-impl Step for Protect {
+impl Step for SecurityHeaders {
     fn pass<A>(&self, request: Request, go_on: impl FnOnce(Request) -> A) -> Answer
     where
         A: Future<Output = Result<Response, Infallible>> + Send + 'static,

@@ -1,5 +1,5 @@
 //! A client's connection: closed when it is idle for long, slow with a request's headers, or takes too little of an answer, and
-//! watched for a client that goes away. The gateway serves on it too.
+//! watched for a client that goes away.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::framing::{Ambiguous, Head, Seen};
+use super::framing::{Ambiguous, Head, Seen};
 
 /// How long a connection may be idle before the first request, and after each: longer than the 60 s after which common load
 /// balancers take another one.
@@ -47,7 +47,7 @@ pub fn bound(listener: &TcpListener) -> io::Result<()> {
 pub struct Socket {
     peer: Peer,
     /// How long the headers of a request may take, and [`LEAST_TAKEN`] of an answer.
-    patience: Duration,
+    client_timeout: Duration,
     /// The turn that the timer is for; a new one begins with an idle time.
     turn: u64,
     is_idle: bool,
@@ -88,7 +88,7 @@ fn now() -> u64 {
 impl Socket {
     /// Takes a connection that was just accepted.
     #[must_use]
-    pub fn new(stream: TcpStream, patience: Duration) -> Self {
+    pub fn new(stream: TcpStream, client_timeout: Duration) -> Self {
         Self {
             peer: Peer(Arc::new(Shared {
                 stream,
@@ -98,7 +98,7 @@ impl Socket {
                 has_leftover: AtomicBool::new(false),
                 answered: AtomicUsize::new(0),
             })),
-            patience,
+            client_timeout,
             turn: 0,
             is_idle: true,
             timer: Box::pin(sleep_until(Instant::now() + IDLE)),
@@ -133,7 +133,9 @@ impl Socket {
             self.peer.0.seen.set(turn, &self.head);
             if self.is_idle {
                 self.is_idle = false;
-                self.timer.as_mut().reset(Instant::now() + self.patience);
+                self.timer
+                    .as_mut()
+                    .reset(Instant::now() + self.client_timeout);
             }
         }
         if !is_waiting || self.timer.as_mut().poll(cx).is_pending() {
@@ -158,7 +160,7 @@ impl Socket {
         loop {
             let mut written = poll_io(cx, poll_ready, || attempt(&shared.stream));
             if written.is_pending() {
-                let ends_at = Instant::now() + self.patience;
+                let ends_at = Instant::now() + self.client_timeout;
                 let taking = self
                     .taking
                     .get_or_insert_with(|| Box::pin(sleep_until(ends_at)));
@@ -242,12 +244,12 @@ impl Peer {
     }
 
     /// Nothing more is waited for.
-    pub(crate) fn receive_nothing(&self) {
+    pub(super) fn receive_nothing(&self) {
         self.0.silent_since.store(0, Ordering::Relaxed);
     }
 
     /// Since when a whole request is waited for, or for the client to take some of an answer.
-    pub(crate) fn silent_since(&self) -> Option<u64> {
+    pub(super) fn silent_since(&self) -> Option<u64> {
         let since = self.0.silent_since.load(Ordering::Relaxed);
         (since != 0).then_some(since)
     }
@@ -260,7 +262,7 @@ impl Peer {
     }
 
     /// Closes the connection from outside: whoever serves it sees the end.
-    pub(crate) fn close(&self) {
+    pub(super) fn close(&self) {
         self.reset();
         if let Err(error) = SockRef::from(&self.0.stream).shutdown(Shutdown::Both) {
             tracing::debug!(%error, "a connection was gone before it was closed");
@@ -270,7 +272,7 @@ impl Peer {
     /// After the last answer: lets a client that is still sending what was refused finish, up to a point, since one that is
     /// reset would lose the answer; and one that takes a large answer, since the kernel would keep that for a client that takes
     /// nothing for as long as that says so. As always it has this long for some of it.
-    pub async fn linger(&self, patience: Duration) {
+    pub async fn linger(&self, client_timeout: Duration) {
         let is_large = self.0.answered.load(Ordering::Relaxed) > SMALL;
         if !is_large && !self.0.has_leftover.load(Ordering::Relaxed) {
             return;
@@ -279,13 +281,13 @@ impl Peer {
             LINGER
         } else if self.has_left() {
             // When it has taken all of it does not show.
-            patience
+            client_timeout
         } else {
-            patience * MOST_TIMES
+            client_timeout * MOST_TIMES
         };
         let left = async {
             self.discard().await;
-            if is_large && limit == patience {
+            if is_large && limit == client_timeout {
                 self.gone().await;
             }
         };

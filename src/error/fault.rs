@@ -5,7 +5,76 @@ use std::sync::Arc;
 
 use sqlx::postgres::PgDatabaseError;
 
-use super::connect::Unfit;
+/// The oldest PostgreSQL that has all that the statements use.
+pub const OLDEST: i32 = 14;
+/// The encoding that every text of a request fits into.
+pub const ENCODING: &str = "UTF8";
+
+/// What makes a database one that the gateway cannot use, and what to do about it: waiting does not mend it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// Texts would be refused, or cut within a character.
+    #[error(
+        "the database's encoding is {0}, but must be {ENCODING}: create one with \
+         `create database … encoding 'UTF8' template template0`"
+    )]
+    Encoding(String),
+    /// The statements would fail.
+    #[error("the database is PostgreSQL {0}, but must be {OLDEST} or newer")]
+    Version(i32),
+    /// Another role's code would run as this one.
+    #[error(
+        "another role may create functions and tables where the gateway's statements look for theirs, and so run code as the gateway: \
+         as the schema's owner, run {}", quoted(.0)
+    )]
+    Open(Vec<String>),
+    /// Another role may read, change and do with them what it likes.
+    #[error(
+        "tables of the gateway belong to another role, which could read and change all that is in them: if what they hold is yours, \
+         run {} as a superuser; else drop them", quoted(.0)
+    )]
+    Foreign(Vec<String>),
+    /// Statements and settings of one connection are met by another.
+    #[error(
+        "DATABASE_URL leads to a pooler that shares sessions among its clients (pool_mode transaction or statement), so that one would run \
+         another's statements, with another's limits: set its pool_mode to session, or connect to PostgreSQL itself"
+    )]
+    Shared,
+    /// A pooler refuses the settings.
+    #[error(
+        "DATABASE_URL leads to a pooler that does not take the gateway's settings ({0}): connect to PostgreSQL itself, or set the pooler's \
+         pool_mode to session and its ignore_startup_parameters to options,extra_float_digits, and {ROLE}"
+    )]
+    StartUp(String),
+    /// A pooler drops the settings: statements would run, and wait for locks, without a limit.
+    #[error(
+        "DATABASE_URL leads to a pooler that drops the gateway's settings (statement_timeout, lock_timeout): connect to PostgreSQL itself, or \
+         set the pooler's pool_mode to session and {ROLE}"
+    )]
+    Unlimited,
+}
+
+impl Unfit {
+    /// Whether it is not the database, but what stands before it.
+    #[must_use]
+    pub fn is_of_a_pooler(&self) -> bool {
+        matches!(self, Self::Shared | Self::StartUp(_) | Self::Unlimited)
+    }
+}
+
+/// Statements, as a sentence has them.
+fn quoted(statements: &[String]) -> String {
+    format!("`{}`", statements.join("` and `"))
+}
+
+const ROLE: &str = "run `alter role … set statement_timeout = '5s'` and `alter role … set lock_timeout = '250ms'` for the role that it \
+                    connects as, then make the pooler reconnect";
+
+impl From<Unfit> for sqlx::Error {
+    fn from(unfit: Unfit) -> Self {
+        Self::Configuration(Box::new(unfit))
+    }
+}
 
 /// What an error of the database means for whoever meets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +83,7 @@ pub enum Fault {
     Row,
     /// Two first messages to one participant raced, and this one lost: to be repeated.
     LostRace,
-    /// Waited longer than [`super::LOCK_TIMEOUT`] for a row (55P03).
+    /// Waited longer than `LOCK_TIMEOUT` for a row (55P03).
     Locked,
     /// The database cannot be used at the moment: it may be back in the next one.
     Away(Outage),
@@ -206,7 +275,7 @@ const MOST_TELLING: [Outage; 9] = [
 ];
 
 /// One error for those of all servers that were tried, each with its place and name.
-pub(super) fn all_failed(mut failures: Vec<(usize, String, sqlx::Error)>) -> sqlx::Error {
+pub fn all_failed(mut failures: Vec<(usize, String, sqlx::Error)>) -> sqlx::Error {
     let final_one = failures
         .iter()
         .position(|(_, _, error)| unfit(error).is_some());

@@ -1,10 +1,9 @@
-//! The statements of the channels' rows. Those that lease what may be called are `delivery::claim` and `message::accept`.
+//! The statements of the channels' rows. Those that lease what may be called are `delivery::claim` and `message::enqueue`.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use super::Pause;
-use crate::conversation::Channel;
+use super::{Channel, Pause};
 use crate::database::pool::Pool;
 
 /// A channel that is paused.
@@ -22,7 +21,7 @@ pub async fn pause(connection: &mut PgConnection, pauses: &[Pause]) -> sqlx::Res
     let waits: Vec<f64> = pauses.iter().map(|p| p.wait.as_secs_f64()).collect();
     sqlx::query_as!(
         Paused,
-        r#"-- pace::pause
+        r#"-- channel::pause
 -- Locks channels by their name.
 with held as (
   select c.channel, now() + pg_catalog.make_interval(secs => p.wait) as until,
@@ -42,7 +41,7 @@ returning c.channel as "channel: Channel", c.paused_until as until"#,
 /// In how many seconds something of what is due may be sent, at the earliest; none: nothing is due, or it is not for its pace that it waits.
 pub async fn next_call_in(pool: &Pool) -> sqlx::Result<Option<f64>> {
     sqlx::query_scalar!(
-        r#"-- pace::next_call_in
+        r#"-- channel::next_call_in
 select extract(epoch from min(greatest(c.paused_until, c.next_call_at)) - now())::float8
 from channels c
 where greatest(c.paused_until, c.next_call_at) > now() - interval '1 second'   -- a moment ago it may have been that
@@ -56,7 +55,7 @@ where greatest(c.paused_until, c.next_call_at) > now() - interval '1 second'   -
 pub async fn list_paused(pool: &Pool) -> sqlx::Result<Vec<Paused>> {
     sqlx::query_as!(
         Paused,
-        r#"-- pace::list_paused
+        r#"-- channel::list_paused
 select c.channel as "channel: Channel", c.paused_until as until from channels c
 where c.paused_until > now() and (select due_at from deliveries where channel = c.channel and due_at <= now() order by due_at limit 1) is not null
 order by c.channel"#

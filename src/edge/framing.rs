@@ -1,6 +1,6 @@
 //! Where a request ends. One with two answers to that (`Content-Length` and `Transfer-Encoding`), or with a coding that nobody
 //! here takes off, may end elsewhere for a proxy in front, which then takes its rest for somebody else's request: it is refused.
-//! The HTTP parser leaves out the length of such a request, so heads are looked at as they come. The gateway does the same.
+//! The HTTP parser leaves out the length of such a request, so heads are looked at as they come.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -30,7 +30,7 @@ impl Ambiguous {
 
 /// The head of a request, as far as it has come.
 #[derive(Debug, Default)]
-pub(crate) struct Head {
+pub(super) struct Head {
     /// How the present line begins, and how long it is.
     line: [u8; LENGTH.len()],
     length: usize,
@@ -43,7 +43,7 @@ pub(crate) struct Head {
 
 impl Head {
     /// Looks at what has come; what is behind the head is not looked at.
-    pub(crate) fn read(&mut self, mut bytes: &[u8]) {
+    pub(super) fn read(&mut self, mut bytes: &[u8]) {
         while !self.is_over && !bytes.is_empty() {
             let end = bytes.iter().position(|&byte| byte == b'\n');
             let piece = &bytes[..end.unwrap_or(bytes.len())];
@@ -76,13 +76,13 @@ impl Head {
 
 /// What was seen of a turn's head, for whoever serves its request.
 #[derive(Debug, Default)]
-pub(crate) struct Seen(AtomicU64);
+pub(super) struct Seen(AtomicU64);
 
 const HAS_LENGTH: u64 = 1 << 31;
 const IS_OVER: u64 = 1 << 30;
 
 impl Seen {
-    pub(crate) fn set(&self, turn: u64, head: &Head) {
+    pub(super) fn set(&self, turn: u64, head: &Head) {
         let length = if head.has_length { HAS_LENGTH } else { 0 };
         let over = if head.is_over { IS_OVER } else { 0 };
         let fields = u64::from(head.fields).min(IS_OVER - 1);
@@ -91,7 +91,7 @@ impl Seen {
     }
 
     /// What is uncertain about a request that has come in this turn. Its head was seen if that has as many fields as the parser found.
-    pub(crate) fn ambiguous(&self, turn: u64, headers: &HeaderMap) -> Option<Ambiguous> {
+    pub(super) fn ambiguous(&self, turn: u64, headers: &HeaderMap) -> Option<Ambiguous> {
         let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
         let coding = codings.next()?;
         let fields = u64::try_from(headers.len()).unwrap_or(u64::MAX);

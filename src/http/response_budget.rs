@@ -26,7 +26,7 @@ const MAX_OF_KEY: usize = MAX_UNREAD / 2;
 
 /// The room for answers that are not read yet.
 #[derive(Debug, Clone)]
-pub struct Unread(Arc<Rooms>);
+pub struct ResponseBudget(Arc<Rooms>);
 
 #[derive(Debug)]
 struct Rooms {
@@ -37,7 +37,7 @@ struct Rooms {
 /// What an answer takes of them.
 type Room = (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit);
 
-impl Default for Unread {
+impl Default for ResponseBudget {
     fn default() -> Self {
         Self(Arc::new(Rooms {
             all: Arc::new(Semaphore::new(MAX_UNREAD)),
@@ -46,7 +46,7 @@ impl Default for Unread {
     }
 }
 
-impl Unread {
+impl ResponseBudget {
     /// Takes room for as many bytes, of what this key has too.
     fn take(&self, key: Option<usize>, size: u64) -> Option<Room> {
         let size = u32::try_from(size).ok()?;
@@ -73,7 +73,7 @@ impl AsRef<[u8]> for Counted {
     }
 }
 
-impl Step for Unread {
+impl Step for ResponseBudget {
     /// Refuses an answer for which there is no room.
     fn pass<A>(&self, request: Request, go_on: impl FnOnce(Request) -> A) -> Answer
     where
@@ -94,7 +94,7 @@ impl Step for Unread {
     }
 }
 
-impl Unread {
+impl ResponseBudget {
     async fn limit(self, key: Option<usize>, size: u64, response: Response) -> Response {
         let Some(room) = self.take(key, size) else {
             let error = "too much of other answers is not read yet";

@@ -1,7 +1,6 @@
-//! What tells operators, and the machines that look after the process, how it is.
+//! Health, readiness and metrics.
 
 use std::sync::{self, PoisonError};
-use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
@@ -9,39 +8,16 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use metrics::{counter, gauge};
 use serde::Serialize;
-use tokio::sync::Mutex;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-use super::Gateway;
-use super::problem::Problem;
-use crate::complaint::Complaint;
-use crate::database::fault::Outage;
+use crate::api_state::ApiState;
 use crate::database::{self, CONNECT_TIMEOUT};
 use crate::error::Error;
+use crate::error::fault::Outage;
+use crate::http::problem::Problem;
+use crate::log_throttle::LogThrottle;
 use crate::process::stderr;
-
-/// How old the look at the database may be that `/ready` answers from.
-const FRESH: Duration = Duration::from_secs(1);
-
-/// The last look at the database, for all who ask whether this process is ready: however many those are, it is one look a second.
-#[derive(Debug, Default)]
-pub struct Readiness(Mutex<Option<(Instant, Result<(), String>)>>);
-
-impl Readiness {
-    /// What the last look has seen, or a new one; whoever asks meanwhile waits for that.
-    async fn of(&self, look: impl Future<Output = Result<(), String>>) -> Result<(), String> {
-        let mut last = self.0.lock().await;
-        match &*last {
-            Some((at, seen)) if at.elapsed() < FRESH => seen.clone(),
-            _ => {
-                let seen = look.await;
-                *last = Some((Instant::now(), seen.clone()));
-                seen
-            }
-        }
-    }
-}
 
 /// The process answers.
 #[derive(Debug, Serialize, ToSchema)]
@@ -59,19 +35,19 @@ pub async fn get_health() -> Json<Health> {
 
 /// Readiness: the database answers, can be written, and every migration that this binary knows is applied.
 #[utoipa::path(get, path = "/ready", tag = "operations", responses((status = 200, description = "It is ready.", body = Health)))]
-pub async fn get_ready(State(gateway): State<Gateway>) -> Result<Json<Health>, Problem> {
-    if gateway.stopping.is_cancelled() {
+pub async fn get_ready(State(state): State<ApiState>) -> Result<Json<Health>, Problem> {
+    if state.stopping.is_cancelled() {
         return Err(Problem::overloaded("stopping"));
     }
-    let ready = gateway.app.readiness.of(look(&gateway)).await;
+    let ready = state.app.readiness.of(look(&state)).await;
     ready.map_err(Problem::unavailable)?;
     Ok(Json(Health { status: "ok" }))
 }
 
 /// Looks whether the database is ready; else why it is not.
-async fn look(gateway: &Gateway) -> Result<(), String> {
-    let pending = timeout(CONNECT_TIMEOUT, pending_migrations(gateway));
-    let (writable, pending) = tokio::join!(gateway.app.writable(), pending);
+async fn look(state: &ApiState) -> Result<(), String> {
+    let pending = timeout(CONNECT_TIMEOUT, pending_migrations(state));
+    let (writable, pending) = tokio::join!(state.app.writable(), pending);
     writable.map_err(|unavailable| unavailable.to_string())?;
     match pending {
         Ok(Ok(0)) => Ok(()),
@@ -92,9 +68,9 @@ async fn look(gateway: &Gateway) -> Result<(), String> {
 
 /// How many it is, is for the log: whoever can connect may ask whether this process is ready.
 fn say_pending(pending: usize) {
-    static COMPLAINT: sync::Mutex<Complaint> = sync::Mutex::new(Complaint::new());
-    let mut complaint = COMPLAINT.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(passed_over) = complaint.again("migrations are not applied") {
+    static THROTTLE: sync::Mutex<LogThrottle> = sync::Mutex::new(LogThrottle::new());
+    let mut throttle = THROTTLE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(passed_over) = throttle.admit("migrations are not applied") {
         tracing::warn!(
             pending,
             passed_over,
@@ -103,8 +79,8 @@ fn say_pending(pending: usize) {
     }
 }
 
-async fn pending_migrations(gateway: &Gateway) -> crate::error::Result<usize> {
-    let mut pooled = gateway.app.pool.acquire().await?;
+async fn pending_migrations(state: &ApiState) -> crate::error::Result<usize> {
+    let mut pooled = state.app.pool.acquire().await?;
     let migrations = database::migrations(pooled.connection()?).await;
     pooled.ended(&migrations);
     Ok(database::pending(&migrations?))
@@ -115,32 +91,32 @@ async fn pending_migrations(gateway: &Gateway) -> crate::error::Result<usize> {
     get, path = "/metrics", tag = "operations",
     responses((status = 200, description = "Prometheus text format 0.0.4", body = String, content_type = "text/plain")),
 )]
-pub async fn get_metrics(State(gateway): State<Gateway>) -> impl IntoResponse {
-    measure(&gateway).await;
+pub async fn get_metrics(State(state): State<ApiState>) -> impl IntoResponse {
+    measure(&state).await;
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     (
         [(header::CONTENT_TYPE, content_type)],
-        gateway.metrics.render(),
+        state.metrics.render(),
     )
 }
 
 /// Sets the gauges that are read when somebody asks; those of the queue only while the database answers.
 #[allow(clippy::cast_precision_loss)] // counts far below 2^52
-async fn measure(gateway: &Gateway) {
+async fn measure(state: &ApiState) {
     metrics_process::Collector::default().collect();
     counter!("gateway_log_lines_lost_total").absolute(stderr::lost_lines() as u64);
-    let pool = &gateway.app.pool;
-    let (size, idle) = gateway.app.pool_sizes();
+    let pool = &state.app.pool;
+    let (size, idle) = state.app.pool_sizes();
     let used = size.saturating_sub(idle);
     gauge!("gateway_database_pool_connections", "state" => "idle").set(idle as f64);
     gauge!("gateway_database_pool_connections", "state" => "used").set(used as f64);
-    let free = gateway.app.places.free();
+    let free = state.app.outbox.permits.free();
     gauge!("gateway_send_permits_free").set(free as f64);
-    gateway.app.ingest.measure_age();
-    gateway.app.accept.measure_age();
-    gateway.app.settle.measure_age();
-    let backlog = timeout(CONNECT_TIMEOUT, gateway.app.parked.backlog(pool));
-    let (writable, backlog) = tokio::join!(gateway.app.writable(), backlog);
+    state.app.ingest.measure_age();
+    state.app.outbox.enqueue.measure_age();
+    state.app.courier.settle.measure_age();
+    let backlog = timeout(CONNECT_TIMEOUT, state.app.parked.backlog(pool));
+    let (writable, backlog) = tokio::join!(state.app.writable(), backlog);
     let up = if writable.is_ok() { 1.0 } else { 0.0 };
     gauge!("gateway_database_up").set(up);
     if let Ok(Ok(backlog)) = backlog {

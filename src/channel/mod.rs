@@ -1,0 +1,71 @@
+//! Channels, and their pace: how fast the provider is called for one, by all processes together: a 429 pauses the whole channel, then its calls ramp up;
+//! and never more than `PROVIDER_MAX_PER_SECOND`.
+//!
+//! ```text
+//!   open ── 429 ─► paused ── Retry-After is over ─► ramping: 50 calls a second, then twice as many each second ─► open
+//!                    ▲                                 │
+//!                    └────────────── 429 ──────────────┘
+//! ```
+//!
+//! Whoever leases a delivery asks its channel's row in the same statement: [`crate::message::store::enqueue`] leases nothing while the
+//! channel is paused or its calls are spread, [`crate::delivery::store::claim`] as much as may be called at this moment.
+
+pub mod store;
+
+use std::time::Duration;
+
+/// Where a participant writes from.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+    sqlx::Type,
+    utoipa::ToSchema,
+    clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub enum Channel {
+    /// WhatsApp.
+    Whatsapp,
+    /// Instagram.
+    Instagram,
+}
+
+impl Channel {
+    /// The channel of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "whatsapp" => Some(Self::Whatsapp),
+            "instagram" => Some(Self::Instagram),
+            _ => None,
+        }
+    }
+
+    /// Its name, as in the API and in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Whatsapp => "whatsapp",
+            Self::Instagram => "instagram",
+        }
+    }
+}
+
+/// The longest pause, where the provider does not say how long.
+pub const MAX_BACKOFF: Duration = Duration::from_mins(1);
+
+/// A channel that is not to be called for some time.
+#[derive(Debug, Clone, Copy)]
+pub struct Pause {
+    /// The channel.
+    pub channel: Channel,
+    /// From now on.
+    pub wait: Duration,
+}

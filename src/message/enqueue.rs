@@ -1,0 +1,190 @@
+//! Stores outbound messages, many in one statement, each with its delivery.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::{Direction, Message, NewMessage, Status, store};
+use crate::database::batch::Batch;
+use crate::database::plans::Work;
+use crate::delivery::{self, DeliveryPolicy};
+use crate::error::fault::Said;
+use crate::id::{ConversationId, MessageId};
+
+/// The batch of messages to be stored.
+#[derive(Debug)]
+pub struct Enqueue {
+    /// How they are delivered.
+    pub policy: DeliveryPolicy,
+    /// Wakes this process's worker.
+    pub wake: Arc<Notify>,
+}
+
+/// A message's record, and what its caller has to do with it.
+#[derive(Debug)]
+pub struct Enqueued {
+    /// The record.
+    pub message: Message,
+    /// Whether this caller made it.
+    pub new: bool,
+    /// The lease under which this caller makes the first attempt.
+    pub lease_token: Option<Uuid>,
+}
+
+impl Batch for Enqueue {
+    type Item = NewMessage;
+    type Answer = Enqueued;
+    const NAME: &'static str = "accept";
+    const WORK: Work = Work::InputBatches;
+    const RETRY_FOR: Option<Duration> = Some(Duration::from_secs(5));
+
+    async fn write(
+        &self,
+        connection: &mut PgConnection,
+        messages: &[&NewMessage],
+    ) -> sqlx::Result<Vec<Enqueued>> {
+        let stored: HashMap<MessageId, store::Stored> =
+            store::enqueue(connection, messages, &self.policy)
+                .await?
+                .into_iter()
+                .map(|row| (row.id, row))
+                .collect();
+        let mut known = self.known(connection, messages, &stored).await?;
+        let claimed = self.claim(connection, &stored).await;
+        let answers: sqlx::Result<Vec<Enqueued>> = messages
+            .iter()
+            .map(|message| {
+                let mut enqueued = stored
+                    .get(&message.id)
+                    .map(|row| created(message, row))
+                    .or_else(|| known.remove(&message.id))
+                    .ok_or(sqlx::Error::RowNotFound)?;
+                if claimed.message_ids.contains(&message.id) {
+                    enqueued.lease_token = Some(claimed.token);
+                }
+                Ok(enqueued)
+            })
+            .collect();
+        let answers = answers?;
+        let idle = |answer: &&Enqueued| answer.new && answer.lease_token.is_none();
+        let waiting: Vec<ConversationId> = answers
+            .iter()
+            .filter(idle)
+            .map(|answer| answer.message.conversation_id)
+            .collect();
+        if !waiting.is_empty() {
+            if self.policy.ordered {
+                delivery::store::release(connection, &waiting).await?;
+            }
+            self.wake.notify_one();
+        }
+        Ok(answers)
+    }
+}
+
+/// What was leased at once although its channel's calls are spread.
+struct Claimed {
+    token: Uuid,
+    message_ids: HashSet<MessageId>,
+}
+
+impl Enqueue {
+    /// Claims as much of what was born due as may be called at this moment, where that is why it was. What is not claimed is
+    /// stored all the same: a worker sends it.
+    async fn claim(
+        &self,
+        connection: &mut PgConnection,
+        stored: &HashMap<MessageId, store::Stored>,
+    ) -> Claimed {
+        let claimable: Vec<MessageId> = stored
+            .values()
+            .filter(|row| row.claimable)
+            .map(|row| row.id)
+            .collect();
+        let token = Uuid::now_v7();
+        let mut message_ids = HashSet::new();
+        if !claimable.is_empty() {
+            let limit = i64::try_from(claimable.len()).unwrap_or(i64::MAX);
+            let claim =
+                delivery::store::claim_only(connection, &claimable, limit, token, &self.policy);
+            match claim.await {
+                Ok(rows) => message_ids.extend(rows.into_iter().map(|row| row.message_id)),
+                Err(error) => {
+                    tracing::warn!(messages = claimable.len(), error = %Said(&error), "what was stored could not be claimed at once");
+                }
+            }
+        }
+        Claimed { token, message_ids }
+    }
+
+    /// The records that were there before, by the id that the caller would have had.
+    async fn known(
+        &self,
+        connection: &mut PgConnection,
+        messages: &[&NewMessage],
+        stored: &HashMap<MessageId, store::Stored>,
+    ) -> sqlx::Result<HashMap<MessageId, Enqueued>> {
+        let asked: Vec<&NewMessage> = messages
+            .iter()
+            .filter(|message| !stored.contains_key(&message.id))
+            .copied()
+            .collect();
+        if asked.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let replayed = store::find_replayed(connection, &asked).await?;
+        let ids: Vec<MessageId> = replayed.iter().map(|row| row.id).collect();
+        let records: HashMap<MessageId, Message> = store::list_by_id(&mut *connection, &ids)
+            .await?
+            .into_iter()
+            .map(|message| (message.id, message))
+            .collect();
+        let answer = |row: store::Replayed| {
+            let asker = asked.get(usize::try_from(row.place - 1).ok()?)?;
+            let enqueued = Enqueued {
+                message: records.get(&row.id)?.clone(),
+                // Its own id: the answer was lost, and this is the batch sent again.
+                new: row.id == asker.id,
+                lease_token: asker.lease_token.filter(|_| row.leased),
+            };
+            Some((asker.id, enqueued))
+        };
+        Ok(replayed.into_iter().filter_map(answer).collect())
+    }
+}
+
+fn created(message: &NewMessage, row: &store::Stored) -> Enqueued {
+    let created_at = row.created_at;
+    Enqueued {
+        message: Message {
+            id: message.id,
+            conversation_id: row.conversation_id,
+            channel: message.channel,
+            participant_id: message.participant_id.clone(),
+            direction: Direction::Outbound,
+            text: message.text.clone(),
+            status: Status::Pending,
+            client_message_id: message.client_message_id.clone(),
+            sent_by: message.sent_by.as_deref().map(str::to_owned),
+            provider_message_id: None,
+            retry_count: 0,
+            next_attempt_at: None,
+            error_kind: None,
+            error_http_status: None,
+            error_detail: None,
+            error_retryable: None,
+            error_ambiguous: None,
+            timestamp: created_at,
+            sort_at: created_at,
+            created_at,
+            updated_at: created_at,
+            sent_at: None,
+        },
+        new: true,
+        lease_token: message.lease_token.filter(|_| row.leased),
+    }
+}

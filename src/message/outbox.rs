@@ -1,0 +1,308 @@
+//! What can be done with outbound messages: send, retry, cancel, find.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::enqueue::{Enqueue, Enqueued};
+use super::permits::{SendPermit, SendPermits};
+use super::{Message, NewMessage, Outbound, Status, store};
+use crate::caller::Caller;
+use crate::crash::{self, Point};
+use crate::database;
+use crate::database::batch::{Writer, overloaded};
+use crate::database::pool::Pool;
+use crate::delivery::attempt::Courier;
+use crate::delivery::{self, AttemptResult, DeliveryPolicy, Lease};
+use crate::error::{Error, Result};
+use crate::id::{ConversationId, MessageId};
+use crate::provider::Outgoing;
+use crate::trace;
+
+/// What stores messages and begins their first attempts. Each verb runs to its end, also when the caller hangs up.
+#[derive(Debug)]
+pub struct Outbox {
+    /// Reads, retries and cancellations.
+    pub pool: Pool,
+    /// Stores messages.
+    pub enqueue: Writer<Enqueue>,
+    /// One for each first attempt in flight, and for what waits to be stored.
+    pub permits: SendPermits,
+    /// How long a send waits for its first attempt.
+    pub send_wait: Duration,
+    /// Makes the first attempts.
+    pub courier: Arc<Courier>,
+}
+
+/// A request's record.
+#[derive(Debug)]
+pub struct SendAnswer {
+    /// The message as it is now.
+    pub message: Message,
+    /// Whether an earlier request with the same key made it.
+    pub replayed: bool,
+    /// Whether this request asked for something else than that one.
+    pub mismatch: bool,
+}
+
+type FirstAttempt = JoinHandle<Result<AttemptResult>>;
+
+impl Outbox {
+    /// Stores a message and makes the first attempt; answers after it has ended, or after `SEND_WAIT_MS` while it goes on.
+    ///
+    /// # Errors
+    /// `Taken`: the record with this key is none that the caller may see.
+    pub async fn send(self: &Arc<Self>, caller: &Caller, outbound: Outbound) -> Result<SendAnswer> {
+        let stored = Arc::clone(self).store(caller.clone(), outbound);
+        let stored = self.courier.tasks.run(stored).await?;
+        let (mut sent, first_attempt) = stored?;
+        let Some(first_attempt) = first_attempt else {
+            return Ok(sent);
+        };
+        match timeout(self.send_wait, first_attempt).await {
+            Ok(Ok(Ok(AttemptResult::Superseded))) => {
+                // If it cannot be read now, the answer is how it was when it was stored.
+                if let Ok(Some(message)) = store::find(&self.pool, sent.message.id).await {
+                    sent.message = message;
+                }
+            }
+            Ok(Ok(Ok(ended))) => apply(&mut sent.message, ended),
+            // Still in flight, or left to its lease: the record says PENDING, and that is true.
+            Ok(Ok(Err(_)) | Err(_)) | Err(_) => {}
+        }
+        Ok(sent)
+    }
+
+    async fn store(
+        self: Arc<Self>,
+        caller: Caller,
+        outbound: Outbound,
+    ) -> Result<(SendAnswer, Option<FirstAttempt>)> {
+        let queued = self.permits.queue(&caller);
+        let queued = queued.ok_or_else(overloaded::<Enqueue>)?;
+        let Outbound {
+            channel,
+            participant_id,
+            text,
+            client_message_id,
+        } = outbound;
+        let permit = self.permits.take(&caller, channel, &participant_id);
+        let token = permit.as_ref().map(|_| Uuid::now_v7());
+        let asked_at = Instant::now();
+        let enqueued = self
+            .enqueue
+            .submit(NewMessage {
+                id: MessageId::new(),
+                conversation_id: ConversationId::new(),
+                channel,
+                participant_id: participant_id.clone(),
+                text: text.clone(),
+                client_message_id,
+                sent_by: caller.name().cloned(),
+                lease_token: token,
+                traceparent: trace::traceparent(),
+            })
+            .await?;
+        drop(queued);
+        crash::point(Point::AfterAccept);
+        log(&caller, &enqueued);
+        let message = enqueued.message;
+        let replayed = !enqueued.new;
+        if replayed && !caller.sees(message.sent_by.as_deref()) {
+            return Err(Error::Taken);
+        }
+        let first_attempt = match (permit, enqueued.lease_token) {
+            (Some(permit), Some(token)) => {
+                let lease = Lease {
+                    outgoing: Outgoing {
+                        message_id: message.id,
+                        channel,
+                        participant_id: participant_id.clone(),
+                        text: text.clone(),
+                        client_message_id: message.client_message_id.clone(),
+                    },
+                    conversation_id: message.conversation_id,
+                    token,
+                    expires_at: asked_at
+                        + Duration::from_secs_f64(self.courier.policy.lease_seconds),
+                    attempt: 1,
+                    failures: 0,
+                    traceparent: None,
+                };
+                Some(self.start_attempt(lease, permit))
+            }
+            _ => None,
+        };
+        let sent = SendAnswer {
+            mismatch: replayed
+                && (message.participant_id != participant_id || message.text != text),
+            message,
+            replayed,
+        };
+        Ok((sent, first_attempt))
+    }
+
+    fn start_attempt(&self, lease: Lease, permit: SendPermit) -> FirstAttempt {
+        let courier = Arc::clone(&self.courier);
+        self.courier.tasks.spawn(async move {
+            let ended = courier.attempt(lease).await;
+            drop(permit);
+            ended
+        })
+    }
+
+    /// Makes a failed message due now, with a fresh budget of attempts; nothing changes while an attempt is in flight.
+    ///
+    /// # Errors
+    /// `NotFound`, or `NotFailed`.
+    pub async fn retry(self: &Arc<Self>, caller: &Caller, id: MessageId) -> Result<Message> {
+        if caller.only().is_some() {
+            self.find(caller, id).await?;
+        }
+        let task = Arc::clone(self);
+        let requeued = async move {
+            let requeued = requeue(&task.pool, &task.courier.policy, &[id]).await?;
+            task.courier.wake.notify_one();
+            for row in &requeued {
+                tracing::info!(message_id = %row.message_id, conversation_id = %row.conversation_id, "made due again");
+            }
+            Ok::<_, Error>(requeued)
+        };
+        let requeued = self.courier.tasks.run(requeued).await??;
+        let message = self.find(caller, id).await?;
+        if !requeued.is_empty() {
+            return Ok(message);
+        }
+        let is_due = message.status == Status::Failed
+            || delivery::store::find(&self.pool, id)
+                .await?
+                .is_some_and(|state| state.leased);
+        if !is_due {
+            return Err(Error::NotFailed);
+        }
+        database::store::confirm(&self.pool).await?;
+        Ok(message)
+    }
+
+    /// Ends the attempts at a message that waits for one. One that has ended already is answered as it is.
+    ///
+    /// # Errors
+    /// `NotFound`; `NotCancelable` when it is sent, or an attempt is in flight.
+    pub async fn cancel(self: &Arc<Self>, caller: &Caller, id: MessageId) -> Result<Message> {
+        if caller.only().is_some() {
+            self.find(caller, id).await?;
+        }
+        let task = Arc::clone(self);
+        let canceled = async move {
+            let conversation_id = delivery::store::cancel(&task.pool, id).await?;
+            if let Some(conversation_id) = conversation_id {
+                release(&task.pool, &task.courier.policy, &[conversation_id]).await?;
+                task.courier.wake.notify_one();
+                tracing::info!(message_id = %id, %conversation_id, "canceled");
+            }
+            Ok::<_, Error>(conversation_id.is_some())
+        };
+        let canceled = self.courier.tasks.run(canceled).await??;
+        let message = self.find(caller, id).await?;
+        if canceled {
+            return Ok(message);
+        }
+        match delivery::store::find(&self.pool, id).await? {
+            Some(state) if state.parked => {
+                database::store::confirm(&self.pool).await?;
+                Ok(message)
+            }
+            _ => Err(Error::NotCancelable),
+        }
+    }
+
+    /// One message.
+    ///
+    /// # Errors
+    /// `NotFound`, also where the caller may not see it.
+    pub async fn find(&self, caller: &Caller, id: MessageId) -> Result<Message> {
+        store::find(&self.pool, id)
+            .await?
+            .filter(|message| caller.sees(message.sent_by.as_deref()))
+            .ok_or(Error::NotFound("message"))
+    }
+}
+
+/// Gives those of these messages that have failed a fresh budget and makes them due, or puts them at the end of their
+/// conversation's order; returns which those are.
+pub async fn requeue(
+    pool: &Pool,
+    policy: &DeliveryPolicy,
+    ids: &[MessageId],
+) -> Result<Vec<delivery::store::Requeued>> {
+    let max_wait = if policy.ordered {
+        policy.max_wait_seconds
+    } else {
+        0.0
+    };
+    let requeued = delivery::store::requeue(pool, ids, max_wait).await?;
+    let conversation_ids: Vec<_> = requeued.iter().map(|row| row.conversation_id).collect();
+    release(pool, policy, &conversation_ids).await?;
+    Ok(requeued)
+}
+
+async fn release(
+    pool: &Pool,
+    policy: &DeliveryPolicy,
+    conversation_ids: &[ConversationId],
+) -> Result<()> {
+    if policy.ordered && !conversation_ids.is_empty() {
+        let mut pooled = pool.acquire().await?;
+        let released = delivery::store::release(pooled.connection()?, conversation_ids).await;
+        pooled.ended(&released);
+        released?;
+    }
+    Ok(())
+}
+
+/// What a key has changed is in the log.
+fn log(caller: &Caller, enqueued: &Enqueued) {
+    let message_id = enqueued.message.id;
+    let conversation_id = enqueued.message.conversation_id;
+    let new = enqueued.new;
+    let leased = enqueued.lease_token.is_some();
+    if new && caller.place().is_some() {
+        tracing::info!(%message_id, %conversation_id, leased, "accepted");
+    } else {
+        tracing::debug!(%message_id, %conversation_id, new, leased, "accepted");
+    }
+}
+
+fn apply(message: &mut Message, ended: AttemptResult) {
+    match ended {
+        AttemptResult::Sent {
+            provider_message_id,
+            at,
+        } => {
+            message.status = Status::Sent;
+            message.provider_message_id = Some(provider_message_id);
+            message.sent_at = Some(at);
+            message.updated_at = at;
+        }
+        AttemptResult::Failed {
+            failure,
+            next_attempt_at,
+            retry_count,
+            at,
+        } => {
+            message.status = Status::Failed;
+            message.next_attempt_at = next_attempt_at;
+            message.retry_count = retry_count;
+            message.error_kind = Some(failure.kind);
+            message.error_http_status = failure.http_status.map(i32::from);
+            message.error_detail = Some(failure.detail);
+            message.error_retryable = Some(failure.retryable);
+            message.error_ambiguous = Some(failure.ambiguous);
+            message.updated_at = at;
+        }
+        AttemptResult::Superseded => {}
+    }
+}
