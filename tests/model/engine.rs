@@ -27,9 +27,9 @@ pub struct Engine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     AcceptBegins(usize, usize),
-    Accept(usize),
+    Enqueue(usize),
     /// The same where nothing may be called now (no permit, calls are paused or spread): due, for whoever claims it.
-    AcceptUnleased(usize),
+    EnqueueUnleased(usize),
     ClaimBegins(usize, usize),
     Claim(usize, usize),
     Call(usize),
@@ -39,8 +39,8 @@ pub enum Action {
     Hold(usize),
     Answer(usize, Answer),
     FinishBegins(usize),
-    Finish(usize),
-    Reschedule(usize),
+    MarkSent(usize),
+    MarkFailed(usize),
     ReleaseBegins(usize),
     Release(usize),
     ListUnreleased(usize),
@@ -98,8 +98,8 @@ impl Model for Engine {
         let state = &mut next;
         match action {
             Action::AcceptBegins(p, m) => accept_begins(self, state, p, m),
-            Action::Accept(p) => accept(self, state, p, true),
-            Action::AcceptUnleased(p) => accept(self, state, p, false),
+            Action::Enqueue(p) => enqueue(self, state, p, true),
+            Action::EnqueueUnleased(p) => enqueue(self, state, p, false),
             Action::ClaimBegins(p, m) => state.processes[p] = Process::Claiming { message: m },
             Action::Claim(p, m) => claim(self, state, p, m),
             Action::Call(p) => call(state, p),
@@ -107,8 +107,8 @@ impl Model for Engine {
             Action::Hold(p) => hold(state, p),
             Action::Answer(p, how) => answer(self, state, p, how),
             Action::FinishBegins(p) => finish_begins(state, p),
-            Action::Finish(p) => finish(state, p),
-            Action::Reschedule(p) => reschedule(self, state, p),
+            Action::MarkSent(p) => mark_sent(state, p),
+            Action::MarkFailed(p) => mark_failed(self, state, p),
             Action::ReleaseBegins(p) => release_begins(state, p),
             Action::Release(p) => release(self, state, p),
             Action::ListUnreleased(p) => state.processes[p] = Process::Unreleased,
@@ -139,8 +139,8 @@ impl Engine {
             Process::Idle => return self.next_when_idle(state, p, actions),
             Process::Calling(_) => return self.possible_answers(state, p, actions),
             Process::Accepting { .. } => {
-                actions.push(Action::AcceptUnleased(p));
-                Action::Accept(p)
+                actions.push(Action::EnqueueUnleased(p));
+                Action::Enqueue(p)
             }
             Process::Claiming { message } => Action::Claim(p, message),
             Process::Leased(lease) if lease.has_ended && self.has(Rule::Deadline) => {
@@ -149,8 +149,8 @@ impl Engine {
             Process::Leased(lease) if lease.is_doubtful => Action::Hold(p),
             Process::Leased(_) => Action::Call(p),
             Process::Accepted(_) if !self.has(Rule::ReleaseApart) => Action::FinishBegins(p),
-            Process::Accepted(_) | Process::Finishing { .. } => Action::Finish(p),
-            Process::Failed { .. } => Action::Reschedule(p),
+            Process::Accepted(_) | Process::Finishing { .. } => Action::MarkSent(p),
+            Process::Failed { .. } => Action::MarkFailed(p),
             Process::Unreleased => Action::ReleaseBegins(p),
             Process::Releasing { .. } => Action::Release(p),
         };
@@ -254,7 +254,7 @@ fn accept_begins(engine: &Engine, state: &mut State, p: usize, message: usize) {
     state.messages[message].is_acknowledged = !engine.has(Rule::CommitFirst);
 }
 
-fn accept(engine: &Engine, state: &mut State, p: usize, has_permit: bool) {
+fn enqueue(engine: &Engine, state: &mut State, p: usize, has_permit: bool) {
     let Process::Accepting {
         message,
         seen_seq,
@@ -360,7 +360,7 @@ fn take(engine: &Engine, state: &mut State, message: usize, taken: Taken) {
 //
 // By the message's id, whoever holds the lease.
 
-fn finish(state: &mut State, p: usize) {
+fn mark_sent(state: &mut State, p: usize) {
     let (message, next) = match state.processes[p] {
         Process::Accepted(lease) => (lease.message, None),
         Process::Finishing { lease, next } => (lease.message, next),
@@ -397,7 +397,7 @@ fn finish_begins(state: &mut State, p: usize) {
 //
 // Only for the holder of the current token.
 
-fn reschedule(engine: &Engine, state: &mut State, p: usize) {
+fn mark_failed(engine: &Engine, state: &mut State, p: usize) {
     let Process::Failed { lease, is_final } = state.processes[p] else {
         return;
     };

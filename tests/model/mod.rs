@@ -190,10 +190,10 @@ fn the_statements_of_the_model_are_those_of_the_program() {
     ]
     .concat();
     for action in [
-        Action::Accept(0),
+        Action::Enqueue(0),
         Action::Claim(0, 0),
-        Action::Finish(0),
-        Action::Reschedule(0),
+        Action::MarkSent(0),
+        Action::MarkFailed(0),
         Action::Release(0),
         Action::ListUnreleased(0),
         Action::Requeue(0, 0),

@@ -7,11 +7,11 @@ use super::state::{Delivery, Process, State, Status};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// `accept` commits before it is answered.
+    /// `enqueue` commits before it is answered.
     CommitFirst,
-    /// `accept` blocks where `outbound_seq` has moved since its snapshot.
+    /// `enqueue` blocks where `outbound_seq` has moved since its snapshot.
     SeqCheck,
-    /// `release` follows an `accept` that was blocked.
+    /// `release` follows an `enqueue` that was blocked.
     ReleaseAfterAccept,
     /// `claim` locks what it finds due, and skips what is locked.
     RowLock,
@@ -23,9 +23,9 @@ pub enum Rule {
     OneKey,
     /// With `AMBIGUOUS_POLICY=hold`, what was claimed before and never settled is not sent.
     HoldDoubtful,
-    /// `reschedule` needs the current token.
+    /// `mark_failed` needs the current token.
     Token,
-    /// `release` is a statement of its own, after `finish`.
+    /// `release` is a statement of its own, after `mark_sent`.
     ReleaseApart,
     /// `release` looks again at the number of what it has locked.
     PlaceCheck,

@@ -55,7 +55,7 @@ pub type Token = u8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Process {
     Idle,
-    /// `accept` has begun: `outbound_seq`, and whether anything was in the queue, in its snapshot.
+    /// `enqueue` has begun: `outbound_seq`, and whether anything was in the queue, in its snapshot.
     Accepting {
         message: usize,
         seen_seq: u8,
@@ -69,14 +69,14 @@ pub enum Process {
     Leased(Lease),
     /// The call is in flight.
     Calling(Lease),
-    /// The provider has accepted; `finish` follows.
+    /// The provider has accepted; `mark_sent` follows.
     Accepted(Lease),
-    /// The attempt has failed, perhaps for good; `reschedule` follows.
+    /// The attempt has failed, perhaps for good; `mark_failed` follows.
     Failed {
         lease: Lease,
         is_final: bool,
     },
-    /// `finish` has begun: which blocked one came next, in its snapshot. Only where it releases that one itself.
+    /// `mark_sent` has begun: which blocked one came next, in its snapshot. Only where it releases that one itself.
     Finishing {
         lease: Lease,
         next: Option<usize>,

@@ -72,8 +72,8 @@ fn without_a_look_at_the_number_before_it_a_message_overtakes() {
     let story = [
         AcceptBegins(A, ONE),
         AcceptBegins(B, TWO),
-        Accept(A),
-        Accept(B),
+        Enqueue(A),
+        Enqueue(B),
         Call(B),
     ];
     assert_broken(
@@ -88,13 +88,13 @@ fn without_a_look_at_the_number_before_it_a_message_overtakes() {
 fn without_a_release_after_its_accept_a_message_is_stuck() {
     let story = [
         AcceptBegins(A, ONE),
-        Accept(A),
+        Enqueue(A),
         AcceptBegins(B, TWO), // and sees ONE
         Call(A),
         Answer(A, Accepted),
-        Finish(A),
+        MarkSent(A),
         ReleaseBegins(A), // and sees nothing
-        Accept(B),
+        Enqueue(B),
     ];
     let rules = &[Rule::ReleaseAfterAccept, Rule::Sweep];
     assert_broken(rules, engine(2, 2, NO_TROUBLE), NOT_STUCK, &story);
@@ -104,7 +104,7 @@ fn without_a_release_after_its_accept_a_message_is_stuck() {
 fn without_a_row_lock_in_the_claim_a_message_has_two_leases() {
     let story = [
         AcceptBegins(A, ONE),
-        AcceptUnleased(A),
+        EnqueueUnleased(A),
         ReleaseBegins(A),
         ClaimBegins(A, ONE),
         ClaimBegins(B, ONE),
@@ -123,7 +123,7 @@ fn without_a_row_lock_in_the_claim_a_message_has_two_leases() {
 fn during_a_lease_that_is_shorter_than_the_call_another_call_begins() {
     let story = [
         AcceptBegins(A, ONE),
-        Accept(A),
+        Enqueue(A),
         Call(A),
         LeaseEnds(ONE),
         Claim(B, ONE),
@@ -136,7 +136,7 @@ fn during_a_lease_that_is_shorter_than_the_call_another_call_begins() {
 fn a_call_that_begins_when_its_lease_has_ended_overlaps_with_another() {
     let story = [
         AcceptBegins(A, ONE),
-        Accept(A),
+        Enqueue(A),
         LeaseEnds(ONE),
         Claim(B, ONE),
         Call(B),
@@ -149,10 +149,10 @@ fn a_call_that_begins_when_its_lease_has_ended_overlaps_with_another() {
 fn a_key_for_each_call_delivers_twice() {
     let story = [
         AcceptBegins(A, ONE),
-        Accept(A),
+        Enqueue(A),
         Call(A),
         Answer(A, LOST),
-        Reschedule(A),
+        MarkFailed(A),
         WaitEnds(ONE),
         Claim(A, ONE),
         Call(A),
@@ -170,7 +170,7 @@ fn a_key_for_each_call_delivers_twice() {
 fn without_keys_a_message_whose_sender_died_must_be_held_too() {
     let story = [
         AcceptBegins(A, ONE),
-        Accept(A),
+        Enqueue(A),
         Call(A),
         Crash(A, Taken::Yes),
         LeaseEnds(ONE),
@@ -199,13 +199,13 @@ fn without_its_token_a_late_failure_gives_away_the_lease_of_another() {
     };
     let story = [
         AcceptBegins(A, ONE),
-        Accept(A),
+        Enqueue(A),
         Call(A),
         Answer(A, FAILED),
         LeaseEnds(ONE),
         Claim(B, ONE),
         Call(B),
-        Reschedule(A),
+        MarkFailed(A),
         WaitEnds(ONE),
         Claim(A, ONE),
     ];
@@ -216,14 +216,14 @@ fn without_its_token_a_late_failure_gives_away_the_lease_of_another() {
 fn a_finish_that_releases_in_the_same_statement_leaves_a_message_stuck() {
     let story = [
         AcceptBegins(A, ONE),
-        Accept(A),
+        Enqueue(A),
         Call(A),
         Answer(A, Accepted),
         FinishBegins(A),      // and sees nothing behind ONE
         AcceptBegins(B, TWO), // and sees ONE
-        Accept(B),
+        Enqueue(B),
         ReleaseBegins(B), // and sees ONE in front
-        Finish(A),
+        MarkSent(A),
     ];
     let rules = &[Rule::ReleaseApart, Rule::Sweep];
     assert_broken(rules, engine(2, 2, NO_TROUBLE), NOT_STUCK, &story);
@@ -238,17 +238,17 @@ fn a_release_that_does_not_look_again_lets_what_was_requeued_meanwhile_overtake(
     };
     let story = [
         AcceptBegins(A, ONE),
-        Accept(A),
+        Enqueue(A),
         Call(A),
         Answer(A, FAILED_FOR_GOOD),
-        Reschedule(A),
+        MarkFailed(A),
         ReleaseBegins(A),
         Requeue(B, ONE),
         ReleaseBegins(B), // and sees ONE in front
         Cancel(A, ONE),
         ReleaseBegins(A),
         AcceptBegins(A, TWO),
-        AcceptUnleased(A),
+        EnqueueUnleased(A),
         ReleaseBegins(A),
         Requeue(A, ONE), // behind TWO
         Release(B),
@@ -262,13 +262,13 @@ fn a_release_that_does_not_look_again_lets_what_was_requeued_meanwhile_overtake(
 fn without_the_sweep_a_crash_leaves_a_message_stuck() {
     let story = [
         AcceptBegins(A, ONE),
-        Accept(A),
+        Enqueue(A),
         AcceptBegins(B, TWO),
-        Accept(B),
+        Enqueue(B),
         ReleaseBegins(B),
         Call(A),
         Answer(A, Accepted),
-        Finish(A),
+        MarkSent(A),
         Crash(A, Taken::No),
     ];
     assert_broken(&[Rule::Sweep], engine(2, 2, A_CRASH), NOT_STUCK, &story);
@@ -278,7 +278,7 @@ fn without_the_sweep_a_crash_leaves_a_message_stuck() {
 fn a_requeue_of_what_is_leased_gives_it_a_second_lease() {
     let story = [
         AcceptBegins(A, ONE),
-        Accept(A),
+        Enqueue(A),
         Requeue(B, ONE),
         ReleaseBegins(B),
         Claim(B, ONE),
@@ -300,13 +300,13 @@ fn a_requeued_message_that_keeps_its_number_meets_a_call_behind_it() {
     };
     let story = [
         AcceptBegins(A, ONE),
-        Accept(A),
+        Enqueue(A),
         Call(A),
         Answer(A, FAILED_FOR_GOOD),
-        Reschedule(A),
+        MarkFailed(A),
         ReleaseBegins(A),
         AcceptBegins(A, TWO),
-        Accept(A),
+        Enqueue(A),
         Call(A),
         Requeue(B, ONE),
     ];
@@ -321,7 +321,7 @@ fn a_cancel_of_what_is_leased_gives_it_a_second_lease_when_it_is_requeued() {
     };
     let story = [
         AcceptBegins(A, ONE),
-        Accept(A),
+        Enqueue(A),
         Cancel(B, ONE),
         ReleaseBegins(B),
         Requeue(B, ONE),
