@@ -187,7 +187,6 @@ fn only_the_output_prints() {
 fn nothing_outside_tests_may_panic_on_purpose() {
     let calls = [
         ".unwrap()",
-        ".expect(",
         ".unwrap_err()",
         ".expect_err(",
         "panic!(",
@@ -196,6 +195,26 @@ fn nothing_outside_tests_may_panic_on_purpose() {
         "unreachable!(",
     ];
     assert_only(&calls, |_| false);
+}
+
+#[test]
+fn whatever_is_expected_says_why_it_holds() {
+    const LEAST_WORDS: usize = 3;
+    let folders = ["src", "mock-meta-provider/src"];
+    let mut bare = Vec::new();
+    for source in folders.into_iter().flat_map(sources) {
+        for after in source.code.split(".expect(").skip(1).map(str::trim_start) {
+            let reason = after
+                .strip_prefix('"')
+                .and_then(|text| text.split_once('"'));
+            let (reason, _) = reason.unwrap_or_default();
+            if reason.split_whitespace().count() < LEAST_WORDS {
+                let line = after.lines().next().unwrap_or_default();
+                bare.push(format!("{}: .expect({line}", source.path));
+            }
+        }
+    }
+    assert!(bare.is_empty(), "{bare:#?}");
 }
 
 #[test]
