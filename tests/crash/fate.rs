@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
-use crate::proof::Role;
+use crate::load::Role;
 use crate::stage::{Kill, Moment, Stage};
 use crate::support::Program;
 

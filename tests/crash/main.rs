@@ -9,15 +9,15 @@
 //! at once. Callers meanwhile repeat each request until it is acknowledged. The seed repeats every choice, though not how the
 //! processes interleave. Exit code 1: a promise was broken.
 //!
-//! In reading order: `stage` what plays, `proxy` cuts connections, `fate` kills processes, `proof::load` calls, `proof::check` compares,
+//! In reading order: `stage` what plays, `proxy` cuts connections, `fate` kills processes, `load::callers` calls, `load::check` compares,
 //! `recovery` measures, `report` tells.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(clippy::print_stdout, clippy::print_stderr)] // it is a program
 
 mod fate;
-#[path = "../proof/mod.rs"]
+#[path = "../load/mod.rs"]
 #[allow(dead_code)] // the other proof uses the rest
-mod proof;
+mod load;
 mod proxy;
 mod recovery;
 mod report;
@@ -37,7 +37,7 @@ use rand::{RngExt, SeedableRng};
 use tokio_util::sync::CancellationToken;
 
 use fate::Slot;
-use proof::{Order, Role, check};
+use load::{Order, Role, check};
 use report::Report;
 use stage::Stage;
 
@@ -113,7 +113,7 @@ async fn run(options: &Options, order: Order) -> Report {
     let slots = slots(options, &stage, &mut rng).map(|slot| tokio::spawn(slot.run()));
     let processes = future::try_join_all(slots.collect::<Vec<_>>());
     let stop = CancellationToken::new();
-    let promises = proof::call(&stage.scene, options.callers, &mut rng, &stop);
+    let promises = load::call(&stage.scene, options.callers, &mut rng, &stop);
 
     let time = Duration::from_secs(options.seconds);
     let calls = async {
@@ -129,9 +129,9 @@ async fn run(options: &Options, order: Order) -> Report {
         stage.restart_database().await;
     };
     let (processes, promises, (), ()) = tokio::join!(processes, promises, calls, violence);
-    let mut left = proof::settle(async || stage.read_unsent().await).await;
+    let mut left = load::settle(async || stage.read_unsent().await).await;
     watch.abort();
-    left.extend(proof::terminate(processes.unwrap()).await);
+    left.extend(load::terminate(processes.unwrap()).await);
     let rows = check::check(&stage.scene, stage.pool(), &promises, left).await;
     let recovery = recovery::measure(&stage).await;
     Report::new(options, &stage, &promises, recovery, rows)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::proof::LEASE;
+use crate::load::LEASE;
 use crate::stage::Stage;
 
 /// How much longer than a lease it may take.

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::Options;
-use crate::proof::check::Row;
-use crate::proof::load::{Kind, Promise};
-use crate::proof::{self, Order, table};
+use crate::load::callers::{Kind, Promise};
+use crate::load::check::Row;
+use crate::load::{self, Order, table};
 use crate::proxy::Cut;
 use crate::recovery::Recovery;
 use crate::stage::{Moment, Stage};
@@ -115,7 +115,7 @@ impl Report {
         ]);
         println!("{}\n", done.trim_fmt());
 
-        proof::print(&self.promises);
+        load::print(&self.promises);
         self.print_recovery();
         println!("order {:?}, random seed {}", self.order, self.random_seed);
     }

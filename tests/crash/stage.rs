@@ -11,7 +11,7 @@ use sqlx::{ConnectOptions, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::Options;
-use crate::proof::{ACCEPTED, Order, PROVIDER_TIMEOUT, Role, Scene};
+use crate::load::{ACCEPTED, Order, PROVIDER_TIMEOUT, Role, Scene};
 use crate::proxy::Proxy;
 use crate::support::{Database, Postgres, Program, Run, Stopped, eventually, run};
 

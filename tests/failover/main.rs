@@ -10,14 +10,14 @@
 //! interleave. Exit code 1: a promise was broken.
 //!
 //! In reading order: `stage` what plays, `proxy` the way to the database, `scenario` what happens, `measure` for how long,
-//! `proof::load` calls, `proof::check` compares, `report` tells.
+//! `load::callers` calls, `load::check` compares, `report` tells.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(clippy::print_stdout, clippy::print_stderr)] // it is a program
 
-mod measure;
-#[path = "../proof/mod.rs"]
+#[path = "../load/mod.rs"]
 #[allow(dead_code)] // the other proof uses the rest
-mod proof;
+mod load;
+mod measure;
 mod proxy;
 mod report;
 mod scenario;
@@ -37,8 +37,8 @@ use rand::rngs::StdRng;
 use sqlx::postgres::PgPoolOptions;
 use tokio_util::sync::CancellationToken;
 
+use load::{Order, check};
 use measure::Reads;
-use proof::{Order, check};
 use report::{Report, Struck};
 use scenario::Scenario;
 use stage::Stage;
@@ -151,7 +151,7 @@ async fn run(options: &Options, way: Way, scenarios: &[Scenario]) -> Report {
     let scene = Arc::clone(&stage.scene);
     let reads = Arc::new(Reads::default());
     let (stop, stop_reading) = (CancellationToken::new(), CancellationToken::new());
-    let promises = tokio::spawn(proof::call(&scene, options.callers, &mut rng, &stop));
+    let promises = tokio::spawn(load::call(&scene, options.callers, &mut rng, &stop));
     for _ in 0..READERS {
         let rng = StdRng::from_rng(&mut rng);
         let (scene, reads) = (Arc::clone(&scene), Arc::clone(&reads));
@@ -170,8 +170,8 @@ async fn run(options: &Options, way: Way, scenarios: &[Scenario]) -> Report {
     stop.cancel();
     let promises = promises.await.unwrap();
     stop_reading.cancel();
-    let mut left = proof::settle(async || stage.read_unsent().await).await;
-    left.extend(proof::terminate(processes).await);
+    let mut left = load::settle(async || stage.read_unsent().await).await;
+    left.extend(load::terminate(processes).await);
     let primary = stage.cluster.primary.options();
     let pool = PgPoolOptions::new().connect_lazy_with(primary);
     let mut rows = vec![
@@ -221,7 +221,7 @@ async fn strike(stage: &mut Stage, reads: &Reads, scenario: Scenario) -> Struck 
 }
 
 /// Waits until everything was served since then; when it was, if it ever is.
-async fn until_served(scene: &proof::Scene, reads: &Reads, since: Instant) -> Option<Instant> {
+async fn until_served(scene: &load::Scene, reads: &Reads, since: Instant) -> Option<Instant> {
     while since.elapsed() < PATIENCE {
         let back = measure::back_at(scene, reads, since);
         if back.is_some() {

@@ -9,8 +9,8 @@ use rand::rngs::StdRng;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::proof::load::Kind;
-use crate::proof::{Acknowledged, Scene};
+use crate::load::callers::Kind;
+use crate::load::{Acknowledged, Scene};
 
 /// Among so many that were acknowledged last, one is read.
 const NEWEST: usize = 10;

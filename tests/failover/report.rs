@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
+use crate::load::check::Row;
+use crate::load::{self, Order, table};
 use crate::measure::Each;
-use crate::proof::check::Row;
-use crate::proof::{self, Order, table};
 use crate::scenario::Scenario;
 use crate::{GOAL, Options, Way};
 
@@ -87,7 +87,7 @@ impl Report {
             ]);
         }
         println!("{}\n", done.trim_fmt());
-        proof::print(&self.promises);
+        load::print(&self.promises);
         if self.stale_reads > 0 {
             println!(
                 "reads that a former primary answered, on connections that were kept: {}",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mock_meta_provider::Behaviour;
 use sqlx::ConnectOptions as _;
 
-use crate::proof::{ACCEPTED, PROVIDER_TIMEOUT, Role, Scene};
+use crate::load::{ACCEPTED, PROVIDER_TIMEOUT, Role, Scene};
 use crate::proxy::Proxy;
 use crate::support::{Cluster, Program, Run, eventually};
 use crate::{Break, Options, Way};

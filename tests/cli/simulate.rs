@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use serde_json::Value;
 
-use super::support::{Client, Database, Finished, Program, Run, System, event, eventually};
+use crate::support::{Client, Database, Finished, Program, Run, System, event, eventually};
 
 /// A `gateway simulate` with these arguments, and few events.
 fn simulate(arguments: &[&str]) -> Run {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
-use super::load::{Kind, Promise};
+use super::callers::{Kind, Promise};
 use super::{Order, Scene};
 
 /// Violations of a promise that are told; the others are only counted.

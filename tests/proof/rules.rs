@@ -98,7 +98,7 @@ fn tests() -> BTreeSet<String> {
 
 /// The rules that the model can do without, such as `Rule::Token`. Each must have a story.
 fn stories() -> BTreeSet<String> {
-    let rules = read("tests/model/rules.rs");
+    let rules = read("tests/proof/model/rules.rs");
     let (_, variants) = rules.split_once("pub enum Rule {\n").unwrap();
     let (variants, _) = variants.split_once("\n}\n").unwrap();
     let lines = variants.lines().map(str::trim);
@@ -108,7 +108,7 @@ fn stories() -> BTreeSet<String> {
         .map(|name| format!("Rule::{name}"))
         .collect();
     assert!(stories.len() > 10, "{stories:?}");
-    let text = read("tests/model/stories.rs");
+    let text = read("tests/proof/model/stories.rs");
     let words = text.split(|c: char| !c.is_alphanumeric() && c != ':');
     let told: BTreeSet<&str> = words.collect();
     for story in &stories {

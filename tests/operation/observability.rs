@@ -139,8 +139,8 @@ fn scraped(text: &str) -> BTreeMap<String, Metric> {
 /// Names in the pages about operations and alerts that look like those of metrics.
 fn named_in_pages() -> BTreeSet<String> {
     let pages = concat!(
-        include_str!("../src/docs/operations.md"),
-        include_str!("../src/docs/alerts.yml")
+        include_str!("../../src/docs/operations.md"),
+        include_str!("../../src/docs/alerts.yml")
     );
     let words = pages.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     words

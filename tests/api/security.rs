@@ -8,7 +8,7 @@ use sha2::Sha256;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::openapi::ROUTES;
+use crate::api::openapi::ROUTES;
 use crate::support::{Answer, Client, Database, Program, System, event, eventually, mock, serve};
 
 const KEYS: [(&str, &str); 2] = [

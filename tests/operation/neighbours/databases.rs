@@ -8,7 +8,7 @@ use sqlx::error::DatabaseError;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 
 use super::{Bounded, assert_full_service};
-use crate::outages::{CALLERS, Load, assert_kept, becomes_ready, becomes_unready};
+use crate::operation::outages::{CALLERS, Load, assert_kept, becomes_ready, becomes_unready};
 use crate::support::{Client, Database, Postgres, Program, System, eventually, mock};
 
 /// A server that is soon full; each connection may be anybody's.

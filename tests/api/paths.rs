@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::openapi::ROUTES;
+use crate::api::openapi::ROUTES;
 use crate::support::{Answer, Client, Program, System, event};
 
 async fn call(

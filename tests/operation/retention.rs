@@ -2,7 +2,7 @@
 
 use sqlx::{ConnectOptions as _, Row as _};
 
-use super::support::{Database, Program, System, event, eventually, run, statement};
+use crate::support::{Database, Program, System, event, eventually, run, statement};
 
 const BODIES: &str = "select count(*) from webhook_bodies";
 const EMPTIED: &str = "emptied the bodies of old webhook events";

@@ -5,7 +5,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
-use super::support::{Answer, System};
+use crate::support::{Answer, System};
 
 /// Random values of a kind; `PROPTEST_CASES` says how many, and `PROPTEST_RNG_SEED` which.
 fn random<T: std::fmt::Debug>(strategy: impl Strategy<Value = T>) -> Vec<T> {

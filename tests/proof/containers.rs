@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use clap::{Args, Command, CommandFactory};
 use gateway::cli::Cli;
 
-const COMPOSE: &str = include_str!("../docker-compose.yml");
-const DOCKERFILE: &str = include_str!("../Dockerfile");
+const COMPOSE: &str = include_str!("../../docker-compose.yml");
+const DOCKERFILE: &str = include_str!("../../Dockerfile");
 
 /// Words such as `DATABASE_URL`, for themselves.
 fn variables(text: &str) -> BTreeSet<&str> {

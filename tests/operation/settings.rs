@@ -69,7 +69,7 @@ async fn a_blank_variable_is_an_unset_one_and_blanks_around_a_value_are_cut_off(
 
 #[tokio::test]
 async fn the_page_about_configuration_has_every_variable_with_its_default() {
-    let page = include_str!("../src/docs/configuration.md");
+    let page = include_str!("../../src/docs/configuration.md");
     let rows = page
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split_once(" |"));

@@ -185,8 +185,8 @@ fn walk(engine: &Engine, state: State, seen: &mut HashMap<State, bool>) {
 #[test]
 fn the_statements_of_the_model_are_those_of_the_program() {
     let program = [
-        include_str!("../../src/message/store.rs"),
-        include_str!("../../src/delivery/store.rs"),
+        include_str!("../../../src/message/store.rs"),
+        include_str!("../../../src/delivery/store.rs"),
     ]
     .concat();
     for action in [

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use super::support::Program;
+use crate::support::Program;
 
 const SUBCOMMANDS: [&str; 6] = ["serve", "worker", "migrate", "seed", "retry", "simulate"];
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::openapi::ROUTES;
+use crate::api::openapi::ROUTES;
 
 const FOLDERS: [&str; 5] = ["", "src/docs", "tests", "mock-meta-provider", ".github"];
 /// As wide as prose may be; tables, code and the targets of links are not prose.
@@ -105,7 +105,7 @@ fn prose_is_narrow_and_the_front_page_short() {
             );
         }
     }
-    let front = include_str!("../README.md");
+    let front = include_str!("../../README.md");
     let lines = front.lines().count();
     assert!(lines <= FRONT_PAGE_LINES, "README.md has {lines} lines");
     let needs = concat!("Rust ", env!("CARGO_PKG_RUST_VERSION"), " ");
@@ -126,7 +126,7 @@ fn every_block_of_code_says_its_language_so_that_rustdoc_takes_none_for_rust() {
 
 #[test]
 fn the_front_page_has_every_route_and_no_other() {
-    let front = include_str!("../README.md");
+    let front = include_str!("../../README.md");
     let (_, table) = front.split_once("\n## Routes").unwrap();
     let (table, _) = table.split_once("\n## ").unwrap();
     let rows = table.lines().filter_map(|line| {
@@ -143,7 +143,7 @@ fn the_front_page_has_every_route_and_no_other() {
 
 #[test]
 fn links_between_pages_of_the_guide_also_lead_somewhere_in_its_rustdoc() {
-    let guide = include_str!("../src/guide.rs");
+    let guide = include_str!("../../src/guide.rs");
     let in_guide = pages()
         .into_iter()
         .filter(|(path, _)| path.parent().unwrap().ends_with("src/docs"));

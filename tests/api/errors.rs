@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::openapi::ROUTES;
+use crate::api::openapi::ROUTES;
 use crate::support::{Answer, Client, Program, System, event, eventually};
 
 const UNKNOWN: &str = "01941f297c0070008000000000000001";

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::openapi::ROUTES;
+use crate::api::openapi::ROUTES;
 use crate::support::{Answer, Client, Database, Program, System, event, eventually, mock, serve};
 
 const KEY: &str = "a-key-of-16-or-more";

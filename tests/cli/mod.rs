@@ -1,0 +1,8 @@
+//! The commands beside `serve` and `worker`.
+
+mod command_line;
+mod forget;
+mod manners;
+mod operator;
+mod seed;
+mod simulate;

@@ -1,0 +1,8 @@
+//! Delivery: what is stored is sent, once, in order, at its pace, and what fails is tried again.
+
+mod ambiguity;
+mod fairness;
+mod leases;
+mod order;
+mod pacing;
+mod retries;

@@ -1,0 +1,205 @@
+//! What the proofs by crash and by failover have in common: callers who remember what they were told, and what that is compared with.
+
+pub mod callers;
+pub mod check;
+
+use std::sync::atomic::AtomicI64;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use futures_util::future;
+use mock_meta_provider::{Behaviour, Config, Mock};
+use rand::rngs::StdRng;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use self::callers::{Caller, Kind, Promise, Receipt};
+use self::check::Row;
+use crate::support::Program;
+
+/// The most time of an attempt. The mock answers long before, or not at all.
+pub const PROVIDER_TIMEOUT: Duration = Duration::from_secs(1);
+/// Twice the time of an attempt and 5 s.
+pub const LEASE: Duration = Duration::from_secs(7);
+/// Remembers the order of acceptance, which the gateway forgets.
+pub const ACCEPTED: &str = "
+    create table accepted (message_id uuid primary key, seq bigint not null);
+    create function accepted() returns trigger language plpgsql as $$ begin
+      insert into accepted values (new.message_id, new.seq);
+      return new;
+    end $$;
+    create trigger accepted after insert on deliveries for each row execute function accepted()";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Order {
+    None,
+    Conversation,
+}
+
+impl Order {
+    /// What `DELIVERY_ORDER` is to be.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Conversation => "conversation",
+        }
+    }
+}
+
+/// A subcommand that goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    Server,
+    Worker,
+}
+
+impl Role {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Server => "serve",
+            Self::Worker => "worker",
+        }
+    }
+}
+
+/// What callers see, and what they have seen.
+pub struct Scene {
+    pub mock: Mock,
+    pub order: Order,
+    /// How long a caller rests between two things that it asks for.
+    pub pause: Duration,
+    /// Where each server listens; none while it does not.
+    pub servers: Vec<Mutex<Option<String>>>,
+    /// What must never happen, and did.
+    pub surprises: Mutex<Vec<String>>,
+    /// Messages that are not sent yet, as of a moment ago.
+    pub unsent: AtomicI64,
+    pub acknowledged: Mutex<Vec<Acknowledged>>,
+}
+
+/// A message that a caller was told of.
+#[derive(Debug, Clone)]
+pub struct Acknowledged {
+    pub kind: Kind,
+    pub message_id: String,
+    pub at: Instant,
+}
+
+impl Scene {
+    /// One with a provider that misbehaves like this.
+    pub async fn set(
+        behaviour: Behaviour,
+        random_seed: u64,
+        servers: u8,
+        order: Order,
+        pause: Duration,
+    ) -> Self {
+        let config = Config {
+            ledger_max_keys: 1_000_000,
+            seed: Some(random_seed),
+            behaviour,
+            ..Config::calm()
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self {
+            mock: Mock::start(config, listener).unwrap(),
+            order,
+            pause,
+            servers: (0..servers).map(|_| Mutex::default()).collect(),
+            surprises: Mutex::default(),
+            unsent: AtomicI64::new(0),
+            acknowledged: Mutex::default(),
+        }
+    }
+
+    pub fn surprise(&self, what: String) {
+        self.surprises.lock().unwrap().push(what);
+    }
+
+    fn acknowledge(&self, kind: Kind, receipt: &Receipt) {
+        let message_id = receipt.message_id.clone();
+        let at = Instant::now();
+        self.acknowledged.lock().unwrap().push(Acknowledged {
+            kind,
+            message_id,
+            at,
+        });
+    }
+}
+
+/// Callers at once, until told to stop; what each was told.
+pub fn call(
+    scene: &Arc<Scene>,
+    callers: u16,
+    rng: &mut StdRng,
+    stop: &CancellationToken,
+) -> impl Future<Output = Vec<Promise>> + use<> {
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let callers = (0..usize::from(callers)).map(|number| {
+        let caller = Caller::new(scene, &http, number, rng);
+        tokio::spawn(caller.run(stop.clone()))
+    });
+    let promises = future::try_join_all(callers.collect::<Vec<_>>());
+    async move { promises.await.unwrap().into_iter().flatten().collect() }
+}
+
+/// Waits until everything is sent; what has not moved for a multiple of a lease is stuck, and told.
+pub async fn settle(read_unsent: impl AsyncFn() -> Option<i64>) -> Vec<String> {
+    let mut moved_at = Instant::now();
+    let mut before = i64::MAX;
+    loop {
+        let unsent = read_unsent().await.unwrap();
+        match unsent {
+            0 => return Vec::new(),
+            _ if unsent < before => {
+                before = unsent;
+                moved_at = Instant::now();
+            }
+            _ if moved_at.elapsed() > LEASE * 5 => {
+                return vec![format!("{unsent} messages are stuck")];
+            }
+            _ => {}
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Ends the last processes in an orderly way; tells what was not.
+pub async fn terminate(processes: Vec<Program>) -> Vec<String> {
+    let mut left = Vec::new();
+    for mut process in processes {
+        let status = process.terminate().await;
+        if !status.success() {
+            left.push(format!("SIGTERM: {status}: {:#?}", process.log()));
+        }
+    }
+    left
+}
+
+/// Prints what was promised, and how it stood the test.
+pub fn print(rows: &[Row]) {
+    let mut promised = table(&["PROMISED", "TRIED", ""]);
+    for row in rows {
+        let held = if row.held {
+            "held".to_owned()
+        } else {
+            format!("BROKEN {} times", row.broken)
+        };
+        promised.add_row([row.promise.to_owned(), row.tried.clone(), held]);
+    }
+    println!("{}\n", promised.trim_fmt());
+    for row in rows.iter().filter(|row| !row.held) {
+        println!("{}:\n  {}", row.promise, row.violations.join("\n  "));
+    }
+}
+
+pub fn table(headers: &[&str]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(headers);
+    table
+}
