@@ -1,4 +1,4 @@
--- conversation::seed_large
+-- seed::insert_large
 -- Conversations of a large made-up inbox, with all that belongs to them: those with these numbers ($2) and as many messages
 -- ($3). All is drawn from hashes of the seed ($1) and the place, so that the same seed makes the same inbox; times count back
 -- from the hour in which conversation 0 was loaded. A conversation that is there already is left as it is.

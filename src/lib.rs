@@ -37,34 +37,35 @@
 //!    ends the process with an error: it never leaves a silent half.
 //! 7. Everything has a limit: queues, bodies, batches, attempts, pages, waits, statements.
 
-pub mod api_state;
+pub(crate) mod api_state;
 pub mod app;
-pub mod caller;
+pub(crate) mod caller;
 pub mod channel;
 pub mod cli;
 pub mod config;
-pub mod conversation;
+pub(crate) mod conversation;
 pub mod crash;
 pub mod database;
 pub mod delivery;
 pub mod edge;
 pub mod error;
-pub mod forget;
+pub(crate) mod forget;
 #[cfg(doc)]
 pub mod guide;
-pub mod handles;
+pub(crate) mod handles;
 pub mod http;
-pub mod id;
-pub mod json;
-pub mod log_throttle;
+pub(crate) mod id;
+pub(crate) mod json;
+pub(crate) mod log_throttle;
 pub mod message;
-pub mod operations;
-pub mod peer;
+pub(crate) mod operations;
+pub(crate) mod peer;
 pub mod process;
-pub mod provider;
-pub mod router;
-pub mod share;
-pub mod tasks;
-pub mod telemetry;
-pub mod trace;
+pub(crate) mod provider;
+pub(crate) mod router;
+pub(crate) mod seed;
+pub(crate) mod share;
+pub(crate) mod tasks;
+pub(crate) mod telemetry;
+pub(crate) mod trace;
 pub mod webhook;

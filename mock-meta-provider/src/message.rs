@@ -27,7 +27,6 @@ const MAX_KEY_BYTES: usize = 255;
 /// Where messages come from and go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", try_from = "String")]
-#[expect(missing_docs, reason = "proper names")]
 pub enum Channel {
     Whatsapp,
     Instagram,

@@ -27,7 +27,6 @@ pub struct Stats {
 /// How often each fault was played.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the names of the faults")]
 pub struct FaultStats {
     pub rate_limit: u64,
     pub server_error: u64,

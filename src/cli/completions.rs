@@ -1,21 +1,21 @@
 //! `gateway completions`.
 
-use clap::CommandFactory;
+use clap::Command;
 use clap_complete::{Shell, generate};
 
-use super::{Cli, output};
+use super::output;
 
 /// Print a script that completes this program's commands and options
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: source <(gateway completions bash)")]
 pub struct Args {
-    /// The shell that is to run it
+    /// The shell to write the script for
     #[arg(value_enum)]
     shell: Shell,
 }
 
-pub fn run(args: &Args) -> anyhow::Result<()> {
+pub fn run(args: &Args, mut command: Command) -> anyhow::Result<()> {
     let mut script = Vec::new();
-    generate(args.shell, &mut Cli::command(), "gateway", &mut script);
+    generate(args.shell, &mut command, "gateway", &mut script);
     Ok(output::line(String::from_utf8(script)?.trim_end())?)
 }

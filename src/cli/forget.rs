@@ -5,18 +5,18 @@ use std::time::Duration;
 use anyhow::bail;
 use serde::Serialize;
 
-use super::{CommandDatabase, max_connections, output, prepare};
-use crate::app::Role;
+use super::database::CommandDatabase;
+use super::output;
 use crate::channel::Channel;
 use crate::config::DatabaseArgs;
 use crate::database::connect::Limits;
 use crate::database::plans::Work;
 use crate::database::pool::Pool;
-use crate::forget::{self, Forgotten};
+use crate::forget::{Forgotten, service, store};
 use crate::id::ConversationId;
 
 /// How long attempts in flight are waited for: the lease of one with the usual `PROVIDER_TIMEOUT_MS`, and a little.
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT: Duration = Duration::from_secs(30);
 
 /// Forget a customer: empty what was said, and send nothing more of it
 #[derive(Debug, clap::Args)]
@@ -56,12 +56,8 @@ struct Report {
 }
 
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    max_connections(&args.database, Role::Command)?;
     let opened = CommandDatabase::open(&args.database).await?;
-    let survey = prepare(&opened.target, opened.embedded.is_some()).await?;
-    if survey.pending > 0 {
-        bail!("the database is not migrated: run gateway migrate");
-    }
+    opened.require_migrated().await?;
     let done = forget(&args, &opened).await;
     opened.close().await?;
     done
@@ -76,13 +72,13 @@ async fn forget(args: &Args, opened: &CommandDatabase) -> anyhow::Result<()> {
     };
     let settings = args.database.plans().of(Work::Reads);
     let pool = Pool::with(target, Limits::None, settings, 1);
-    let Some(asked) = forget::find(&pool, args.channel, &args.participant).await? else {
+    let Some(request) = store::find(&pool, args.channel, &args.participant).await? else {
         bail!("nobody of that name is known on {}", args.channel.as_str());
     };
     let (forgotten, left) = if args.dry_run {
-        (forget::store::count(&pool, asked).await?, 0)
+        (store::count(&pool, request).await?, 0)
     } else {
-        forget::forget(&pool, asked, PATIENCE).await?
+        service::forget(&pool, request, WAIT).await?
     };
     let Forgotten {
         messages,
@@ -99,7 +95,7 @@ async fn forget(args: &Args, opened: &CommandDatabase) -> anyhow::Result<()> {
     ));
     if args.json {
         output::json(&Report {
-            conversation_id: asked.conversation_id,
+            conversation_id: request.conversation_id,
             dry_run: args.dry_run,
             forgotten,
             left,

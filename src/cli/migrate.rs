@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sqlx::Connection;
 
-use super::{CommandDatabase, max_connections, output};
-use crate::app::Role;
+use super::database::CommandDatabase;
+use super::output;
 use crate::config::DatabaseArgs;
 use crate::database;
 use crate::database::connect::{self, Limits};
@@ -32,7 +32,6 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    max_connections(&args.database, Role::Command)?;
     let opened = CommandDatabase::open(&args.database).await?;
     let survey = connect::survey(&opened.target).await?;
     if args.status {

@@ -11,7 +11,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{CommandDatabase, max_connections, output, prepare, warn_of_clear_text};
+use super::database::CommandDatabase;
+use super::output;
+use super::process::warn_of_clear_text;
 use crate::app::{App, Role};
 use crate::channel::Channel;
 use crate::config::{Backends, DatabaseArgs, DeliveryArgs, MockArgs, WorkerArgs};
@@ -24,10 +26,10 @@ use crate::provider::ErrorKind;
 use crate::provider::client::Client;
 use crate::{channel, delivery};
 
-/// Messages of one statement.
+/// Messages that one statement reads or changes.
 const PAGE: usize = 500;
 const POLL: Duration = Duration::from_millis(100);
-/// The longest time that `--since` takes.
+/// The longest `--since`.
 const MAX_SINCE: Duration = Duration::from_hours(24 * 3660);
 
 /// List the messages that failed, or send them again
@@ -82,7 +84,7 @@ pub struct Args {
 }
 
 impl Args {
-    fn is_narrowed(&self) -> bool {
+    fn is_filtered(&self) -> bool {
         self.channel.is_some() || !self.kind.is_empty() || self.since.is_some()
     }
 }
@@ -99,16 +101,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let sends = !args.list && !args.dry_run && !args.requeue_only;
     let provider = args.delivery.provider()?;
     if sends {
-        // Half a configuration is an error before anything is begun.
+        // Half a configuration is an error before anything starts.
         let localhost = std::net::Ipv4Addr::LOCALHOST.into();
         Backends::of(&args.database, provider.clone(), localhost)?;
     }
-    max_connections(&args.database, Role::Command)?;
     let opened = CommandDatabase::open(&args.database).await?;
-    let survey = prepare(&opened.target, opened.embedded.is_some()).await?;
-    if survey.pending > 0 {
-        bail!("the database is not migrated: run gateway migrate");
-    }
+    let survey = opened.require_migrated().await?;
     if let Some(provider) = provider.as_ref().filter(|_| sends) {
         warn_of_clear_text(&survey, provider);
     }
@@ -125,7 +123,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 async fn list(args: &Args, target: &Target) -> anyhow::Result<()> {
     let rows = failed(args, &Pool::new(target.clone().for_reading(), 1), Row::of).await?;
     if rows.is_empty() && !args.json {
-        output::say(if args.is_narrowed() {
+        output::say(if args.is_filtered() {
             "no message that failed is like that"
         } else {
             "no message has failed"
@@ -137,8 +135,8 @@ async fn list(args: &Args, target: &Target) -> anyhow::Result<()> {
 
 async fn dry_run(args: &Args, target: &Target) -> anyhow::Result<()> {
     let pool = Pool::new(target.clone().for_reading(), 1);
-    let asked = asked(args, &pool).await?;
-    let ids: Vec<MessageId> = asked.iter().map(|one| one.id).collect();
+    let requested = requested(args, &pool).await?;
+    let ids: Vec<MessageId> = requested.iter().map(|message| message.id).collect();
     let mut rows: Vec<Row> = Vec::new();
     for page in ids.chunks(PAGE) {
         let due = delivery::store::list_requeueable(&pool, page).await?;
@@ -149,7 +147,7 @@ async fn dry_run(args: &Args, target: &Target) -> anyhow::Result<()> {
     output::say(&format!(
         "would make {} of {} messages due; nothing was changed",
         rows.len(),
-        asked.len()
+        requested.len()
     ));
     if rows.is_empty() && !args.json {
         return Ok(());
@@ -189,8 +187,8 @@ fn print_failed(args: &Args, rows: Vec<Row>) -> anyhow::Result<()> {
 
 async fn requeue_only(args: &Args, target: &Target) -> anyhow::Result<()> {
     let pool = Pool::new(target.clone(), 1);
-    let mut asked = asked(args, &pool).await?;
-    let due = requeue(args, &pool, &mut asked).await?;
+    let mut requested = requested(args, &pool).await?;
+    let due = requeue(args, &pool, &mut requested).await?;
     if args.json {
         output::json(&due)?;
     }
@@ -213,9 +211,9 @@ async fn send(
     let database = (opened.target.clone(), connections, args.database.plans());
     let settings = args.delivery.settings(Role::Command, database, provider);
     let app = App::new(settings, &mut parts);
-    let mut asked = asked(args, &app.pool).await?;
-    let count = asked.len();
-    requeue(args, &app.pool, &mut asked).await?;
+    let mut requested = requested(args, &app.pool).await?;
+    let count = requested.len();
+    requeue(args, &app.pool, &mut requested).await?;
     let mut ended = Vec::new();
     for paused in channel::store::list_paused(&app.pool).await? {
         output::say(&format!(
@@ -224,8 +222,8 @@ async fn send(
             seconds(paused.until)
         ));
     }
-    let drained = drain(args, &app, asked, &mut ended).await;
-    // Whatever stopped it: what has ended is known.
+    let drained = drain(args, &app, requested, &mut ended).await;
+    // Also after an error: what has ended is known.
     let sent = report(args, ended, count)?;
     drained?;
     let tasks = app.courier.tasks.tracker();
@@ -240,7 +238,8 @@ async fn send(
     Ok(())
 }
 
-/// The mock provider of the running `serve` that owns the private database, or else one for the time of this command.
+/// The mock provider of the running `serve` that owns the private database, or else one that lives
+/// as long as this command.
 async fn mock(args: &Args, opened: &CommandDatabase) -> anyhow::Result<(String, Option<Mock>)> {
     let address = ("127.0.0.1", args.mock.port());
     match TcpListener::bind(address).await {
@@ -256,14 +255,14 @@ async fn mock(args: &Args, opened: &CommandDatabase) -> anyhow::Result<(String, 
     }
 }
 
-/// The messages that the command is about, oldest first: that is the order in which they are put in line again.
-async fn asked(args: &Args, pool: &Pool) -> anyhow::Result<Vec<Baseline>> {
-    let since = |message: &Message| Baseline {
+/// The messages that the command is about, oldest first. They become due in this order.
+async fn requested(args: &Args, pool: &Pool) -> anyhow::Result<Vec<Baseline>> {
+    let baseline = |message: &Message| Baseline {
         id: message.id,
         retry_count: message.retry_count,
     };
     if args.ids.is_empty() {
-        return failed(args, pool, since).await;
+        return failed(args, pool, baseline).await;
     }
     let mut ids = args.ids.clone();
     ids.sort_unstable();
@@ -273,18 +272,18 @@ async fn asked(args: &Args, pool: &Pool) -> anyhow::Result<Vec<Baseline>> {
         let found = store::list_by_id(pool, page).await?;
         known.extend(found.into_iter().map(|message| (message.id, message)));
     }
-    let one = |id: &MessageId| match known.get(id) {
+    let requested = ids.iter().map(|id| match known.get(id) {
         None => bail!("{id}: no such message"),
-        Some(message) if message.status == Status::Failed => Ok(since(message)),
+        Some(message) if message.status == Status::Failed => Ok(baseline(message)),
         Some(message) => bail!(
             "{id}: only a message that has failed can be retried, this one is {:?}",
             message.status
         ),
-    };
-    ids.iter().map(one).collect()
+    });
+    requested.collect()
 }
 
-/// What is needed of each failed message that the options leave.
+/// Reads each failed message that the options select, and keeps what `needed` takes of it.
 async fn failed<T>(
     args: &Args,
     pool: &Pool,
@@ -295,92 +294,95 @@ async fn failed<T>(
         kinds: args.kind.clone(),
         within: args.since,
     };
-    let most = args.limit.map_or(usize::MAX, |limit| {
+    let limit = args.limit.map_or(usize::MAX, |limit| {
         usize::try_from(limit).unwrap_or(usize::MAX)
     });
     let mut failed = Vec::new();
     let mut last = None;
-    while failed.len() < most {
+    while failed.len() < limit {
         let Some(end) = store::find_window(pool, last, i64::try_from(PAGE)?).await? else {
             break;
         };
         let page = store::list_failed(pool, &which, last, end).await?;
-        failed.extend(page.iter().take(most - failed.len()).map(&needed));
+        failed.extend(page.iter().take(limit - failed.len()).map(&needed));
         last = Some(end);
     }
     Ok(failed)
 }
 
-/// Makes them due and says how many those are; one that is being sent at this moment, or is due already, stays as it is.
+/// Makes the messages due, and returns which have become so. One that is being sent at this
+/// moment, or is due already, stays as it is.
 async fn requeue(
     args: &Args,
     pool: &Pool,
-    asked: &mut [Baseline],
+    requested: &mut [Baseline],
 ) -> anyhow::Result<Vec<MessageId>> {
     let policy = args.delivery.policy();
-    let bar = output::progress(asked.len() as u64, "making due");
+    let bar = output::progress(requested.len() as u64, "making due");
     let mut due = Vec::new();
-    for page in asked.chunks_mut(PAGE) {
-        let ids: Vec<MessageId> = page.iter().map(|one| one.id).collect();
+    for page in requested.chunks_mut(PAGE) {
+        let ids: Vec<MessageId> = page.iter().map(|message| message.id).collect();
         let requeued = outbox::requeue(pool, &policy, &ids).await?;
         due.extend(requeued.iter().map(|row| row.message_id));
         let counts: HashMap<MessageId, i32> = requeued
             .into_iter()
             .map(|row| (row.message_id, row.retry_count))
             .collect();
-        for one in page.iter_mut() {
-            // Whatever failed before it became due is no answer to this retry.
-            one.retry_count = counts.get(&one.id).copied().unwrap_or(one.retry_count);
+        for message in page.iter_mut() {
+            // A failure from before it became due is not this retry's.
+            if let Some(count) = counts.get(&message.id) {
+                message.retry_count = *count;
+            }
         }
         bar.inc(page.len() as u64);
     }
     bar.finish_and_clear();
     let count = due.len();
-    output::say(&format!("made {count} of {} messages due", asked.len()));
+    output::say(&format!("made {count} of {} messages due", requested.len()));
     Ok(due)
 }
 
-/// Sends these messages, or sees them sent by a running worker, until each has ended once more.
+/// Sends these messages, or sees a running worker send them, until each has ended once more.
 async fn drain(
     args: &Args,
     app: &Arc<App>,
-    asked: Vec<Baseline>,
-    ended: &mut Vec<Row>,
+    requested: Vec<Baseline>,
+    rows: &mut Vec<Row>,
 ) -> anyhow::Result<()> {
     let policy = app.courier.policy;
     let longest = Duration::from_secs_f64(policy.max_wait_seconds + 2.0 * policy.lease_seconds);
     let mut progress_at = Instant::now();
     let mut looked_at = Instant::now();
-    let bar = output::progress(asked.len() as u64, "sending");
+    let bar = output::progress(requested.len() as u64, "sending");
     // Wide enough that attempts never wait for it.
     let window = 8 * args.worker.concurrency();
-    let mut behind = asked.into_iter();
-    let mut open: Vec<Baseline> = behind.by_ref().take(window).collect();
+    let mut backlog = requested.into_iter();
+    let mut open: Vec<Baseline> = backlog.by_ref().take(window).collect();
     let mut worker = app.worker(args.worker.concurrency());
     while !open.is_empty() {
-        worker.restrict_to(open.iter().map(|one| one.id).collect());
+        worker.restrict_to(open.iter().map(|message| message.id).collect());
         let idle = worker.claim_once().await? == 0;
         if !idle && looked_at.elapsed() < POLL {
             continue;
         }
         looked_at = Instant::now();
-        let over = store::list_ended(&app.pool, &open).await?;
-        if idle && over.is_empty() {
+        let ended = store::list_ended(&app.pool, &open).await?;
+        if idle && ended.is_empty() {
             // Woken when one is no longer blocked.
             timeout(POLL, app.courier.wake.notified()).await.ok();
         }
-        let over_ids: HashSet<MessageId> = over.iter().map(|message| message.id).collect();
-        open.retain(|one| !over_ids.contains(&one.id));
-        open.extend(behind.by_ref().take(over.len()));
-        if !over.is_empty() {
+        let ended_ids: HashSet<MessageId> = ended.iter().map(|message| message.id).collect();
+        open.retain(|message| !ended_ids.contains(&message.id));
+        open.extend(backlog.by_ref().take(ended.len()));
+        if !ended.is_empty() {
             progress_at = Instant::now();
         }
-        ended.extend(over.iter().map(Row::of));
-        bar.set_position(ended.len() as u64);
+        rows.extend(ended.iter().map(Row::of));
+        bar.set_position(rows.len() as u64);
         if progress_at.elapsed() > longest {
             bail!(
                 "{} messages are still waiting: is their channel paused, or are they held by another process?",
-                open.len() + behind.len()
+                open.len() + backlog.len()
             );
         }
     }
@@ -388,17 +390,17 @@ async fn drain(
     Ok(())
 }
 
-/// Says how each ended, and returns how many were sent.
-fn report(args: &Args, ended: Vec<Row>, asked: usize) -> anyhow::Result<usize> {
+/// Prints how each ended, and returns how many were sent.
+fn report(args: &Args, ended: Vec<Row>, requested: usize) -> anyhow::Result<usize> {
     let sent = ended.iter().filter(|row| row.status == Status::Sent);
     let sent = sent.count();
-    let again = ended.iter().filter(|row| row.next_attempt_at.is_some());
-    let again = again.count();
+    let retried = ended.iter().filter(|row| row.next_attempt_at.is_some());
+    let retried = retried.count();
     let mut parts = vec![format!("{sent} sent")];
     for (count, how) in [
-        (again, "failed again"),
-        (ended.len() - sent - again, "failed for good"),
-        (asked - ended.len(), "not ended"),
+        (retried, "failed again"),
+        (ended.len() - sent - retried, "failed for good"),
+        (requested - ended.len(), "not ended"),
     ] {
         if count > 0 {
             parts.push(format!("{count} {how}"));
@@ -425,13 +427,13 @@ fn report(args: &Args, ended: Vec<Row>, asked: usize) -> anyhow::Result<usize> {
         });
         output::table(&headers, cells)?;
     }
-    if asked > 0 {
+    if requested > 0 {
         output::say(&parts.join(", "));
     }
     Ok(sent)
 }
 
-/// A time as it is printed.
+/// A time as it is printed, to the second.
 fn seconds(at: chrono::DateTime<chrono::Utc>) -> String {
     at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }

@@ -9,9 +9,10 @@ use mock_meta_provider::Mock;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::{
-    DATABASE_WAIT, begin_work, client_limits, max_connections, part_ended, shut_down, stop_signal,
-    wait_for_database, wait_for_writers, warn_of_clear_text, warn_when_open,
+use super::database::{WAIT, max_connections, wait_for_database, wait_for_writers};
+use super::process::{
+    client_limits, shut_down, start_background_work, stop_signal, until_stopped,
+    warn_of_clear_text, warn_when_open,
 };
 use crate::app::{App, Role};
 use crate::config::{
@@ -80,7 +81,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut parts = JoinSet::new();
     let ready = async {
         let ready = Ready::prepare(backends, &args, &server).await?;
-        let deadline = Instant::now() + DATABASE_WAIT;
+        let deadline = Instant::now() + WAIT;
         let survey = wait_for_database(&ready.database, !args.no_migrate, deadline).await?;
         warn_of_clear_text(&survey, &ready.provider);
         let connections =
@@ -106,15 +107,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     server.replace(router::api(state.into()));
     if !args.no_worker {
         let worker = app.worker(args.worker.concurrency());
-        begin_work(&app, worker, &args.retention, &stop, &mut parts);
+        start_background_work(&app, worker, &args.retention, &stop, &mut parts);
     }
     tracing::info!(docs = %format!("http://{}/api", server.address()), worker = !args.no_worker, "ready");
 
-    let served = tokio::select! {
-        biased;
-        () = stop.cancelled() => Ok(()),
-        Some(ended) = parts.join_next() => Err(part_ended(ended)),
-    };
+    let served = until_stopped(&stop, &mut parts).await;
     tracing::info!("stopping");
     stop.cancel();
     shut_down(app, Some(server), args.shutdown.timeout()).await;

@@ -8,9 +8,10 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::{
-    DATABASE_WAIT, begin_work, client_limits, max_connections, stop_signal, wait_for_database,
-    wait_for_writers, warn_of_clear_text, warn_when_open,
+use super::database::{WAIT, max_connections, wait_for_database, wait_for_writers};
+use super::process::{
+    client_limits, part_ended, shut_down, start_background_work, stop_signal, until_stopped,
+    warn_of_clear_text, warn_when_open,
 };
 use crate::app::{App, Role};
 use crate::config::{
@@ -75,7 +76,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     };
     let mut parts = JoinSet::new();
     let ready = async {
-        let deadline = Instant::now() + DATABASE_WAIT;
+        let deadline = Instant::now() + WAIT;
         let survey = wait_for_database(&database, false, deadline).await?;
         warn_of_clear_text(&survey, &provider);
         let connections =
@@ -108,18 +109,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             biased;
             () = stop.cancelled() => Ok(()),
             drained = worker.drain() => drained.map_err(Into::into),
-            Some(ended) = parts.join_next() => Err(super::part_ended(ended)),
+            Some(ended) = parts.join_next() => Err(part_ended(ended)),
         }
     } else {
-        begin_work(&app, worker, &args.retention, &stop, &mut parts);
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => Ok(()),
-            Some(ended) = parts.join_next() => Err(super::part_ended(ended)),
-        }
+        start_background_work(&app, worker, &args.retention, &stop, &mut parts);
+        until_stopped(&stop, &mut parts).await
     };
     tracing::info!("stopping");
     stop.cancel();
-    super::shut_down(app, server, args.shutdown.timeout()).await;
+    shut_down(app, server, args.shutdown.timeout()).await;
     worked
 }

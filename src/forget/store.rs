@@ -3,20 +3,19 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Asked, Forgotten};
+use super::{Forgotten, Request};
 use crate::channel::Channel;
 use crate::database::pool::Pool;
-use crate::id::ConversationId;
-use crate::id::MessageId;
+use crate::id::{ConversationId, MessageId};
 
 /// The conversation with a participant, and the time.
 pub async fn find(
     pool: &Pool,
     channel: Channel,
     participant_id: &str,
-) -> sqlx::Result<Option<Asked>> {
+) -> sqlx::Result<Option<Request>> {
     sqlx::query_as!(
-        Asked,
+        Request,
         r#"-- forget::find
 select id as "conversation_id: ConversationId", now() as "at!" from conversations where channel = $1 and participant_id = $2"#,
         channel.as_str(),
@@ -28,7 +27,7 @@ select id as "conversation_id: ConversationId", now() as "at!" from conversation
 
 /// What there is to forget. A webhook's body and its message were stored in one statement, so that their times are the same: the
 /// index of bodies finds it, also one that an older version has stored with its event.
-pub async fn count(pool: &Pool, asked: Asked) -> sqlx::Result<Forgotten> {
+pub async fn count(pool: &Pool, request: Request) -> sqlx::Result<Forgotten> {
     sqlx::query_as!(
         Forgotten,
         r#"-- forget::count
@@ -39,21 +38,21 @@ from (
       or exists (select from webhook_events where received_at = m.created_at and message_id = m.id and body is not null) as body,
     exists (select from deliveries where message_id = m.id and due_at is not null) as unsent
   from messages m where m.conversation_id = $1 and m.created_at <= $2) m"#,
-        asked.conversation_id as ConversationId,
-        asked.at,
+        request.conversation_id as ConversationId,
+        request.at,
     )
     .fetch_one(pool)
     .await
 }
 
 /// Its messages that are going to be sent, or are being.
-pub async fn list_unsent(pool: &Pool, asked: Asked) -> sqlx::Result<Vec<MessageId>> {
+pub async fn list_unsent(pool: &Pool, request: Request) -> sqlx::Result<Vec<MessageId>> {
     sqlx::query_scalar!(
         r#"-- forget::list_unsent
 select d.message_id as "message_id: MessageId" from deliveries d cross join lateral (select created_at from messages where id = d.message_id limit 1) m
 where d.conversation_id = $1 and d.due_at is not null and m.created_at <= $2 order by d.message_id"#,
-        asked.conversation_id as ConversationId,
-        asked.at,
+        request.conversation_id as ConversationId,
+        request.at,
     )
     .fetch_all(pool)
     .await
@@ -75,7 +74,7 @@ pub struct Emptied {
 /// Parked ones leave the queue, so that nobody sends their emptiness.
 pub async fn empty(
     pool: &Pool,
-    asked: Asked,
+    request: Request,
     (before, before_id): (DateTime<Utc>, Uuid),
     limit: i64,
 ) -> sqlx::Result<Emptied> {
@@ -106,8 +105,8 @@ with old as (
 )
 select (select count(*) from msg) as "messages!", (select count(*) from body) + (select count(*) from event) as "webhook_bodies!",
   (select sort_at from last) as sort_at, (select id from last) as id"#,
-        asked.conversation_id as ConversationId,
-        asked.at,
+        request.conversation_id as ConversationId,
+        request.at,
         before,
         before_id,
         limit,

@@ -13,7 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["api_state"],
     &["app"],
     &["operations"],
-    &["webhook", "conversation", "forget"],
+    &["webhook", "conversation", "forget", "seed"],
     &["message"],
     &["delivery"],
     &["provider"],

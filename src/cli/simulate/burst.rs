@@ -6,12 +6,12 @@ use anyhow::{bail, ensure};
 use indicatif::HumanCount;
 use serde::Serialize;
 
-use super::Scenario;
 use super::client::{Gateway, Refusal};
 use super::drive::{self, Seen};
-use super::output;
 use super::plan::{Conversation, RunSettings};
+use super::scenario::Scenario;
 use super::system::{HandWritten, System};
+use crate::cli::output;
 
 /// Times that the events are delivered, to each side in turns: others each time, as many as the run has of each scenario.
 const ROUNDS: usize = 5;

@@ -7,15 +7,15 @@ use indicatif::HumanCount;
 use mock_meta_provider::Ledger;
 use serde::Serialize;
 
-use super::Scenario;
 use super::client::MessageView;
 use super::drive::Seen;
 use super::plan::{Conversation, RETRY_AFTER_SECONDS};
+use super::scenario::Scenario;
 
 /// Characters of a preview.
 const PREVIEW: usize = 200;
-/// Violations of a guarantee that are told; the others are only counted.
-const TOLD: usize = 5;
+/// Violations of a guarantee that are listed; the others are only counted.
+const LISTED: usize = 5;
 
 /// A guarantee, and how it stood the test.
 #[derive(Debug, Serialize)]
@@ -42,7 +42,7 @@ impl Guarantee {
         mut violations: Vec<String>,
     ) -> Self {
         let broken = violations.len();
-        violations.truncate(TOLD);
+        violations.truncate(LISTED);
         Self {
             promise,
             tried,
@@ -184,14 +184,14 @@ impl Evidence<'_> {
             let unsent = seen
                 .messages(Side::Outbound)
                 .filter(|record| record.status != "SENT");
-            let told = unsent.map(|record| {
+            let messages = unsent.map(|record| {
                 let error = record
                     .last_error
                     .as_ref()
                     .map_or("none", |error| &*error.kind);
                 format!("{}: {}, last error: {error}", record.id, record.status)
             });
-            told.collect()
+            messages.collect()
         });
         let tried = format!("{} records", number(records));
         let observed = format!("{} left unsent", number(unsent.len()));
@@ -207,8 +207,8 @@ impl Evidence<'_> {
                 .filter(|answers| !answers.is_empty())
                 .count();
             let is_right = count == events;
-            let told = move || format!("unreadCount is {count}, with {events} events");
-            (!conversation.events.is_empty()).then_some((is_right, told()))
+            let message = format!("unreadCount is {count}, with {events} events");
+            (!conversation.events.is_empty()).then_some((is_right, message))
         })
     }
 
@@ -221,11 +221,11 @@ impl Evidence<'_> {
             "messages are delivered in the order of acceptance",
             |conversation, _| {
                 let texts = delivered.get(&*conversation.participant)?;
-                // One that is missing or comes again is another promise's matter.
+                // Whether one is missing or comes twice is for another promise.
                 let mut before = HashSet::new();
                 let mut first = texts.iter().filter(|text| before.insert(*text));
-                let mut accepted = conversation.sends.iter().map(|send| &send.text);
-                let is_right = first.all(|text| accepted.any(|next| next == text));
+                let mut sends = conversation.sends.iter().map(|send| &send.text);
+                let is_right = first.all(|text| sends.any(|next| next == text));
                 Some((is_right, "delivered in another order".to_owned()))
             },
         )
@@ -260,7 +260,7 @@ impl Evidence<'_> {
         )
     }
 
-    /// Only a first answer tells both when an attempt ended and when the next one is.
+    /// Only the answer to a send has both: when its attempt ended, and when the next one is.
     fn retry_after(&self) -> Option<Guarantee> {
         let waits: Vec<(&str, i64)> = self
             .conversations
@@ -290,7 +290,8 @@ impl Evidence<'_> {
         ))
     }
 
-    /// A promise that each conversation keeps or breaks by itself: whether, and what is told if not; none where it was not tried.
+    /// A promise that each conversation keeps or breaks by itself. `of` says whether it is kept, and
+    /// what the violation is; none if it was not tried.
     fn each(
         &self,
         promise: &'static str,
@@ -299,12 +300,12 @@ impl Evidence<'_> {
         let mut tried = 0;
         let mut violations = Vec::new();
         for (conversation, seen) in self.conversations {
-            let Some((is_right, told)) = of(conversation, seen) else {
+            let Some((is_right, message)) = of(conversation, seen) else {
                 continue;
             };
             tried += 1;
             if !is_right {
-                violations.push(format!("{}: {told}", conversation.participant));
+                violations.push(format!("{}: {message}", conversation.participant));
             }
         }
         let right = tried - violations.len();
@@ -331,8 +332,8 @@ enum Side {
     Outbound,
 }
 
-/// What one message was asked for as, and the ids that it was answered with: one, or none where no request was acknowledged.
-struct Asked<'a> {
+/// A requested message, and the ids of the answers: one, or none if no request was acknowledged.
+struct Requested<'a> {
     name: &'a str,
     text: &'a str,
     ids: HashSet<&'a str>,
@@ -341,9 +342,9 @@ struct Asked<'a> {
 fn inbound<'a>(
     conversation: &'a Conversation,
     seen: &'a Seen,
-) -> impl Iterator<Item = Asked<'a>> + use<'a> {
+) -> impl Iterator<Item = Requested<'a>> + use<'a> {
     let events = conversation.events.iter().zip(&seen.events);
-    events.map(|(event, answers)| Asked {
+    events.map(|(event, answers)| Requested {
         name: &event.id,
         text: &event.text,
         ids: answers.iter().map(|answer| &*answer.message_id).collect(),
@@ -353,9 +354,9 @@ fn inbound<'a>(
 fn outbound<'a>(
     conversation: &'a Conversation,
     seen: &'a Seen,
-) -> impl Iterator<Item = Asked<'a>> + use<'a> {
+) -> impl Iterator<Item = Requested<'a>> + use<'a> {
     let sends = conversation.sends.iter().zip(&seen.sends);
-    sends.map(|(send, answers)| Asked {
+    sends.map(|(send, answers)| Requested {
         name: &send.client_message_id,
         text: &send.text,
         ids: answers.iter().map(|answer| &*answer.id).collect(),
@@ -369,13 +370,17 @@ impl Seen {
     }
 
     /// What keeps these messages of one conversation from being there exactly once, and alone.
-    fn violations<'a>(&'a self, side: Side, asked: impl Iterator<Item = Asked<'a>>) -> Vec<String> {
+    fn violations<'a>(
+        &'a self,
+        side: Side,
+        requested: impl Iterator<Item = Requested<'a>>,
+    ) -> Vec<String> {
         let mut violations = Vec::new();
         let mut stored: HashMap<&str, Vec<&str>> = HashMap::new();
         for message in self.messages(side) {
             stored.entry(&message.id).or_default().push(&message.text);
         }
-        for Asked { name, text, ids } in asked {
+        for Requested { name, text, ids } in requested {
             if ids.len() > 1 {
                 violations.push(format!("{name}: answered with {} ids", ids.len()));
             }
@@ -400,12 +405,18 @@ impl Seen {
 /// time, and then by the message's id, whose spelling sorts as it does.
 fn newest_first<'a>(conversation: &'a Conversation, seen: &'a Seen) -> Vec<&'a str> {
     let sent: Vec<&str> = outbound(conversation, seen)
-        .filter(|asked| !asked.ids.is_empty())
-        .map(|asked| asked.text)
+        .filter(|requested| !requested.ids.is_empty())
+        .map(|requested| requested.text)
         .collect();
     let mut received: Vec<_> = inbound(conversation, seen)
         .zip(&conversation.events)
-        .filter_map(|(asked, event)| Some((event.timestamp, *asked.ids.iter().min()?, asked.text)))
+        .filter_map(|(requested, event)| {
+            Some((
+                event.timestamp,
+                *requested.ids.iter().min()?,
+                requested.text,
+            ))
+        })
         .collect();
     received.sort_unstable_by_key(|(at, id, _)| Reverse((*at, *id)));
     let received = received.into_iter().map(|(_, _, text)| text);

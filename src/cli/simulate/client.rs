@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use sha2::Sha256;
 
-use super::baseline::Stored;
+use super::baseline::transaction::Stored;
 use super::plan::{Conversation, Event, Send};
 use crate::http::auth::SIGNATURE_HEADER;
 use crate::peer::{self, Peer};

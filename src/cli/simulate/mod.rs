@@ -11,9 +11,9 @@ mod client;
 mod drive;
 mod plan;
 mod process;
+mod scenario;
 mod system;
 
-use std::fmt;
 use std::time::Instant;
 
 use anyhow::bail;
@@ -32,6 +32,7 @@ use check::{Evidence, Guarantee};
 use client::Credentials;
 use drive::{Crashes, Seen};
 use plan::{Conversation, RunSettings};
+use scenario::Scenario;
 use system::System;
 
 /// Try the guarantees out: duplicates, disorder, a failing provider, crashes; then a report of which held
@@ -115,58 +116,6 @@ pub struct Args {
     /// Let the mock provider deliver repeated idempotency keys again: shows what a broken guarantee looks like
     #[arg(long, hide = true, conflicts_with = "against")]
     break_deduplication: bool,
-}
-
-/// What is done to the system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scenario {
-    Duplicate,
-    OutOfOrder,
-    RateLimit,
-    ServerError,
-    Timeout,
-    LostAnswer,
-    Delay,
-    Crash,
-    BurstOfEvents,
-    BurstOfSends,
-}
-
-impl Scenario {
-    /// In the order in which they are tried: the bursts first, while nothing else is going on.
-    const ALL: [Self; 10] = [
-        Self::BurstOfEvents,
-        Self::BurstOfSends,
-        Self::Duplicate,
-        Self::OutOfOrder,
-        Self::RateLimit,
-        Self::ServerError,
-        Self::Timeout,
-        Self::LostAnswer,
-        Self::Delay,
-        Self::Crash,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Duplicate => "duplicate",
-            Self::OutOfOrder => "out-of-order",
-            Self::RateLimit => "rate-limit",
-            Self::ServerError => "server-error",
-            Self::Timeout => "timeout",
-            Self::LostAnswer => "lost-answer",
-            Self::Delay => "delay",
-            Self::Crash => "crash",
-            Self::BurstOfEvents => "burst-of-events",
-            Self::BurstOfSends => "burst-of-sends",
-        }
-    }
-}
-
-impl fmt::Display for Scenario {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
 }
 
 impl Args {

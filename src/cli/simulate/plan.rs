@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
-use super::Scenario;
+use super::scenario::Scenario;
 use crate::channel::Channel;
 
 /// The most conversations of a scenario: beyond that they become longer.

@@ -9,10 +9,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 
-use super::{Event, Receipt, Stored};
+use super::store::Event;
+use super::transaction::{self, Receipt, Stored};
 use crate::channel::Channel;
-use crate::id::ConversationId;
-use crate::id::MessageId;
+use crate::id::{ConversationId, MessageId};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -57,7 +57,7 @@ async fn receive(State(pool): State<PgPool>, body: Bytes) -> Result<Json<Receipt
         body,
     };
     // Not cancelled with the request: a transaction that is half done must not go back into the pool.
-    let storing = tokio::spawn(async move { super::store(&pool, event).await });
+    let storing = tokio::spawn(async move { transaction::store(&pool, event).await });
     let Receipt {
         event_id,
         duplicate,
@@ -73,7 +73,7 @@ async fn receive(State(pool): State<PgPool>, body: Bytes) -> Result<Json<Receipt
 }
 
 async fn stored(State(pool): State<PgPool>) -> Result<Json<Stored>, Failure> {
-    super::stored(&pool).await.map(Json).map_err(failed)
+    transaction::stored(&pool).await.map(Json).map_err(failed)
 }
 
 fn failed(error: impl std::error::Error) -> Failure {

@@ -5,22 +5,17 @@
 
 mod http;
 mod store;
+pub mod transaction;
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::serve::ListenerExt;
-use bytes::Bytes;
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, PgConnection, PgPool};
 use tokio::net::TcpListener;
 
-use crate::channel::Channel;
-use crate::id::ConversationId;
-use crate::id::MessageId;
 use crate::process::{hidden::Hidden, signal};
 
 /// Longer than a caller ever waits for its connection.
@@ -35,36 +30,6 @@ pub struct Args {
     /// Connections to it
     #[arg(long, env = "DATABASE_MAX_CONNECTIONS", value_name = "N")]
     database_max_connections: u32,
-}
-
-/// An inbound event.
-struct Event {
-    id: String,
-    channel: Channel,
-    participant_id: String,
-    text: String,
-    timestamp: DateTime<Utc>,
-    message_id: MessageId,
-    body: Bytes,
-}
-
-/// What an event was stored as.
-struct Receipt {
-    event_id: String,
-    duplicate: bool,
-    conversation_id: ConversationId,
-    message_id: MessageId,
-}
-
-/// What there is in the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stored {
-    /// Events.
-    pub events: i64,
-    /// Messages.
-    pub messages: i64,
-    /// Unread messages, by the counts of their conversations.
-    pub unread: i64,
 }
 
 /// Serves until it is stopped.
@@ -96,42 +61,4 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         .with_graceful_shutdown(async move { stop.cancelled().await })
         .await?;
     Ok(())
-}
-
-async fn store(pool: &PgPool, event: Event) -> sqlx::Result<Receipt> {
-    let mut connection = pool.acquire().await?;
-    let stored = transaction(&mut connection, event).await;
-    if stored.is_err() {
-        // Whatever it has begun ends with it.
-        connection.close_on_drop();
-    }
-    stored
-}
-
-async fn transaction(connection: &mut PgConnection, event: Event) -> sqlx::Result<Receipt> {
-    store::begin(connection).await?;
-    let is_new = store::insert_event(connection, &event).await?;
-    let (conversation_id, message_id) = if is_new {
-        let conversation_id = store::upsert_conversation(connection, &event).await?;
-        store::insert_message(connection, &event, conversation_id).await?;
-        (conversation_id, event.message_id)
-    } else {
-        store::find_known(connection, &event.id).await?
-    };
-    store::commit(connection).await?;
-    Ok(Receipt {
-        event_id: event.id,
-        duplicate: !is_new,
-        conversation_id,
-        message_id,
-    })
-}
-
-async fn stored(pool: &PgPool) -> sqlx::Result<Stored> {
-    let (events, messages, unread) = store::count(&mut *pool.acquire().await?).await?;
-    Ok(Stored {
-        events,
-        messages,
-        unread,
-    })
 }

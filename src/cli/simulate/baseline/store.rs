@@ -1,10 +1,22 @@
 //! The statements of the hand-written transaction, on tables of its own, which have what the gateway's have for an inbound event.
 
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use super::Event;
-use crate::id::ConversationId;
-use crate::id::MessageId;
+use crate::channel::Channel;
+use crate::id::{ConversationId, MessageId};
+
+/// An inbound event.
+pub struct Event {
+    pub id: String,
+    pub channel: Channel,
+    pub participant_id: String,
+    pub text: String,
+    pub timestamp: DateTime<Utc>,
+    pub message_id: MessageId,
+    pub body: Bytes,
+}
 
 /// Makes the tables, which must not be there yet.
 pub async fn create(connection: &mut PgConnection) -> sqlx::Result<()> {

@@ -1,0 +1,55 @@
+//! The scenarios, by their names.
+
+use std::fmt;
+
+/// What a run does to the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scenario {
+    Duplicate,
+    OutOfOrder,
+    RateLimit,
+    ServerError,
+    Timeout,
+    LostAnswer,
+    Delay,
+    Crash,
+    BurstOfEvents,
+    BurstOfSends,
+}
+
+impl Scenario {
+    /// In the order in which they run: the bursts first, while nothing else is going on.
+    pub const ALL: [Self; 10] = [
+        Self::BurstOfEvents,
+        Self::BurstOfSends,
+        Self::Duplicate,
+        Self::OutOfOrder,
+        Self::RateLimit,
+        Self::ServerError,
+        Self::Timeout,
+        Self::LostAnswer,
+        Self::Delay,
+        Self::Crash,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Duplicate => "duplicate",
+            Self::OutOfOrder => "out-of-order",
+            Self::RateLimit => "rate-limit",
+            Self::ServerError => "server-error",
+            Self::Timeout => "timeout",
+            Self::LostAnswer => "lost-answer",
+            Self::Delay => "delay",
+            Self::Crash => "crash",
+            Self::BurstOfEvents => "burst-of-events",
+            Self::BurstOfSends => "burst-of-sends",
+        }
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
