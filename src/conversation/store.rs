@@ -1,17 +1,23 @@
 //! The statements of the inbox.
 
-use super::{Channel, Conversation, ConversationId, Filter, Start, Status};
-use crate::database::pool::Pool;
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
-/// A statement whose CTE `c` has rows of `conversations`, completed so that they become `Conversation`s.
+use super::{Conversation, Filter, Start, Status};
+use crate::channel::Channel;
+use crate::database::pool::Pool;
+use crate::id::ConversationId;
+
+/// Completes the CTE `c`, which has rows of `conversations`, to a statement that returns
+/// `Conversation`s.
 macro_rules! query_conversations {
-    ($head:literal, $tail:literal $(, $argument:expr)*) => {
+    ([$($head:literal)+], $tail:literal $(, $argument:expr)*) => {
         sqlx::query_as!(
             Conversation,
-            $head
-                + r#"
-select c.id as "id!: ConversationId", c.channel as "channel!: Channel", c.participant_id as "participant_id!", c.status as "status!: Status",
-  c.last_message_preview as "last_message_preview!", c.last_message_at as "last_message_at!", c.unread_count as "unread_count!",
+            $($head +)+ r#"
+select c.id as "id!: ConversationId", c.channel as "channel!: Channel", c.participant_id as "participant_id!",
+  c.status as "status!: Status", c.last_message_preview as "last_message_preview!",
+  c.last_message_at as "last_message_at!", c.unread_count as "unread_count!",
   c.last_read_at, c.archived_at, c.created_at as "created_at!"
 from c
 "#
@@ -21,10 +27,48 @@ from c
     };
 }
 
-/// The inbox, or what is archived, newest first.
+/// A list: the newest of the conversations that are `$which`.
 ///
-/// Each (channel, status) pair is a branch with its own `order by … limit`, which reads the index of the inbox, or that of what is
-/// archived, from its end; without it PostgreSQL sorts the whole table. Ids come from the index alone, whole rows only for what is shown.
+/// Each (channel, status) pair is a branch with an `order by … limit` of its own, which reads an
+/// index from its end. PostgreSQL merges the branches and stops at the last row of the page;
+/// without them it would sort the whole table. Ids come from the index alone, whole rows only for
+/// what is shown: `limit 1` makes that a lookup row by row, never a join of the tables.
+macro_rules! query_list {
+    ($head:literal, $which:literal, $rows:literal, $page:literal $(, $argument:expr)*) => {
+        query_conversations!(
+            [$head "with page as (
+  select * from (
+  (select id, last_message_at from conversations
+    where channel = 'whatsapp' and status = 'open' and " $which "
+      and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'open') = 'open'
+    order by last_message_at desc, id desc limit " $rows ")
+  union all
+  (select id, last_message_at from conversations
+    where channel = 'whatsapp' and status = 'closed' and " $which "
+      and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'closed') = 'closed'
+    order by last_message_at desc, id desc limit " $rows ")
+  union all
+  (select id, last_message_at from conversations
+    where channel = 'instagram' and status = 'open' and " $which "
+      and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'open') = 'open'
+    order by last_message_at desc, id desc limit " $rows ")
+  union all
+  (select id, last_message_at from conversations
+    where channel = 'instagram' and status = 'closed' and " $which "
+      and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'closed') = 'closed'
+    order by last_message_at desc, id desc limit " $rows ")
+  ) branch order by last_message_at desc, id desc limit " $page "
+), c as (
+  select c.*, page.last_message_at as place
+  from page cross join lateral (select * from conversations where id = page.id limit 1) c
+)"],
+            "order by c.place desc, c.id desc"
+            $(, $argument)*
+        )
+    };
+}
+
+/// The inbox, or what is archived, newest first.
 pub async fn list(
     pool: &Pool,
     filter: Filter,
@@ -45,34 +89,12 @@ async fn list_page(
     offset: i64,
     limit: i64,
 ) -> sqlx::Result<Vec<Conversation>> {
-    query_conversations!(
+    query_list!(
         r#"-- conversation::list_page
-with page as (
-  select * from (
-  (select id, last_message_at from conversations
-    where archived_at is null and channel = 'whatsapp' and status = 'open'
-      and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'open') = 'open'
-    order by last_message_at desc, id desc limit $3::bigint + $4::bigint)
-  union all
-  (select id, last_message_at from conversations
-    where archived_at is null and channel = 'whatsapp' and status = 'closed'
-      and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'closed') = 'closed'
-    order by last_message_at desc, id desc limit $3::bigint + $4::bigint)
-  union all
-  (select id, last_message_at from conversations
-    where archived_at is null and channel = 'instagram' and status = 'open'
-      and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'open') = 'open'
-    order by last_message_at desc, id desc limit $3::bigint + $4::bigint)
-  union all
-  (select id, last_message_at from conversations
-    where archived_at is null and channel = 'instagram' and status = 'closed'
-      and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'closed') = 'closed'
-    order by last_message_at desc, id desc limit $3::bigint + $4::bigint)
-  ) branch order by last_message_at desc, id desc limit $3 offset $4
-), c as (
-  select c.*, page.last_message_at as place from page cross join lateral (select * from conversations where id = page.id limit 1) c   -- limit 1: row by row, never a join of the tables
-)"#,
-        "order by c.place desc, c.id desc",
+"#,
+        "archived_at is null",
+        "$3::bigint + $4::bigint",
+        "$3 offset $4",
         filter.channel.map(Channel::as_str),
         filter.status.map(Status::as_str),
         limit,
@@ -85,37 +107,15 @@ with page as (
 async fn list_after(
     pool: &Pool,
     filter: Filter,
-    (last_message_at, id): (chrono::DateTime<chrono::Utc>, uuid::Uuid),
+    (last_message_at, id): (DateTime<Utc>, Uuid),
     limit: i64,
 ) -> sqlx::Result<Vec<Conversation>> {
-    query_conversations!(
+    query_list!(
         r#"-- conversation::list_after
-with page as (
-  select * from (
-  (select id, last_message_at from conversations
-    where archived_at is null and channel = 'whatsapp' and status = 'open' and (last_message_at, id) < ($4::timestamptz, $5::uuid)
-      and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'open') = 'open'
-    order by last_message_at desc, id desc limit $3::bigint)
-  union all
-  (select id, last_message_at from conversations
-    where archived_at is null and channel = 'whatsapp' and status = 'closed' and (last_message_at, id) < ($4::timestamptz, $5::uuid)
-      and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'closed') = 'closed'
-    order by last_message_at desc, id desc limit $3::bigint)
-  union all
-  (select id, last_message_at from conversations
-    where archived_at is null and channel = 'instagram' and status = 'open' and (last_message_at, id) < ($4::timestamptz, $5::uuid)
-      and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'open') = 'open'
-    order by last_message_at desc, id desc limit $3::bigint)
-  union all
-  (select id, last_message_at from conversations
-    where archived_at is null and channel = 'instagram' and status = 'closed' and (last_message_at, id) < ($4::timestamptz, $5::uuid)
-      and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'closed') = 'closed'
-    order by last_message_at desc, id desc limit $3::bigint)
-  ) branch order by last_message_at desc, id desc limit $3
-), c as (
-  select c.*, page.last_message_at as place from page cross join lateral (select * from conversations where id = page.id limit 1) c   -- limit 1: row by row, never a join of the tables
-)"#,
-        "order by c.place desc, c.id desc",
+"#,
+        "archived_at is null and (last_message_at, id) < ($4::timestamptz, $5::uuid)",
+        "$3::bigint",
+        "$3",
         filter.channel.map(Channel::as_str),
         filter.status.map(Status::as_str),
         limit,
@@ -132,34 +132,12 @@ async fn list_archived_page(
     offset: i64,
     limit: i64,
 ) -> sqlx::Result<Vec<Conversation>> {
-    query_conversations!(
+    query_list!(
         r#"-- conversation::list_archived_page
-with page as (
-  select * from (
-  (select id, last_message_at from conversations
-    where archived_at is not null and channel = 'whatsapp' and status = 'open'
-      and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'open') = 'open'
-    order by last_message_at desc, id desc limit $3::bigint + $4::bigint)
-  union all
-  (select id, last_message_at from conversations
-    where archived_at is not null and channel = 'whatsapp' and status = 'closed'
-      and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'closed') = 'closed'
-    order by last_message_at desc, id desc limit $3::bigint + $4::bigint)
-  union all
-  (select id, last_message_at from conversations
-    where archived_at is not null and channel = 'instagram' and status = 'open'
-      and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'open') = 'open'
-    order by last_message_at desc, id desc limit $3::bigint + $4::bigint)
-  union all
-  (select id, last_message_at from conversations
-    where archived_at is not null and channel = 'instagram' and status = 'closed'
-      and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'closed') = 'closed'
-    order by last_message_at desc, id desc limit $3::bigint + $4::bigint)
-  ) branch order by last_message_at desc, id desc limit $3 offset $4
-), c as (
-  select c.*, page.last_message_at as place from page cross join lateral (select * from conversations where id = page.id limit 1) c   -- limit 1: row by row, never a join of the tables
-)"#,
-        "order by c.place desc, c.id desc",
+"#,
+        "archived_at is not null",
+        "$3::bigint + $4::bigint",
+        "$3 offset $4",
         filter.channel.map(Channel::as_str),
         filter.status.map(Status::as_str),
         limit,
@@ -172,37 +150,15 @@ with page as (
 async fn list_archived_after(
     pool: &Pool,
     filter: Filter,
-    (last_message_at, id): (chrono::DateTime<chrono::Utc>, uuid::Uuid),
+    (last_message_at, id): (DateTime<Utc>, Uuid),
     limit: i64,
 ) -> sqlx::Result<Vec<Conversation>> {
-    query_conversations!(
+    query_list!(
         r#"-- conversation::list_archived_after
-with page as (
-  select * from (
-  (select id, last_message_at from conversations
-    where archived_at is not null and channel = 'whatsapp' and status = 'open' and (last_message_at, id) < ($4::timestamptz, $5::uuid)
-      and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'open') = 'open'
-    order by last_message_at desc, id desc limit $3::bigint)
-  union all
-  (select id, last_message_at from conversations
-    where archived_at is not null and channel = 'whatsapp' and status = 'closed' and (last_message_at, id) < ($4::timestamptz, $5::uuid)
-      and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'closed') = 'closed'
-    order by last_message_at desc, id desc limit $3::bigint)
-  union all
-  (select id, last_message_at from conversations
-    where archived_at is not null and channel = 'instagram' and status = 'open' and (last_message_at, id) < ($4::timestamptz, $5::uuid)
-      and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'open') = 'open'
-    order by last_message_at desc, id desc limit $3::bigint)
-  union all
-  (select id, last_message_at from conversations
-    where archived_at is not null and channel = 'instagram' and status = 'closed' and (last_message_at, id) < ($4::timestamptz, $5::uuid)
-      and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'closed') = 'closed'
-    order by last_message_at desc, id desc limit $3::bigint)
-  ) branch order by last_message_at desc, id desc limit $3
-), c as (
-  select c.*, page.last_message_at as place from page cross join lateral (select * from conversations where id = page.id limit 1) c   -- limit 1: row by row, never a join of the tables
-)"#,
-        "order by c.place desc, c.id desc",
+"#,
+        "archived_at is not null and (last_message_at, id) < ($4::timestamptz, $5::uuid)",
+        "$3::bigint",
+        "$3",
         filter.channel.map(Channel::as_str),
         filter.status.map(Status::as_str),
         limit,
@@ -216,8 +172,8 @@ with page as (
 /// One conversation.
 pub async fn find(pool: &Pool, id: ConversationId) -> sqlx::Result<Option<Conversation>> {
     query_conversations!(
-        r#"-- conversation::find
-with c as (select * from conversations where id = $1)"#,
+        [r#"-- conversation::find
+with c as (select * from conversations where id = $1)"#],
         "",
         id as ConversationId
     )
@@ -228,8 +184,8 @@ with c as (select * from conversations where id = $1)"#,
 /// Nothing unread is left at this moment; a message that comes in later counts again.
 pub async fn mark_read(pool: &Pool, id: ConversationId) -> sqlx::Result<Option<Conversation>> {
     query_conversations!(
-        r#"-- conversation::mark_read
-with c as (update conversations set unread_count = $2, last_read_at = now() where id = $1 returning *)"#,
+        [r#"-- conversation::mark_read
+with c as (update conversations set unread_count = $2, last_read_at = now() where id = $1 returning *)"#],
         "",
         id as ConversationId,
         0 // a parameter, so that no read takes the same ones as this write: a pooler could mix them up
@@ -245,8 +201,8 @@ pub async fn set_status(
     status: Status,
 ) -> sqlx::Result<Option<Conversation>> {
     query_conversations!(
-        r#"-- conversation::set_status
-with c as (update conversations set status = $2 where id = $1 returning *)"#,
+        [r#"-- conversation::set_status
+with c as (update conversations set status = $2 where id = $1 returning *)"#],
         "",
         id as ConversationId,
         status as Status
@@ -262,10 +218,10 @@ pub async fn set_archived(
     archived: bool,
 ) -> sqlx::Result<Option<Conversation>> {
     query_conversations!(
-        r#"-- conversation::set_archived
+        [r#"-- conversation::set_archived
 with c as (
   update conversations c set archived_at = case when $2::bool then coalesce(c.archived_at, t.at) end
-  from (select now() as at) t where c.id = $1 returning c.*)"#,
+  from (select now() as at) t where c.id = $1 returning c.*)"#],
         "",
         id as ConversationId,
         archived

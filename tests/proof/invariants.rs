@@ -239,12 +239,13 @@ fn every_file_begins_with_what_it_promises() {
 }
 
 /// What begins a statement; a `fn` begins the function that the next ones stand in.
-const BEGINNINGS: [&str; 10] = [
+const BEGINNINGS: [&str; 11] = [
     "fn ",
     "query!(",
     "query_as!(",
     "query_scalar!(",
     "query_conversations!(",
+    "query_list!(",
     "query_messages!(",
     "query_claimed!(",
     "query(",
@@ -254,8 +255,8 @@ const BEGINNINGS: [&str; 10] = [
 
 /// Each call with a statement: the function that it stands in, and what follows the call's name.
 fn calls(source: &Source) -> Vec<(&str, &str)> {
-    // What the macro of a file completes is looked at where it is used.
-    let mut rest = match source.code.split_once("macro_rules!") {
+    // What the macros of a file complete is looked at where they are used.
+    let mut rest = match source.code.rsplit_once("macro_rules!") {
         Some((_, rest)) => rest.split_once("\n}\n").unwrap().1,
         None => &source.code,
     };
