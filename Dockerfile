@@ -33,14 +33,10 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* \
     && useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin gateway
-COPY .docker/healthcheck /usr/local/bin/
 # By number, so that an orchestrator can see that it is not root.
 USER 10001:10001
 # Inside a container loopback would reach nobody; which of its ports are open to whom is decided outside.
 ENV HOST=0.0.0.0
-# Restarting does not mend a missing database, so this asks whether the process answers, not whether it is ready.
-HEALTHCHECK --interval=5s --timeout=3s --start-period=10s CMD ["healthcheck", "/health"]
-
 
 FROM runtime AS mock-meta-provider
 LABEL org.opencontainers.image.title="mock-meta-provider" \
@@ -49,6 +45,8 @@ LABEL org.opencontainers.image.title="mock-meta-provider" \
 COPY --from=build /build/target/release/mock-meta-provider /usr/local/bin/
 ENV PORT=4000
 EXPOSE 4000
+COPY .docker/healthcheck /usr/local/bin/
+HEALTHCHECK --interval=5s --timeout=3s --start-period=10s CMD ["healthcheck", "/health"]
 ENTRYPOINT ["mock-meta-provider"]
 
 
@@ -60,5 +58,7 @@ COPY --from=build /build/target/release/gateway /usr/local/bin/
 # A `worker` has its metrics and probes where `serve` has the API, so that one health check fits both.
 ENV PORT=3000 METRICS_ADDR=0.0.0.0
 EXPOSE 3000
+# Restarting does not mend a missing database, so this asks whether the process answers, not whether it is ready.
+HEALTHCHECK --interval=5s --timeout=3s --start-period=10s CMD ["gateway", "healthcheck"]
 ENTRYPOINT ["gateway"]
 CMD ["serve"]

@@ -6,6 +6,7 @@
 mod completions;
 mod database;
 mod forget;
+mod healthcheck;
 mod migrate;
 mod output;
 mod process;
@@ -66,6 +67,8 @@ enum Command {
     #[command(hide = true)]
     Baseline(simulate::baseline::Args),
     #[command(hide = true)]
+    Healthcheck(healthcheck::Args),
+    #[command(hide = true)]
     Completions(completions::Args),
 }
 
@@ -112,6 +115,7 @@ impl Cli {
                     Command::Forget(args) => forget::run(args).await,
                     Command::Simulate(args) => simulate::run(args).await,
                     Command::Baseline(args) => simulate::baseline::run(args).await,
+                    Command::Healthcheck(args) => healthcheck::run(&args).await,
                     Command::Completions(args) => completions::run(&args, Self::command()),
                 }
             };

@@ -49,6 +49,12 @@ impl MetricsArgs {
             port.unwrap_or(usual_port),
         ))
     }
+
+    /// Where a process with this environment answers /health and /ready.
+    #[must_use]
+    pub fn probes(&self) -> SocketAddr {
+        self.address().unwrap_or_else(|| self.listen.address())
+    }
 }
 
 #[derive(Debug, Clone, Copy)]

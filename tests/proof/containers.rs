@@ -5,6 +5,10 @@ use std::collections::BTreeSet;
 use clap::{Args, Command, CommandFactory};
 use gateway::cli::Cli;
 
+use crate::support::{Program, System};
+
+
+
 const COMPOSE: &str = include_str!("../../docker-compose.yml");
 const DOCKERFILE: &str = include_str!("../../Dockerfile");
 
@@ -50,14 +54,69 @@ fn every_variable_of_the_container_files_is_one_that_the_programs_know() {
 #[test]
 fn every_command_of_the_container_files_is_one_that_the_gateway_knows() {
     let lines = COMPOSE.lines().chain(DOCKERFILE.lines()).map(str::trim);
-    let commands: Vec<&str> = lines
-        .filter_map(|line| line.strip_prefix("command: ").or(line.strip_prefix("CMD ")))
+    let commands = lines
+        .clone()
+        .filter_map(|line| line.strip_prefix("command: ").or(line.strip_prefix("CMD ")));
+    let commands: Vec<Vec<String>> = commands
+        .map(|command| serde_json::from_str(command).unwrap())
         .collect();
     assert!(commands.len() >= 3, "{commands:?}");
-    for command in commands {
-        let arguments: Vec<String> = serde_json::from_str(command).unwrap();
-        let arguments = ["gateway".to_owned()].into_iter().chain(arguments);
+    // A check names the program, a command begins behind it.
+    let checks = lines.filter_map(|line| {
+        line.split_once("CMD\", \"gateway\", ")
+            .or(line.split_once("CMD [\"gateway\", "))
+    });
+    let checks: Vec<Vec<String>> = checks
+        .map(|(_, rest)| serde_json::from_str(&format!("[{rest}")).unwrap())
+        .collect();
+    assert_eq!(checks.len(), 2, "{checks:?}");
+    for command in commands.into_iter().chain(checks) {
+        let arguments = ["gateway".to_owned()].into_iter().chain(command.clone());
         let parsed = Cli::command().try_get_matches_from(arguments);
-        assert!(parsed.is_ok(), "{command}: {parsed:?}");
+        assert!(parsed.is_ok(), "{command:?}: {parsed:?}");
     }
+}
+
+#[tokio::test]
+async fn a_health_check_tells_by_its_exit_code_how_the_gateway_is() {
+    let system = System::without_worker(&[]).await;
+    let worker = system.worker(&[("METRICS_ADDR", "127.0.0.1:0")]).await;
+    let check = async |arguments: &[&str], environment: &[(&str, &str)]| {
+        let check = Program::new("healthcheck").args(arguments);
+        // A proxy is never asked about this machine.
+        let check = check.env("HTTP_PROXY", "http://127.0.0.1:1");
+        check.envs(environment).finish().await
+    };
+    let metrics = worker.logged("serving metrics").await;
+    let metrics = port_of(metrics["address"].as_str().unwrap());
+    let served = port_of(system.gateway.url());
+    let metrics = format!("0.0.0.0:{metrics}");
+    for environment in [
+        &[("PORT", &*served), ("HOST", "0.0.0.0")][..],
+        &[("PORT", &*served), ("METRICS_ADDR", "0.0.0.0")],
+        &[("PORT", "1"), ("METRICS_ADDR", &*metrics)],
+    ] {
+        for path in ["/health", "/ready"] {
+            let ended = check(&[path], environment).await;
+            assert_eq!(
+                (ended.code, &*ended.stderr),
+                (Some(0), ""),
+                "{environment:?}"
+            );
+        }
+    }
+    let mock = port_of(&system.mock.url());
+    for (environment, why) in [
+        (("PORT", "1"), "no gateway answers at 127.0.0.1:1"),
+        // It has another route for that.
+        (("PORT", &*mock), "/ready answers 404"),
+    ] {
+        let ended = check(&["/ready"], &[environment]).await;
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.stderr.contains(why), "{ended:?}");
+    }
+}
+
+fn port_of(url: &str) -> String {
+    url.rsplit_once(':').unwrap().1.to_owned()
 }
