@@ -1,22 +1,24 @@
-//! The routes that configure and observe: they change how calls end, never a call that has ended.
+//! The routes that configure and observe.
 
 use std::collections::HashSet;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
-use crate::config::Behaviour;
-use crate::http::{JsonBody, Refusal, check_name, require_json};
+use crate::answer::Refusal;
+use crate::app::SharedApp;
+use crate::behaviour::Behaviour;
+use crate::body::{JsonBody, require_json};
 use crate::ledger::Ledger;
-use crate::mock::SharedApp;
-use crate::script::{MAX_ANSWERS, MAX_BYTES, MAX_SCRIPTS, Refused, Script};
+use crate::script::{MAX_ANSWERS, MAX_BYTES, MAX_SCRIPTS, Script, ScriptError};
 use crate::stats::Stats;
+use crate::wire::check_name;
 
 #[derive(Serialize)]
 struct ConfigView {
@@ -47,7 +49,7 @@ pub(crate) struct LedgerQuery {
     participant_prefix: String,
 }
 
-/// The fields of an object in their order, also those that are given twice.
+/// The fields of an object in their order; one may be there twice.
 pub(crate) struct Patch(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Patch {
@@ -105,10 +107,10 @@ pub(crate) async fn set_config(
     .into_response())
 }
 
-/// Puts the given fields over the present ones: all of them, or none where one is wrong.
+/// Replaces the given fields, or none of them when one is wrong.
 fn merge(present: &Behaviour, Patch(patch): Patch) -> Result<Behaviour, Refusal> {
-    let refuse = |error: String| Refusal::new(StatusCode::BAD_REQUEST, error);
-    let mut merged = serde_json::to_value(present).map_err(|error| refuse(error.to_string()))?;
+    let merged = serde_json::to_value(present);
+    let mut merged = merged.expect("numbers and a bool can be JSON");
     let mut given = HashSet::new();
     for (field, value) in patch {
         if let Some(known) = merged.get_mut(&field) {
@@ -120,10 +122,10 @@ fn merge(present: &Behaviour, Patch(patch): Patch) -> Result<Behaviour, Refusal>
         }
     }
     let behaviour: Behaviour = serde_path_to_error::deserialize(merged)
-        .map_err(|error| Refusal::field(&error.path().to_string(), error.inner().to_string()))?;
+        .map_err(|error| Refusal::field(&error.path().to_string(), error.inner()))?;
     behaviour
         .validate()
-        .map_err(|error| refuse(error.to_string()))?;
+        .map_err(|error| Refusal::bad_request(error.to_string()))?;
     Ok(behaviour)
 }
 
@@ -148,11 +150,11 @@ pub(crate) async fn set_script(
     let set = app.state().scripts.set(script);
     match set {
         Ok(()) => Ok(Json(answer).into_response()),
-        Err(Refused::TooMany) => Err(Refusal::field(
+        Err(ScriptError::TooMany) => Err(Refusal::field(
             "to",
             format!("{MAX_SCRIPTS} participants have scripts already"),
         )),
-        Err(Refused::TooLarge) => Err(Refusal::field(
+        Err(ScriptError::TooLarge) => Err(Refusal::field(
             "answers",
             format!(
                 "all scripts together would hold more than {} MiB",
@@ -167,8 +169,7 @@ pub(crate) async fn get_ledger(
     State(app): State<SharedApp>,
     query: Result<Query<LedgerQuery>, QueryRejection>,
 ) -> Result<Response, Refusal> {
-    let Query(query) =
-        query.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let Query(query) = query.map_err(|error| Refusal::bad_request(error.body_text()))?;
     let ledger = app.state().ledger.snapshot(&query.participant_prefix);
     Ok(Json(LedgerView {
         success: true,

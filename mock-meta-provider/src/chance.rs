@@ -1,4 +1,4 @@
-//! Every random choice: it depends on the seed and on what is decided, never on what happens at the same time.
+//! Every random choice. It depends on the seed and on what it is about, never on other calls.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sha2::{Digest, Sha256};
 
-use crate::config::Behaviour;
+use crate::behaviour::Behaviour;
 use crate::fault::Fault;
 
 /// What is decided about one call of `POST /messages`.
@@ -21,16 +21,16 @@ pub(crate) struct CallPlan {
 pub(crate) struct InboundPlan {
     pub(crate) duplicate: bool,
     pub(crate) out_of_order: bool,
-    /// When the event is posted again, counted from its first post: one or two times.
+    /// When the event is posted again, one or two times, counted from its first post.
     pub(crate) repeats: Vec<Duration>,
-    /// How long after the event that overtook it an event is posted.
+    /// How long after the event that overtook it this one is posted.
     pub(crate) lateness: Duration,
 }
 
-/// Decides about the call with this number, counted from 1, of all calls with this key.
+/// Decides about a call by its key and its number among the calls of that key, from 1.
 pub(crate) fn plan_call(seed: u64, behaviour: &Behaviour, key: &str, number: u64) -> CallPlan {
     let mut rng = rng(seed, "call", key, number);
-    // Everything is drawn whether it is needed or not: changing one rate must not change other choices.
+    // Always draw everything, so that a change of one rate changes no other choice.
     let (share, kind) = (rng.random::<f64>(), rng.random_range(0..10));
     let server_error = if rng.random_bool(0.5) { 500 } else { 503 };
     let delay = rng.random_range(0..=behaviour.delay_max_ms);
@@ -42,7 +42,7 @@ pub(crate) fn plan_call(seed: u64, behaviour: &Behaviour, key: &str, number: u64
 
 fn pick_fault(behaviour: &Behaviour, share: f64, kind: u8, server_error: u16) -> Fault {
     let failure = match kind {
-        // Rare: its caller should leave a whole channel alone.
+        // Rare, because its caller pauses the whole channel.
         0 => Fault::rate_limit(),
         1..5 => Fault::server_error(500),
         _ => Fault::server_error(503),
@@ -70,7 +70,7 @@ fn pick_fault(behaviour: &Behaviour, share: f64, kind: u8, server_error: u16) ->
     Fault::Ok
 }
 
-/// Decides about an inbound event, known by its id, or by its number where the id was made up.
+/// Decides about an inbound event by its id, or by its number where the id is made up.
 pub(crate) fn plan_inbound(seed: u64, behaviour: &Behaviour, event: &str) -> InboundPlan {
     let mut rng = rng(seed, "inbound", event, 0);
     let duplicate = rng.random::<f64>() < behaviour.duplicate_rate;
@@ -86,7 +86,7 @@ pub(crate) fn plan_inbound(seed: u64, behaviour: &Behaviour, event: &str) -> Inb
     }
 }
 
-/// Draws the wait after a try: exponential, of which half is chance, at most `cap`.
+/// Draws the wait after a try: it doubles up to `cap`, and half of it is random.
 pub(crate) fn backoff(
     seed: u64,
     event: &str,

@@ -1,37 +1,46 @@
-//! What can go wrong with a call, and how it is written on the wire.
+//! What can go wrong with a call, and how it is written in JSON.
 
-use std::fmt;
+use std::fmt::{self, Display};
+use std::iter;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Error as _, MapAccess, Visitor};
+use serde::de::value::{MapAccessDeserializer, MapDeserializer};
+use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
+use strum::EnumDiscriminants;
 
-use crate::config::{DELAY_MAX_MS, check_seconds};
+use crate::bounds::{Bounds, DELAY_MS, RETRY_AFTER_SECONDS, SCRIPTED_STATUS, SERVER_ERROR};
+
+/// The longest raw `Retry-After`, in bytes.
+const MAX_RETRY_AFTER: usize = 256;
 
 /// How one call of `POST /messages` is answered.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+///
+/// `retry_after` is the raw value of the header: seconds, or a date.
+#[derive(Debug, Clone, PartialEq, Serialize, EnumDiscriminants)]
+#[strum_discriminants(
+    name(FaultName),
+    vis(pub(crate)),
+    derive(Deserialize),
+    serde(rename_all = "camelCase")
+)]
 #[serde(
     tag = "fault",
     rename_all = "camelCase",
     rename_all_fields = "camelCase"
 )]
+#[expect(missing_docs, reason = "fields that the variants explain")]
 pub enum Fault {
-    /// Accepted and answered: no fault.
+    /// No fault: accepted and answered.
     Ok,
-    /// 429, nothing accepted. `retry_after` is the raw header value; without one, as configured.
-    RateLimit {
-        /// `Retry-After`: seconds, or a date.
-        retry_after: Option<String>,
-    },
-    /// A 5xx, nothing accepted. A 503 carries `Retry-After` like a 429.
+    /// 429, nothing accepted. Without `retry_after` the configured one is sent.
+    RateLimit { retry_after: Option<String> },
+    /// A status from 500 to 599, nothing accepted. A 503 has `Retry-After` like a 429.
     ServerError {
-        /// 500 to 599.
         http_status: u16,
-        /// `Retry-After`: seconds, or a date.
         retry_after: Option<String>,
     },
-    /// 422, not retryable.
+    /// 422, nothing accepted, not retryable.
     Reject,
     /// Accepted, and then the connection is closed without a byte of an answer.
     LostAnswer,
@@ -39,23 +48,19 @@ pub enum Fault {
     Reset,
     /// Nothing accepted, and no answer until the client goes or `hangMs` has passed.
     Hang,
-    /// Accepted, and answered by a 200 whose JSON breaks off.
+    /// Accepted, and answered with a 200 whose JSON breaks off.
     Unreadable,
-    /// Nothing accepted, and this very answer. A string is sent as it is, anything else as JSON; without
-    /// a body it is a failure, retryable where a provider's would be. A 3xx leads to `/messages`.
+    /// Nothing accepted, and exactly this answer, with a status from 200 to 599.
+    ///
+    /// A body that is a string is sent as it is, any other as JSON. Without a body the answer is a
+    /// usual failure. A 3xx leads to `/messages`.
     Status {
-        /// 200 to 599.
         http_status: u16,
-        /// The body of the answer.
         body: Option<Value>,
-        /// `Retry-After`: seconds, or a date.
         retry_after: Option<String>,
     },
     /// Accepted and answered, but late; accepted even when the client does not wait for it.
-    Delay {
-        /// How late, in milliseconds.
-        delay_ms: u64,
-    },
+    Delay { delay_ms: u64 },
 }
 
 impl Fault {
@@ -82,7 +87,7 @@ impl Fault {
         }
     }
 
-    /// An answer with this status and a usual body.
+    /// An answer with this status and the usual body of a failure.
     #[must_use]
     pub fn status(http_status: u16) -> Self {
         Self::Status {
@@ -102,7 +107,7 @@ impl Fault {
         }
     }
 
-    /// An acceptance that comes late.
+    /// A late answer to an accepted call.
     #[must_use]
     pub fn delay(delay_ms: u64) -> Self {
         Self::Delay { delay_ms }
@@ -114,33 +119,31 @@ impl<'de> Deserialize<'de> for Fault {
         struct NameOrObject;
 
         impl<'de> Visitor<'de> for NameOrObject {
-            type Value = FaultRequest;
+            type Value = Fault;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("the name of a fault, or an object with it")
             }
 
-            fn visit_str<E>(self, fault: &str) -> Result<FaultRequest, E> {
-                Ok(FaultRequest {
-                    fault: fault.to_owned(),
-                    ..FaultRequest::default()
-                })
+            fn visit_str<E: Error>(self, name: &str) -> Result<Fault, E> {
+                self.visit_map(MapDeserializer::new(iter::once(("fault", name))))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<FaultRequest, A::Error> {
-                FaultRequest::deserialize(MapAccessDeserializer::new(map))
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Fault, A::Error> {
+                let request = FaultRequest::deserialize(MapAccessDeserializer::new(map))?;
+                request.try_into().map_err(A::Error::custom)
             }
         }
 
-        let request = deserializer.deserialize_any(NameOrObject)?;
-        request.into_fault().map_err(D::Error::custom)
+        deserializer.deserialize_any(NameOrObject)
     }
 }
 
-#[derive(Default, Deserialize)]
+/// A fault as a script writes it.
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct FaultRequest {
-    fault: String,
+    fault: FaultName,
     retry_after_seconds: Option<f64>,
     retry_after: Option<String>,
     http_status: Option<u16>,
@@ -148,59 +151,69 @@ struct FaultRequest {
     delay_ms: Option<u64>,
 }
 
-impl FaultRequest {
-    fn into_fault(self) -> Result<Fault, &'static str> {
-        let retry_after = self.retry_after()?;
-        Ok(match self.fault.as_str() {
-            "ok" => Fault::Ok,
-            "rateLimit" => Fault::RateLimit { retry_after },
-            "serverError" => {
-                let http_status = self.http_status.unwrap_or(503);
-                if !(500..=599).contains(&http_status) {
-                    return Err("httpStatus of serverError must be from 500 to 599");
-                }
-                Fault::ServerError {
-                    http_status,
-                    retry_after,
-                }
-            }
-            "reject" => Fault::Reject,
-            "lostAnswer" => Fault::LostAnswer,
-            "reset" => Fault::Reset,
-            "hang" => Fault::Hang,
-            "unreadable" => Fault::Unreadable,
-            "status" => match self.http_status {
-                Some(http_status @ 200..=599) => Fault::Status {
-                    http_status,
-                    body: self.body,
-                    retry_after,
-                },
-                _ => return Err("httpStatus of status must be from 200 to 599"),
+impl TryFrom<FaultRequest> for Fault {
+    type Error = String;
+
+    fn try_from(request: FaultRequest) -> Result<Self, String> {
+        let retry_after = request.retry_after()?;
+        let FaultRequest {
+            http_status,
+            body,
+            delay_ms,
+            ..
+        } = request;
+        Ok(match request.fault {
+            FaultName::Ok => Self::Ok,
+            FaultName::RateLimit => Self::RateLimit { retry_after },
+            FaultName::ServerError => Self::ServerError {
+                http_status: check(
+                    "httpStatus of serverError",
+                    &SERVER_ERROR,
+                    http_status.unwrap_or(503),
+                )?,
+                retry_after,
             },
-            "delay" => match self.delay_ms {
-                Some(delay_ms @ 0..=DELAY_MAX_MS) => Fault::Delay { delay_ms },
-                _ => return Err("delayMs of delay must be from 0 to 600000"),
+            FaultName::Reject => Self::Reject,
+            FaultName::LostAnswer => Self::LostAnswer,
+            FaultName::Reset => Self::Reset,
+            FaultName::Hang => Self::Hang,
+            FaultName::Unreadable => Self::Unreadable,
+            FaultName::Status => Self::Status {
+                http_status: check("httpStatus of status", &SCRIPTED_STATUS, http_status)?,
+                body,
+                retry_after,
             },
-            _ => {
-                return Err(
-                    "fault must be ok, rateLimit, serverError, reject, lostAnswer, reset, hang, \
-                            unreadable, status or delay",
-                );
-            }
+            FaultName::Delay => Self::Delay {
+                delay_ms: check("delayMs of delay", &DELAY_MS, delay_ms)?,
+            },
         })
     }
+}
 
-    fn retry_after(&self) -> Result<Option<String>, &'static str> {
+fn check<T: PartialOrd + Display>(
+    field: &str,
+    bounds: &Bounds<T>,
+    value: impl Into<Option<T>>,
+) -> Result<T, String> {
+    let checked = bounds.check(value);
+    checked.map_err(|message| format!("{field} {message}"))
+}
+
+impl FaultRequest {
+    fn retry_after(&self) -> Result<Option<String>, String> {
         match (self.retry_after_seconds, &self.retry_after) {
-            (Some(_), Some(_)) => Err("retryAfterSeconds and retryAfter exclude each other"),
-            (Some(seconds), None) if check_seconds(seconds).is_err() => {
-                Err("retryAfterSeconds must be from 0 to 86400")
+            (Some(_), Some(_)) => {
+                Err("retryAfterSeconds and retryAfter exclude each other".to_owned())
             }
-            (Some(seconds), None) => Ok(Some(seconds.to_string())),
+            (Some(seconds), None) => {
+                let seconds = check("retryAfterSeconds", &RETRY_AFTER_SECONDS, seconds)?;
+                Ok(Some(seconds.to_string()))
+            }
             (None, Some(raw))
-                if raw.len() > 256 || raw.bytes().any(|byte| !(b' '..=b'~').contains(&byte)) =>
+                if raw.len() > MAX_RETRY_AFTER
+                    || raw.bytes().any(|byte| !(b' '..=b'~').contains(&byte)) =>
             {
-                Err("retryAfter must be at most 256 visible ASCII characters")
+                Err("retryAfter must be at most 256 visible ASCII characters".to_owned())
             }
             (None, raw) => Ok(raw.clone()),
         }

@@ -1,25 +1,26 @@
-//! `POST /simulate/inbound`: an event is made, answered for at once, and posted in the background.
+//! `POST /simulate/inbound`: makes an event, answers at once, and posts it in the background.
 
 use std::fmt;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::Url;
 use serde::de::Visitor;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::answer::Refusal;
+use crate::app::{App, SharedApp};
+use crate::body::JsonBody;
 use crate::chance::{self, InboundPlan};
-use crate::http::{JsonBody, Refusal, check_name, check_text_length, format_time, millis};
-use crate::message::Channel;
-use crate::mock::{App, SharedApp};
-use crate::webhook::Post;
+use crate::post::Post;
+use crate::wire::{Channel, Event, check_name, check_text_length, format_time};
 
+/// How far ahead the event from the future is stamped.
 const FUTURE: TimeDelta = TimeDelta::seconds(60);
 
 /// The body of `POST /simulate/inbound`.
@@ -29,15 +30,15 @@ pub(crate) struct InboundRequest {
     event_id: Option<String>,
     channel: Channel,
     from: String,
-    #[serde(deserialize_with = "customers_text")]
+    #[serde(deserialize_with = "customer_text")]
     text: String,
     duplicate: Option<bool>,
     out_of_order: Option<bool>,
     webhook_url: Option<String>,
 }
 
-/// Reads a text as customers write it: what UTF-8 cannot hold, half a surrogate pair, is U+FFFD in it.
-fn customers_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+/// Reads a text that a customer wrote: half a surrogate pair becomes U+FFFD, since UTF-8 has none.
+fn customer_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     struct Text;
 
     impl Visitor<'_> for Text {
@@ -51,7 +52,7 @@ fn customers_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, 
             Ok(text.to_owned())
         }
 
-        /// Half a surrogate pair comes as three bytes that no UTF-8 has.
+        /// Half a surrogate pair comes as three bytes that are not UTF-8.
         fn visit_bytes<E>(self, text: &[u8]) -> Result<String, E> {
             let mut text = text.to_vec();
             for at in 0..text.len() {
@@ -63,28 +64,16 @@ fn customers_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, 
         }
     }
 
-    // Asked for bytes, the parser does not insist on what a `String` needs.
+    // For bytes the parser does not insist on UTF-8.
     deserializer.deserialize_bytes(Text)
-}
-
-/// An event as it is posted to the webhook.
-#[derive(Serialize)]
-struct Event<'a> {
-    #[serde(rename = "eventId")]
-    id: &'a str,
-    channel: Channel,
-    from: &'a str,
-    text: &'a str,
-    #[serde(serialize_with = "millis")]
-    timestamp: DateTime<Utc>,
 }
 
 /// The posts of one simulation and their times.
 struct Simulation {
-    /// The event from the future that goes first, and how long after it this one goes.
+    /// The event from the future that is posted first, and the wait after it.
     overtaking: Option<(Post, Duration)>,
     post: Post,
-    /// The same again, each this long after the first try of `post` has begun.
+    /// The same event again, each with its wait after the first try of `post` has begun.
     repeats: Vec<(Post, Duration)>,
 }
 
@@ -99,15 +88,15 @@ pub(crate) async fn simulate_inbound(
         check_name("eventId", event_id)?;
     }
     let url = app.webhook.resolve(request.webhook_url.as_deref());
-    let url = url.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let url = url.map_err(|error| Refusal::bad_request(error.to_string()))?;
     let plan = plan(&app, &request);
     let event_id = request.event_id.clone().unwrap_or_else(make_event_id);
     let timestamp = Utc::now();
     let simulation = prepare(&app, &request, &plan, &url, &event_id, timestamp)?;
     count(&app, &plan);
     tracing::info!(%event_id, duplicate = plan.duplicate, out_of_order = plan.out_of_order, "inbound event");
-    let worker = app.clone();
-    drop(app.spawn(async move { worker.unless_stopping(run(&worker, simulation)).await }));
+    let shared = app.clone();
+    drop(app.spawn(async move { shared.unless_stopping(run(&shared, simulation)).await }));
     Ok(Json(json!({
         "success": true,
         "eventId": event_id,
@@ -116,12 +105,12 @@ pub(crate) async fn simulate_inbound(
     })))
 }
 
-/// Made-up ids never repeat, also after a restart with the same seed: the receiver remembers them for ever.
+/// Makes an id that never repeats, even with the same seed: the receiver remembers ids for ever.
 fn make_event_id() -> String {
     format!("evt_{}", Uuid::now_v7().simple())
 }
 
-/// Decides by chance what the request leaves open.
+/// Draws what the request leaves open.
 fn plan(app: &App, request: &InboundRequest) -> InboundPlan {
     let mut state = app.state();
     let name = if let Some(event_id) = &request.event_id {
@@ -162,12 +151,12 @@ fn prepare(
         timestamp,
     };
     let overtaking = if plan.out_of_order {
-        let body = encode(&event(&future_id, &future_text, timestamp + FUTURE))?;
+        let body = encode(&event(&future_id, &future_text, timestamp + FUTURE));
         Some((post(&future_id, &body)?, plan.lateness))
     } else {
         None
     };
-    let body = encode(&event(event_id, &request.text, timestamp))?;
+    let body = encode(&event(event_id, &request.text, timestamp));
     let repeats = if plan.duplicate {
         plan.repeats.as_slice()
     } else {
@@ -183,11 +172,9 @@ fn prepare(
     })
 }
 
-fn encode(event: &Event<'_>) -> Result<Bytes, Refusal> {
-    let refuse = |error: serde_json::Error| {
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
-    };
-    serde_json::to_vec(event).map(Bytes::from).map_err(refuse)
+fn encode(event: &Event<'_>) -> Bytes {
+    let json = serde_json::to_vec(event);
+    json.expect("an event has only texts").into()
 }
 
 fn count(app: &App, plan: &InboundPlan) {
@@ -195,7 +182,7 @@ fn count(app: &App, plan: &InboundPlan) {
     webhooks.events += 1 + u64::from(plan.out_of_order);
     webhooks.out_of_order += u64::from(plan.out_of_order);
     if plan.duplicate {
-        webhooks.duplicates += u64::try_from(plan.repeats.len()).unwrap_or(u64::MAX);
+        webhooks.duplicates += plan.repeats.len() as u64;
     }
 }
 

@@ -1,4 +1,4 @@
-//! What was delivered to whom, how often and in what order; of an accepted key there is one delivery.
+//! What was delivered to whom, how often and in what order.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -8,28 +8,27 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::http::millis;
-use crate::message::{Channel, SendRequest};
+use crate::wire::{Channel, SendRequest, serialize_time};
 
-/// The most bytes of text that are remembered.
+/// How many bytes of text are kept.
 const MAX_TEXT_BYTES: usize = 256 * 1024 * 1024;
 
 /// A copy of the ledger at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ledger {
-    /// Each idempotency key that was used, in the order of its first call.
+    /// One entry for each idempotency key, in the order of first calls.
     pub messages: Vec<LedgerMessage>,
-    /// Each participant who got something, in the order of their first delivery.
+    /// One entry for each participant, in the order of first deliveries.
     pub conversations: Vec<LedgerConversation>,
-    /// Keys that were dropped for want of room.
+    /// How many keys were dropped to make room.
     pub dropped_keys: u64,
-    /// Deliveries that were dropped for want of room.
+    /// How many deliveries were dropped to make room.
     pub dropped_deliveries: u64,
 }
 
 impl Ledger {
-    /// Finds what is known of a key.
+    /// Finds the entry of a key.
     #[must_use]
     pub fn message(&self, idempotency_key: &str) -> Option<&LedgerMessage> {
         self.messages
@@ -56,7 +55,7 @@ impl Ledger {
     }
 }
 
-/// What is known of one idempotency key.
+/// The calls and deliveries of one idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LedgerMessage {
@@ -66,31 +65,30 @@ pub struct LedgerMessage {
     pub channel: Channel,
     /// The participant of the first call.
     pub participant_id: String,
-    /// The `clientMessageId` of the first call.
+    /// The client message id of the first call.
     pub client_message_id: String,
-    /// The id of the latest delivery; `None` as long as there is none.
+    /// The id of the latest delivery.
     pub provider_message_id: Option<String>,
     /// How many calls there were.
     pub calls: u64,
-    /// How often it was delivered: 0 or 1 as long as deduplication is on.
+    /// How often it was delivered; at most once while deduplication is on.
     pub deliveries: u64,
-    /// How many calls are waiting for their answers now.
+    /// How many calls wait for their answers now.
     pub overlapping_calls: u64,
-    /// The most calls that were waiting for their answers at the same time.
+    /// How many calls have waited at the same time at most.
     pub max_overlapping_calls: u64,
-    /// Calls whose channel, participant or text were not those of the first one.
+    /// How many calls had another channel, participant or text than the first one.
     pub mismatched_calls: u64,
 }
 
-/// What was delivered to one participant.
+/// The texts delivered to one participant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct LedgerConversation {
-    /// The channel.
     pub channel: Channel,
-    /// The participant.
     pub participant_id: String,
-    /// The texts in the order of their delivery.
+    /// In the order of their delivery.
     pub texts: Vec<String>,
 }
 
@@ -102,15 +100,17 @@ pub(crate) struct Delivery {
     pub(crate) idempotency_key: String,
     #[serde(flatten)]
     pub(crate) request: SendRequest,
-    #[serde(serialize_with = "millis")]
+    #[serde(serialize_with = "serialize_time")]
     pub(crate) timestamp: DateTime<Utc>,
 }
 
-/// A call that has begun: its number among those of its key, and what names it when it ends.
+/// A call that has begun.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CallStart {
+    /// Its number among the calls of its key, from 1.
     pub(crate) number: u64,
     pub(crate) mismatched: bool,
+    /// The number of its [`Entry`].
     entry: u64,
 }
 
@@ -119,12 +119,13 @@ pub(crate) struct CallStart {
 pub(crate) struct Acceptance {
     pub(crate) provider_message_id: String,
     pub(crate) timestamp: DateTime<Utc>,
+    /// Whether an earlier call of the key has delivered.
     pub(crate) repeated: bool,
 }
 
-/// The ledger itself. Its size is bounded: the oldest keys and deliveries go first.
-#[derive(Debug)]
-pub(crate) struct Book {
+/// The ledger as it is kept. Its size is bounded: the oldest keys and deliveries are dropped.
+#[derive(Debug, Default)]
+pub(crate) struct LiveLedger {
     max_keys: usize,
     entries: HashMap<String, Entry>,
     keys: VecDeque<String>,
@@ -145,31 +146,24 @@ struct Entry {
     accepted_at: Option<DateTime<Utc>>,
 }
 
-impl Book {
+impl LiveLedger {
     pub(crate) fn new(max_keys: u32) -> Self {
         Self {
-            max_keys: usize::try_from(max_keys).unwrap_or(usize::MAX).max(1),
-            entries: HashMap::new(),
-            keys: VecDeque::new(),
-            deliveries: VecDeque::new(),
-            by_id: HashMap::new(),
-            text_bytes: 0,
-            next_entry: 0,
-            dropped_keys: 0,
-            dropped_deliveries: 0,
+            max_keys: max_keys as usize,
+            ..Self::default()
         }
     }
 
-    /// Forgets everything; calls that began before no longer count.
+    /// Drops everything. A call that began before ends nothing afterwards.
     pub(crate) fn clear(&mut self) {
-        let next_entry = self.next_entry;
         *self = Self {
-            next_entry,
-            ..Self::new(u32::try_from(self.max_keys).unwrap_or(u32::MAX))
+            max_keys: self.max_keys,
+            next_entry: self.next_entry,
+            ..Self::default()
         };
     }
 
-    /// Notes that a call has come in.
+    /// Counts a call that has come in.
     pub(crate) fn begin_call(&mut self, key: &str, request: &SendRequest) -> CallStart {
         let entry = self.entry(key, request);
         let mismatched = entry.fingerprint != fingerprint(request);
@@ -186,19 +180,18 @@ impl Book {
         }
     }
 
-    /// Notes that a call got its answer, or that its client went.
+    /// Counts a call as ended: it was answered, or its client went.
     pub(crate) fn end_call(&mut self, key: &str, start: CallStart) {
         if let Some(entry) = self
             .entries
             .get_mut(key)
             .filter(|entry| entry.number == start.entry)
         {
-            let waiting = &mut entry.message.overlapping_calls;
-            *waiting = waiting.saturating_sub(1);
+            entry.message.overlapping_calls -= 1;
         }
     }
 
-    /// Accepts a call: delivers it, unless `dedupe` finds an earlier delivery of its key.
+    /// Accepts a call and delivers it, unless `dedupe` finds an earlier delivery of its key.
     pub(crate) fn accept(&mut self, key: &str, request: &SendRequest, dedupe: bool) -> Acceptance {
         let entry = self.entry(key, request);
         let earlier = entry
@@ -242,12 +235,10 @@ impl Book {
         }
     }
 
-    /// Finds a delivery by the id that its caller was given.
     pub(crate) fn delivery(&self, provider_message_id: &str) -> Option<Arc<Delivery>> {
         self.by_id.get(provider_message_id).cloned()
     }
 
-    /// Finds what is known of a key.
     pub(crate) fn message(&self, key: &str) -> Option<LedgerMessage> {
         self.entries.get(key).map(|entry| entry.message.clone())
     }
@@ -260,7 +251,7 @@ impl Book {
         theirs.map(|request| request.text.clone()).collect()
     }
 
-    /// Copies what concerns the participants whose ids begin with `prefix`.
+    /// Copies the entries of the participants whose ids begin with `prefix`.
     pub(crate) fn snapshot(&self, prefix: &str) -> Ledger {
         let entries = self.keys.iter().filter_map(|key| self.entries.get(key));
         let messages = entries.map(|entry| &entry.message);
@@ -317,7 +308,7 @@ impl Book {
     fn drop_oldest_delivery(&mut self) {
         if let Some(delivery) = self.deliveries.pop_front() {
             self.by_id.remove(&delivery.provider_message_id);
-            self.text_bytes = self.text_bytes.saturating_sub(delivery.request.text.len());
+            self.text_bytes -= delivery.request.text.len();
             self.dropped_deliveries += 1;
         }
     }
@@ -364,17 +355,14 @@ mod tests {
             text: "text".to_owned(),
             client_message_id: "c-1".to_owned(),
         };
-        let mut book = Book::new(10);
-        let before = book.begin_call("key-1", &request);
-        book.clear();
-        let after = book.begin_call("key-1", &request);
-        let waiting = |book: &Book| {
-            book.message("key-1")
-                .map(|message| message.overlapping_calls)
-        };
-        book.end_call("key-1", before);
-        assert_eq!(waiting(&book), Some(1));
-        book.end_call("key-1", after);
-        assert_eq!(waiting(&book), Some(0));
+        let mut ledger = LiveLedger::new(10);
+        let before = ledger.begin_call("key-1", &request);
+        ledger.clear();
+        let after = ledger.begin_call("key-1", &request);
+        let waiting = |ledger: &LiveLedger| ledger.message("key-1").unwrap().overlapping_calls;
+        ledger.end_call("key-1", before);
+        assert_eq!(waiting(&ledger), 1);
+        ledger.end_call("key-1", after);
+        assert_eq!(waiting(&ledger), 0);
     }
 }

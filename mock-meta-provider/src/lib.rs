@@ -1,44 +1,58 @@
 //! A messaging provider that misbehaves like the real ones, on purpose and reproducibly.
 //!
-//! It takes messages in (`POST /messages`), keeps a [`Ledger`] of what it delivered to whom, makes up
-//! inbound events (`POST /simulate/inbound`) and posts them to a webhook. On the way it fails as told: at
+//! It accepts messages (`POST /messages`), keeps a [`Ledger`] of what it delivered to whom, makes up
+//! inbound events (`POST /simulate/inbound`), and posts them to a webhook. It fails as configured: at
 //! random, by the rates of its [`Behaviour`], or exactly, by scripted [`Fault`]s.
 //!
-//! The modules in reading order, along a call's way:
+//! The modules from the top down; each imports only what stands below it:
 //!
-//! - `config`: what can be chosen; `chance`: every random choice, made from the seed
-//! - `fault`: what can go wrong with a call; `script`: the faults that are set in advance
-//! - `mock`: the running provider, started and stopped; `serve`: its connections, cut where a fault says so
-//! - `http`: routes, bodies and refusals; `admin`: the routes that configure and observe
-//! - `message`: one call of `POST /messages`; `ledger` and `stats`: what is remembered of it
-//! - [`process`]: its environment, its log, its signals; [`edge`]: its connections: both are the gateway's own files
-//! - `inbound`: `POST /simulate/inbound`; `webhook`: signed posts, repeated until they are taken
+//! - `mock`: starts and stops the provider; `serve`: its connections; `router`: every route once
+//! - `message`: `POST /messages`; `inbound`: `POST /simulate/inbound`; `admin`: the other routes
+//! - `post`: one event on its way to the webhook
+//! - `app`: what handlers and tasks share
+//! - `webhook`: clients, allowed URLs, the signature; `ledger`, `stats`: what has happened
+//! - `chance`: every random choice; `script`: faults set in advance; `fault`: what can go wrong
+//! - `wire`: the provider's messages and events; `body`, `answer`: HTTP requests and answers
+//! - `config`, `behaviour`, `bounds`, `error`: what can be configured
+//! - [`edge`], [`process`]: connections, environment, log and signals, compiled from the gateway's
+//!   own files
 //!
-//! Invariants: every random choice comes from the seed; no lock is held across an `await`; every task is
-//! tracked and ends with the [`Mock`]; the secret and the texts are never logged; everything has a limit.
+//! Invariants: every random choice comes from the seed; no lock is held across an `await`; every task
+//! ends with the [`Mock`]; secrets and texts are never logged; everything has a limit.
 
 mod admin;
+mod answer;
+mod app;
+mod behaviour;
+mod body;
+mod bounds;
 mod chance;
 mod config;
 #[path = "../../src/edge/mod.rs"]
 pub mod edge;
+mod error;
 mod fault;
-mod http;
 mod inbound;
 mod ledger;
 mod message;
 mod mock;
+mod post;
 #[path = "../../src/process/mod.rs"]
 pub mod process;
+mod router;
 mod script;
 mod serve;
 mod stats;
 mod webhook;
+mod wire;
 
-pub use config::{Behaviour, Config, ConfigError, Secret};
+pub use behaviour::Behaviour;
+pub use config::Config;
+pub use error::{ConfigError, StartError};
 pub use fault::Fault;
 pub use ledger::{Ledger, LedgerConversation, LedgerMessage};
-pub use message::Channel;
-pub use mock::{Mock, StartError};
+pub use mock::Mock;
 pub use script::Script;
 pub use stats::{FaultStats, Stats, WebhookStats};
+pub use webhook::signature;
+pub use wire::Channel;

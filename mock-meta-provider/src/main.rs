@@ -1,4 +1,4 @@
-//! The provider as a program of its own: exits with 0 when it was stopped, 1 when it cannot run, 2 for usage.
+//! The provider as a program: exits with 0 when stopped, 1 when it cannot run, 2 for wrong usage.
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
@@ -19,15 +19,16 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "WEBHOOK_SECRET in the environment, or in the file that WEBHOOK_SECRET_FILE names, signs the posts to the webhook \
-    (X-Hub-Signature-256).\nRUST_LOG sets what is logged [default: info]."
+    after_help = "WEBHOOK_SECRET in the environment, or in the file that WEBHOOK_SECRET_FILE names, \
+    signs the posts to the webhook (X-Hub-Signature-256).\n\
+    RUST_LOG sets what is logged [default: info]."
 )]
 struct Cli {
     /// Address to listen on
     #[arg(long, env, default_value = "127.0.0.1")]
     host: String,
 
-    /// Port to listen on; 0 is any free one
+    /// Port to listen on; 0 picks a free one
     #[arg(long, env, default_value_t = 4000)]
     port: u16,
 
@@ -56,7 +57,7 @@ fn failed(error: &anyhow::Error, code: ExitCode) -> ExitCode {
     code
 }
 
-/// Reads what is only in the environment, and begins to log.
+/// Starts the log, and reads the secret from the environment.
 fn configured(cli: Cli) -> anyhow::Result<(Cli, Config)> {
     let filter = match environment::variable("RUST_LOG")? {
         Some(directives) => {
@@ -66,14 +67,14 @@ fn configured(cli: Cli) -> anyhow::Result<(Cli, Config)> {
     };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        // It would tell stderr that stderr is gone, and panic.
+        // It would write to stderr that stderr is gone, and panic.
         .log_internal_errors(false)
         .with_writer(stderr::writer)
         .with_ansi(io::stderr().is_terminal())
         .init();
     stderr::log_panics();
     if let Err(error) = memory::keep_private() {
-        tracing::warn!(%error, "a core dump of this process would have secrets and texts in it");
+        tracing::warn!(%error, "a core dump of this process would contain secrets and texts");
     }
     let config = cli.config.clone().with_secret_from_env()?;
     Ok((cli, config))
@@ -91,7 +92,7 @@ async fn run(cli: Cli, config: Config) -> anyhow::Result<()> {
     let mock = Mock::start(config, listener)?;
     tracing::info!(seed = mock.seed(), "listening on {}", mock.url());
     if !mock.address().ip().is_loopback() {
-        tracing::warn!("reachable from other machines, and open to all of them");
+        tracing::warn!("other machines can reach this, and it asks nobody for a key");
     }
     stopped.cancelled().await;
     tracing::info!("stopping");

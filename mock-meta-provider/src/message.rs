@@ -1,4 +1,4 @@
-//! One call of `POST /messages`: planned when it comes in, carried through even when its client goes.
+//! Calls of `POST /messages`: planned when they come in, and completed even when the client goes.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,62 +8,22 @@ use axum::extract::{Extension, Path, State};
 use axum::http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::answer::{Cut, Refusal, failure};
+use crate::app::{App, SharedApp};
+use crate::body::JsonBody;
 use crate::chance::{self, CallPlan};
 use crate::edge::Peer;
 use crate::fault::Fault;
-use crate::http::{
-    JsonBody, Refusal, check_client_message_id, check_name, check_text, failure, format_time,
-};
 use crate::ledger::{Acceptance, CallStart};
-use crate::mock::{App, SharedApp};
-use crate::serve::Cut;
+use crate::wire::{SendRequest, format_time};
 
 const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 const MAX_KEY_BYTES: usize = 255;
 
-/// Where messages come from and go to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", try_from = "String")]
-pub enum Channel {
-    Whatsapp,
-    Instagram,
-}
-
-impl TryFrom<String> for Channel {
-    type Error = &'static str;
-
-    fn try_from(name: String) -> Result<Self, Self::Error> {
-        match name.as_str() {
-            "whatsapp" => Ok(Self::Whatsapp),
-            "instagram" => Ok(Self::Instagram),
-            _ => Err("must be whatsapp or instagram"),
-        }
-    }
-}
-
-impl fmt::Display for Channel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Whatsapp => "whatsapp",
-            Self::Instagram => "instagram",
-        })
-    }
-}
-
-/// The body of `POST /messages`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct SendRequest {
-    pub(crate) channel: Channel,
-    pub(crate) to: String,
-    pub(crate) text: String,
-    pub(crate) client_message_id: String,
-}
-
-/// A call that has come in. It counts as waiting until this is dropped, with the answer or the client.
+/// A call that has come in. It counts as waiting until it is dropped: with its answer, or when its
+/// client goes.
 struct Call {
     app: SharedApp,
     key: String,
@@ -83,38 +43,36 @@ pub(crate) async fn send_message(
     headers: HeaderMap,
     JsonBody(request): JsonBody<SendRequest>,
 ) -> Result<Response, Refusal> {
-    check_name("to", &request.to)?;
-    check_text(&request.text)?;
-    check_client_message_id(&request.client_message_id)?;
+    request.check()?;
     let key = read_key(&headers)?;
     let permit = app
         .call_permit()
         .ok_or_else(|| Refusal::overloaded("too many calls at once"))?;
     let (call, plan) = begin(&app, key, &request);
-    tracing::info!(key = %call.key, channel = %request.channel, call = call.start.number, plan = ?Plan(&plan), "call");
+    tracing::info!(key = %call.key, channel = %request.channel, call = call.start.number, plan = ?LoggedPlan(&plan), "call");
     if plan.fault == Fault::Hang {
         let longest = Duration::from_millis(app.state().behaviour.hang_ms);
-        // A client that has finished sending may have gone, and there is no answer for it anyway.
+        // A client that has finished sending may be gone, and gets no answer anyway.
         let wait = tokio::time::timeout(longest, peer.left());
         app.unless_stopping(wait).await;
         return Ok(Cut::Close.into_response());
     }
-    let (worker, key) = (app.clone(), call.key.clone());
-    let carried = app.spawn(async move {
+    let (shared, key) = (app.clone(), call.key.clone());
+    let completed = app.spawn(async move {
         let _permit = permit;
-        carry_through(&worker, &key, &request, plan).await
+        complete(&shared, &key, &request, plan).await
     });
-    // Nobody knows whether a client that has finished sending still waits. It gets its answer, but counts as gone.
-    let waiting = async {
+    // A client that has finished sending may still wait: it is answered, but counts as gone.
+    let gone = async {
         peer.left().await;
         drop(call);
         std::future::pending().await
     };
     let answer = tokio::select! {
-        answer = carried => answer,
-        answer = waiting => answer,
+        answer = completed => answer,
+        answer = gone => answer,
     };
-    // Stopped half-way: nothing can be said about the call any more.
+    // Without an answer the provider was stopped, and what became of the call is not known.
     Ok(answer
         .ok()
         .flatten()
@@ -150,7 +108,7 @@ fn read_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     }
 }
 
-/// Writes the call down and decides how it ends: exactly as scripted, else by chance.
+/// Counts the call, and decides how it ends: as scripted, or at random.
 fn begin(app: &SharedApp, key: Option<String>, request: &SendRequest) -> (Call, CallPlan) {
     let mut state = app.state();
     let key = key.unwrap_or_else(|| {
@@ -158,13 +116,13 @@ fn begin(app: &SharedApp, key: Option<String>, request: &SendRequest) -> (Call, 
         format!("keyless-{}", state.keyless_calls)
     });
     let start = state.ledger.begin_call(&key, request);
-    let mut plan = chance::plan_call(app.seed, &state.behaviour, &key, start.number);
-    if let Some(fault) = state.scripts.next(&request.to) {
-        plan = CallPlan {
+    let plan = match state.scripts.next(&request.to) {
+        Some(fault) => CallPlan {
             fault,
             delay: Duration::ZERO,
-        };
-    }
+        },
+        None => chance::plan_call(app.seed, &state.behaviour, &key, start.number),
+    };
     state.stats.calls += 1;
     state.stats.key_mismatches += u64::from(start.mismatched);
     state.stats.faults.count(&plan.fault);
@@ -179,14 +137,14 @@ fn begin(app: &SharedApp, key: Option<String>, request: &SendRequest) -> (Call, 
     )
 }
 
-async fn carry_through(app: &App, key: &str, request: &SendRequest, plan: CallPlan) -> Response {
-    let scripted = match plan.fault {
+async fn complete(app: &App, key: &str, request: &SendRequest, plan: CallPlan) -> Response {
+    let delay = match plan.fault {
         Fault::Delay { delay_ms } => Duration::from_millis(delay_ms),
-        _ => Duration::ZERO,
+        _ => plan.delay,
     };
-    tokio::time::sleep(plan.delay + scripted).await;
+    tokio::time::sleep(delay).await;
     match plan.fault {
-        Fault::Ok | Fault::Delay { .. } => accepted(&accept(app, key, request)),
+        Fault::Ok | Fault::Delay { .. } => success(&accept(app, key, request)),
         Fault::LostAnswer => {
             accept(app, key, request);
             Cut::Close.into_response()
@@ -228,7 +186,7 @@ fn accept(app: &App, key: &str, request: &SendRequest) -> Acceptance {
     acceptance
 }
 
-fn accepted(acceptance: &Acceptance) -> Response {
+fn success(acceptance: &Acceptance) -> Response {
     axum::Json(json!({
         "success": true,
         "providerMessageId": acceptance.provider_message_id,
@@ -238,7 +196,8 @@ fn accepted(acceptance: &Acceptance) -> Response {
 }
 
 fn fail(app: &App, http_status: u16, body: Option<Value>, retry_after: Option<String>) -> Response {
-    let status = StatusCode::from_u16(http_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let status = StatusCode::from_u16(http_status);
+    let status = status.expect("a script's status is checked, and code gives one of three digits");
     let mut response = match body {
         Some(Value::String(text)) => (status, text).into_response(),
         Some(body) => (status, axum::Json(body)).into_response(),
@@ -269,10 +228,10 @@ fn fail(app: &App, http_status: u16, body: Option<Value>, retry_after: Option<St
     response
 }
 
-/// Shows a plan in the log without the scripted body, which may hold anything.
-struct Plan<'a>(&'a CallPlan);
+/// A plan as the log shows it: without the scripted body, which may hold anything.
+struct LoggedPlan<'a>(&'a CallPlan);
 
-impl fmt::Debug for Plan<'_> {
+impl fmt::Debug for LoggedPlan<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0.fault {
             Fault::Status { http_status, .. } => write!(f, "Status {http_status}")?,

@@ -1,4 +1,4 @@
-//! Faults set in advance: given out in order, one for each call, before chance decides anything.
+//! Faults set in advance: one for each call, in order, instead of random ones.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -11,18 +11,18 @@ use crate::fault::Fault;
 pub(crate) const MAX_ANSWERS: usize = 10_000;
 /// The most participants with a script of their own.
 pub(crate) const MAX_SCRIPTS: usize = 10_000;
-/// The most that all scripts may hold together, in bytes, about.
+/// How much memory all scripts together may take, in bytes, about.
 pub(crate) const MAX_BYTES: usize = 32 * 1024 * 1024;
 
-/// The answers to the coming calls.
+/// The answers to the next calls.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Script {
-    /// The participant whose calls it answers; `None` is anyone without a script of their own.
+    /// The participant whose calls it answers; `None` is everybody without a script of their own.
     #[serde(default)]
     pub to: Option<String>,
-    /// One answer a call, in this order; none at all ends the script that was there.
+    /// One for each call, in this order. Without any the earlier script ends.
     pub answers: VecDeque<Fault>,
-    /// Whether the last answer stays for ever.
+    /// Whether the last answer is given for ever.
     #[serde(default)]
     pub repeat: bool,
 }
@@ -30,23 +30,24 @@ pub struct Script {
 /// The scripts that are being played.
 #[derive(Debug, Default)]
 pub(crate) struct Scripts {
+    /// Each with its size in bytes.
     by_participant: HashMap<Option<String>, (Script, usize)>,
-    /// What they hold, as it was when they were set.
+    /// The sum of their sizes, each as it was when the script was set.
     bytes: usize,
 }
 
-/// Why a script is not played.
+/// Why a script was not set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// [`MAX_SCRIPTS`] are there.
+pub(crate) enum ScriptError {
+    /// There are [`MAX_SCRIPTS`].
     TooMany,
-    /// All would hold more than [`MAX_BYTES`].
+    /// All would take more than [`MAX_BYTES`].
     TooLarge,
 }
 
 impl Scripts {
-    /// Sets a script in the place of what is left of the earlier one; where there is no room for it, that one stays.
-    pub(crate) fn set(&mut self, script: Script) -> Result<(), Refused> {
+    /// Replaces the participant's earlier script; where there is no room, that one stays.
+    pub(crate) fn set(&mut self, script: Script) -> Result<(), ScriptError> {
         if script.answers.is_empty() {
             let ended = self.by_participant.remove(&script.to);
             self.bytes -= ended.map_or(0, |(_, bytes)| bytes);
@@ -54,12 +55,12 @@ impl Scripts {
         }
         let earlier = self.by_participant.get(&script.to);
         if earlier.is_none() && self.by_participant.len() >= MAX_SCRIPTS {
-            return Err(Refused::TooMany);
+            return Err(ScriptError::TooMany);
         }
-        let bytes = held(&script);
+        let bytes = size(&script);
         let others = self.bytes - earlier.map_or(0, |(_, bytes)| *bytes);
         if others + bytes > MAX_BYTES {
-            return Err(Refused::TooLarge);
+            return Err(ScriptError::TooLarge);
         }
         self.bytes = others + bytes;
         self.by_participant
@@ -67,7 +68,7 @@ impl Scripts {
         Ok(())
     }
 
-    /// Takes the next answer for a participant: from their own script, else from everyone's.
+    /// Takes the next answer for a participant, from their own script or from everybody's.
     pub(crate) fn next(&mut self, to: &str) -> Option<Fault> {
         self.take(Some(to)).or_else(|| self.take(None))
     }
@@ -87,9 +88,9 @@ impl Scripts {
     }
 }
 
-/// What a script holds, in bytes, about.
-fn held(script: &Script) -> usize {
-    let of_answer = |answer: &Fault| {
+/// How much memory a script takes, in bytes, about.
+fn size(script: &Script) -> usize {
+    let answer_size = |answer: &Fault| {
         let (retry_after, body) = match answer {
             Fault::RateLimit { retry_after } | Fault::ServerError { retry_after, .. } => {
                 (retry_after.as_ref(), None)
@@ -99,25 +100,25 @@ fn held(script: &Script) -> usize {
             } => (retry_after.as_ref(), body.as_ref()),
             _ => (None, None),
         };
-        size_of::<Fault>() + retry_after.map_or(0, String::len) + body.map_or(0, of_value)
+        size_of::<Fault>() + retry_after.map_or(0, String::len) + body.map_or(0, value_size)
     };
     let to = script.to.as_ref().map_or(0, String::len);
     size_of::<(Option<String>, Script, usize)>()
         + 2 * to
-        + script.answers.iter().map(of_answer).sum::<usize>()
+        + script.answers.iter().map(answer_size).sum::<usize>()
 }
 
-fn of_value(value: &Value) -> usize {
-    /// What an entry of an object has beside its key and value, about.
+fn value_size(value: &Value) -> usize {
+    /// What an entry of an object takes besides its key and value, about.
     const ENTRY: usize = 32;
     size_of::<Value>()
         + match value {
             Value::String(text) => text.len(),
-            Value::Array(values) => values.iter().map(of_value).sum(),
+            Value::Array(values) => values.iter().map(value_size).sum(),
             Value::Object(fields) => {
-                let of_field =
-                    |(name, value): (&String, &Value)| ENTRY + name.len() + of_value(value);
-                fields.iter().map(of_field).sum()
+                let field_size =
+                    |(name, value): (&String, &Value)| ENTRY + name.len() + value_size(value);
+                fields.iter().map(field_size).sum()
             }
             Value::Null | Value::Bool(_) | Value::Number(_) => 0,
         }

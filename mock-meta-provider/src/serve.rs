@@ -1,13 +1,13 @@
-//! Connections: accepted up to a limit, served, and cut without a byte where an answer is a [`Cut`]. A trailing slash in a path
-//! makes no difference.
+//! Connections: accepted up to a limit, served, and cut without a byte where an answer is a [`Cut`].
+//! A trailing slash in a path makes no difference.
 
-use std::sync::Arc;
+use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
-use std::{fmt, io};
 
 use axum::Router;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -17,49 +17,26 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::answer::{Cut, failure};
+use crate::app::SharedApp;
 use crate::edge::{Ambiguous, ConnectionSlots, Socket, bound, without_trailing_slash};
-use crate::http::failure;
-use crate::mock::App;
 
 const MAX_CONNECTIONS: usize = 4096;
-/// How long a request's headers may take, and each piece of an answer.
+/// How long a client may take to send a request's headers, and to read each piece of an answer.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
-/// The largest head of a request, in bytes, and the most that is kept of what was read or is to be written.
+/// The largest head of a request, in bytes.
 const MAX_HEAD: usize = 32 * 1024;
+/// The largest buffer of what was read or is to be written, in bytes.
 const MAX_BUFFER: usize = 64 * 1024;
+/// The wait after a connection that could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// An answer that is none: the connection ends instead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cut {
-    /// Closed in an orderly way (FIN).
-    Close,
-    /// Reset (RST).
-    Reset,
-}
-
-impl IntoResponse for Cut {
-    fn into_response(self) -> Response {
-        let mut response = Response::default();
-        response.extensions_mut().insert(self);
-        response
-    }
-}
-
-impl fmt::Display for Cut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the connection is cut on purpose")
-    }
-}
-
-impl std::error::Error for Cut {}
-
 /// Accepts connections until the provider stops.
-pub(crate) async fn accept(app: Arc<App>, listener: TcpListener, router: Router) {
+pub(crate) async fn accept(app: SharedApp, listener: TcpListener, router: Router) {
     if let Err(error) = bound(&listener) {
-        tracing::warn!(%error, "what the kernel keeps for connections is not bounded");
+        tracing::warn!(%error, "cannot bound the kernel's buffers for connections");
     }
-    // One client may have all slots: a provider usually has one.
+    // One client may have all slots: a provider usually has only one.
     let slots = ConnectionSlots::new(MAX_CONNECTIONS, MAX_CONNECTIONS);
     let accepting = async {
         loop {
@@ -131,29 +108,24 @@ async fn serve_connection(socket: Socket, router: Router, stopping: Cancellation
             .await;
         return;
     };
-    let cut =
-        std::error::Error::source(&error).and_then(|source| source.downcast_ref::<Cut>().copied());
-    match cut {
+    match cause::<Cut>(&error) {
         Some(Cut::Reset) => peer.reset(),
         Some(Cut::Close) => {}
         None => {
             tracing::debug!(%error, "connection ended early");
-            // Nothing is kept for a client that does not read; others have seen the end already.
-            if is_timeout(&error) {
+            // A client that takes too little of its answer: the kernel shall not keep the rest.
+            if cause(&error).is_some_and(|cause: &io::Error| cause.kind() == ErrorKind::TimedOut) {
                 peer.reset();
             }
         }
     }
 }
 
-/// Whether an answer was given up because its client took too little of it.
-fn is_timeout(error: &hyper::Error) -> bool {
-    let cause =
-        std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
-    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
+fn cause<E: Error + 'static>(error: &hyper::Error) -> Option<&E> {
+    error.source()?.downcast_ref()
 }
 
-/// The answer to a request whose end is not certain, and so the last one of its connection.
+/// The answer to a request whose end is ambiguous; it is the last one of its connection.
 fn refused(ambiguous: Ambiguous) -> Response {
     let status = match ambiguous {
         Ambiguous::TwoLengths => StatusCode::BAD_REQUEST,

@@ -1,4 +1,4 @@
-//! Counters: each goes up by one where the thing happens, and back to 0 with `POST /reset`.
+//! Counters; `POST /reset` sets them back to 0.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,17 +10,17 @@ use crate::fault::Fault;
 pub struct Stats {
     /// Deliveries: `accepted` without `deduplicated`.
     pub total_messages: u64,
-    /// Well-formed calls of `POST /messages`, however they ended.
+    /// Valid calls of `POST /messages`, however they ended.
     pub calls: u64,
-    /// Calls that were accepted, whether the caller learnt of it or not.
+    /// Accepted calls, also those whose answer was lost.
     pub accepted: u64,
-    /// Accepted calls that repeated a key, and so delivered nothing.
+    /// Accepted calls that delivered nothing, since an earlier call of their key had.
     pub deduplicated: u64,
     /// Calls that repeated a key with another channel, participant or text.
     pub key_mismatches: u64,
-    /// The faults, by name.
+    /// How often each fault was played.
     pub faults: FaultStats,
-    /// The way of inbound events to the webhook.
+    /// What became of inbound events.
     pub webhooks: WebhookStats,
 }
 
@@ -40,7 +40,7 @@ pub struct FaultStats {
 }
 
 impl FaultStats {
-    /// Counts a fault; an answer without one is not counted here.
+    /// Counts a fault; [`Fault::Ok`] is none.
     pub(crate) fn count(&mut self, fault: &Fault) {
         let counter = match fault {
             Fault::Ok => return,
@@ -58,21 +58,21 @@ impl FaultStats {
     }
 }
 
-/// The way of inbound events to the webhook.
+/// What became of inbound events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WebhookStats {
-    /// Events that were to be posted, the future ones among them, repeats not.
+    /// Events, with those from the future, without repeats.
     pub events: u64,
-    /// Posts that were taken (2xx).
+    /// Posts that were answered with a 2xx.
     pub sent: u64,
-    /// Tries that were not taken.
+    /// Posts that were not.
     pub failed: u64,
-    /// Posts that were given up after the last try.
+    /// Events and repeats that were given up after the last try.
     pub given_up: u64,
-    /// Repeats of an event that were to be posted.
+    /// Repeats of events.
     pub duplicates: u64,
-    /// Events that were overtaken on purpose.
+    /// Events that another event overtook on purpose.
     pub out_of_order: u64,
     /// Events and repeats that are still on their way.
     pub pending: u64,

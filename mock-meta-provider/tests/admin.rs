@@ -1,8 +1,6 @@
 //! Configuring and observing over HTTP.
 
-use mock_meta_provider::{
-    Behaviour, Config, ConfigError, Fault, Ledger, Mock, Secret, StartError, Stats,
-};
+use mock_meta_provider::{Behaviour, Config, ConfigError, Fault, Ledger, Mock, StartError, Stats};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -12,9 +10,8 @@ const SECRET: &str = "top-secret";
 
 #[tokio::test]
 async fn the_configuration_shows_every_field_and_never_the_secret() {
-    let secret = Some(Secret::new(SECRET));
     let config = Config {
-        webhook_secret: secret,
+        webhook_secret: Some(SECRET.into()),
         behaviour: Behaviour::DEFAULT,
         seed: Some(9),
         ..Config::calm()

@@ -2,7 +2,8 @@
 
 use std::process::Stdio;
 
-use mock_meta_provider::{Config, Secret};
+use mock_meta_provider::Config;
+use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
@@ -340,7 +341,7 @@ fn reads_the_environment() {
         .as_ref()
         .ok()
         .and_then(|config| config.webhook_secret.clone());
-    let secret = secret.map(|secret| secret == Secret::new(SECRET));
+    let secret = secret.map(|secret| secret.expose_secret() == SECRET);
     let rate = config
         .as_ref()
         .map_or(0.0, |config| config.behaviour.failure_rate);

@@ -1,7 +1,7 @@
 //! Who may call: keys for the API, signatures for webhooks, and neither is ever told to anybody.
 
 use hmac::{Hmac, KeyInit, Mac};
-use mock_meta_provider::{Config, Mock, Secret};
+use mock_meta_provider::{Config, Mock};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -280,7 +280,7 @@ async fn the_signature_is_that_of_the_raw_body_and_checked_before_anything_else(
 #[tokio::test]
 async fn the_webhooks_of_a_provider_with_the_secret_come_through() {
     let config = Config {
-        webhook_secret: Some(Secret::new("new-secret-of-16")),
+        webhook_secret: Some("new-secret-of-16".into()),
         ..Config::calm()
     };
     let mock = Mock::start(config, TcpListener::bind("127.0.0.1:0").await.unwrap()).unwrap();
