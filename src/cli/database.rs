@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use crate::app::{App, Role};
 use crate::config::{Database, DatabaseArgs};
-use crate::database::connect::{self, Survey};
+use crate::database::Inspection;
 use crate::database::migrate::DEFAULT_WAIT;
 use crate::database::{self, embedded::Embedded, pool::Pool, target::Target};
 use crate::error::fault::{self, Outage, Unavailable, Unfit};
@@ -49,7 +49,7 @@ impl CommandDatabase {
             Database::Embedded(directory) => {
                 let embedded = Embedded::join_or_start(&directory).await?;
                 Ok(Self {
-                    target: embedded.own_options().into(),
+                    target: embedded.private_options().into(),
                     embedded: Some(embedded),
                 })
             }
@@ -62,18 +62,18 @@ impl CommandDatabase {
     }
 
     /// Applies what migrations it lacks.
-    pub async fn migrate(&self) -> Result<Survey> {
-        survey(&self.target, true, DEFAULT_WAIT).await
+    pub async fn migrate(&self) -> Result<Inspection> {
+        inspection(&self.target, true, DEFAULT_WAIT).await
     }
 
     /// A private database is migrated if need be; any other one must have been.
-    pub async fn require_migrated(&self) -> anyhow::Result<Survey> {
+    pub async fn require_migrated(&self) -> anyhow::Result<Inspection> {
         let is_private = self.embedded.is_some();
-        let survey = survey(&self.target, is_private, DEFAULT_WAIT).await?;
-        if survey.pending > 0 {
+        let inspection = inspection(&self.target, is_private, DEFAULT_WAIT).await?;
+        if inspection.pending > 0 {
             bail!("the database is not migrated: run gateway migrate");
         }
-        Ok(survey)
+        Ok(inspection)
     }
 
     pub async fn close(self) -> anyhow::Result<()> {
@@ -86,15 +86,15 @@ impl CommandDatabase {
 
 /// Looks at the database. If `may_migrate`, pending migrations are applied first: they wait up to
 /// `wait` for locks, and then take the time that they need.
-async fn survey(target: &Target, may_migrate: bool, wait: Duration) -> Result<Survey> {
-    let mut survey = connect::survey(target).await?;
-    if may_migrate && survey.pending > 0 {
+async fn inspection(target: &Target, may_migrate: bool, wait: Duration) -> Result<Inspection> {
+    let mut inspection = database::inspect(target).await?;
+    if may_migrate && inspection.pending > 0 {
         let applied = database::migrate_within(target, wait).await?;
         webhook::retention::make_months(&Pool::new(target.clone(), 1)).await?;
         tracing::info!(applied, "migrated the database");
-        survey.pending = 0;
+        inspection.pending = 0;
     }
-    Ok(survey)
+    Ok(inspection)
 }
 
 /// Waits until the database answers and is migrated, and migrates it itself if it may.
@@ -102,14 +102,14 @@ pub async fn wait_for_database(
     target: &Target,
     may_migrate: bool,
     deadline: Instant,
-) -> anyhow::Result<Survey> {
+) -> anyhow::Result<Inspection> {
     let mut throttle = LogThrottle::default();
     let mut last_error;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        match survey(target, may_migrate, left).await {
-            Ok(survey) if survey.pending == 0 => return Ok(survey),
-            Ok(Survey { pending, .. }) => {
+        match inspection(target, may_migrate, left).await {
+            Ok(inspection) if inspection.pending == 0 => return Ok(inspection),
+            Ok(Inspection { pending, .. }) => {
                 last_error =
                     anyhow::anyhow!("{pending} migrations are not applied: run gateway migrate");
             }
@@ -134,7 +134,7 @@ pub async fn wait_for_writers(app: &App, deadline: Instant) -> anyhow::Result<()
     let left = deadline.saturating_duration_since(Instant::now());
     let in_time = timeout(left, app.connected()).await.is_ok();
     match app.trouble() {
-        // The survey looks at one connection, and may have missed what a writer met.
+        // The inspection looks at one connection, and may have missed what a writer met.
         Some(trouble) if is_final(trouble.outage) => Err(trouble.into()),
         _ if in_time => Ok(()),
         trouble => Err(trouble.unwrap_or(Outage::NoAnswer.into())).context(NOT_READY),
@@ -150,7 +150,7 @@ fn is_final(outage: Outage) -> bool {
 pub fn pooler_as_usage_error(error: anyhow::Error) -> anyhow::Error {
     let message = error.chain().find_map(|error| {
         if let Some(error) = error.downcast_ref::<sqlx::Error>() {
-            let unfit = fault::unfit(error).filter(Unfit::is_of_a_pooler);
+            let unfit = fault::unfit(error).filter(Unfit::is_pooler);
             return unfit.map(|unfit| unfit.to_string());
         }
         let unavailable = match error.downcast_ref() {

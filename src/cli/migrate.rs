@@ -33,12 +33,12 @@ pub struct Args {
 
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let opened = CommandDatabase::open(&args.database).await?;
-    let survey = connect::survey(&opened.target).await?;
+    let inspection = database::inspect(&opened.target).await?;
     if args.status {
         status(&opened, args.json).await?;
     } else {
         let patience = Duration::from_millis(args.wait_ms);
-        let applied = match survey.pending {
+        let applied = match inspection.pending {
             0 => 0,
             _ => database::migrate_within(&opened.target, patience).await?,
         };

@@ -122,7 +122,7 @@ impl Cli {
             let done = tokio::select! {
                 biased;
                 // Nothing is finished then: the next statement could be anybody's.
-                shared = pooler::shared() => return Err(UsageError(shared.to_string()).into()),
+                shared = pooler::shared_session() => return Err(UsageError(shared.to_string()).into()),
                 done = work => done,
             };
             trace::stop(TRACE_WAIT).await;

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, Role};
 use crate::config::{ClientArgs, RetentionArgs, is_public};
-use crate::database::connect::Survey;
+use crate::database::Inspection;
 use crate::delivery::worker::Worker;
 use crate::http::auth::Secrets;
 use crate::http::server::{Limits, MAX_CONNECTIONS, Server};
@@ -75,8 +75,8 @@ pub fn warn_when_open(secrets: &Secrets, server: &Server, role: Role) {
 }
 
 /// Warns once if customers' texts leave this machine unencrypted.
-pub fn warn_of_clear_text(survey: &Survey, provider: &Client) {
-    if survey.in_the_clear {
+pub fn warn_of_clear_text(inspection: &Inspection, provider: &Client) {
+    if inspection.is_clear_text {
         tracing::warn!(
             "DATABASE_URL leads to another machine without TLS: customers' texts and the password's exchange are in the clear; sslmode=verify-full encrypts them"
         );

@@ -106,9 +106,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         Backends::of(&args.database, provider.clone(), localhost)?;
     }
     let opened = CommandDatabase::open(&args.database).await?;
-    let survey = opened.require_migrated().await?;
+    let inspection = opened.require_migrated().await?;
     if let Some(provider) = provider.as_ref().filter(|_| sends) {
-        warn_of_clear_text(&survey, provider);
+        warn_of_clear_text(&inspection, provider);
     }
     let done = match (args.list, args.dry_run, args.requeue_only) {
         (true, _, _) => list(&args, &opened.target).await,

@@ -82,10 +82,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let ready = async {
         let ready = Ready::prepare(backends, &args, &server).await?;
         let deadline = Instant::now() + WAIT;
-        let survey = wait_for_database(&ready.database, !args.no_migrate, deadline).await?;
-        warn_of_clear_text(&survey, &ready.provider);
-        let connections =
-            max_connections.unwrap_or_else(|| Role::Serve.usual_connections(survey.room));
+        let inspection = wait_for_database(&ready.database, !args.no_migrate, deadline).await?;
+        warn_of_clear_text(&inspection, &ready.provider);
+        let connections = max_connections
+            .unwrap_or_else(|| Role::Serve.usual_connections(inspection.connection_limit));
         let database = (ready.database.clone(), connections, args.database.plans());
         let provider = ready.provider.clone();
         let settings = args.delivery.settings(Role::Serve, database, provider);
@@ -151,7 +151,7 @@ impl Ready {
             "DATABASE_URL and PROVIDER_URL are not set: using a private PostgreSQL and a mock provider that misbehaves on purpose; no message leaves this machine"
         );
         Ok(Self {
-            database: embedded.own_options().into(),
+            database: embedded.private_options().into(),
             provider: args.delivery.provider_at(&mock.url())?,
             embedded: Some((embedded, mock)),
         })

@@ -77,10 +77,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut parts = JoinSet::new();
     let ready = async {
         let deadline = Instant::now() + WAIT;
-        let survey = wait_for_database(&database, false, deadline).await?;
-        warn_of_clear_text(&survey, &provider);
-        let connections =
-            max_connections.unwrap_or_else(|| Role::Worker.usual_connections(survey.room));
+        let inspection = wait_for_database(&database, false, deadline).await?;
+        warn_of_clear_text(&inspection, &provider);
+        let connections = max_connections
+            .unwrap_or_else(|| Role::Worker.usual_connections(inspection.connection_limit));
         let database = (database.clone(), connections, args.database.plans());
         let settings = args.delivery.settings(Role::Worker, database, provider);
         let app = App::new(settings, &mut parts);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::url_of;
+use super::usage::url_of;
 use crate::error::UsageError;
 use crate::peer::{self, Peer};
 use crate::process::{environment, hidden::Hidden};

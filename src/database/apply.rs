@@ -7,10 +7,7 @@ use crc::{CRC_32_ISO_HDLC, Crc};
 use sqlx::migrate::{Migrate, MigrateError, Migration, Migrator};
 use sqlx::{Connection as _, PgConnection};
 
-use super::store;
-
-/// The table that says which ones a database has; also `sqlx`'s own program goes by it.
-pub const TABLE: &str = "_sqlx_migrations";
+use super::store::{self, MIGRATIONS_TABLE};
 
 /// What a new database gets instead of a file's text: the same, in words that databases like those take too. The files stay as they are, with
 /// the checksums that older databases have of them, and older programs ask for.
@@ -33,11 +30,11 @@ const PORTABLE: [(i64, &str); 3] = [
 pub async fn apply(connection: &mut PgConnection, migrator: &Migrator) -> Result<(), MigrateError> {
     let database = database_key(connection).await?;
     store::lock_migrations(connection, database).await?;
-    connection.ensure_migrations_table(TABLE).await?;
-    if let Some(version) = connection.dirty_version(TABLE).await? {
+    connection.ensure_migrations_table(MIGRATIONS_TABLE).await?;
+    if let Some(version) = connection.dirty_version(MIGRATIONS_TABLE).await? {
         return Err(MigrateError::Dirty(version));
     }
-    let applied = connection.list_applied_migrations(TABLE).await?;
+    let applied = connection.list_applied_migrations(MIGRATIONS_TABLE).await?;
     let applied: HashMap<_, _> = applied
         .into_iter()
         .map(|applied| (applied.version, applied.checksum))
@@ -78,7 +75,7 @@ async fn apply_one(
             .await
             .map_err(|error| MigrateError::ExecuteMigration(error, migration.version))?;
     }
-    transaction.skip(TABLE, migration).await?;
+    transaction.skip(MIGRATIONS_TABLE, migration).await?;
     Ok(transaction.commit().await?)
 }
 

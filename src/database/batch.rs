@@ -4,6 +4,7 @@
 //! A statement that is sent again after a lost answer must find its own rows, and answer as it did the first time.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::Future;
 use std::sync::{self, Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,13 +15,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::connect::{self, Limits, limited, read_only, too_slow};
+use super::connect::{self, Limits, limited, read_only};
+use super::limits::{LOCK_TIMEOUT, STATEMENT_TIMEOUT, bounded, timed_out};
 use super::plans::{Plans, Work};
 use super::pool::Pool;
 use super::queue::{Entrance, MAX_BATCH, Queue, queue};
 use super::target::Target;
-use super::{LOCK_TIMEOUT, STATEMENT_TIMEOUT, bounded, pooler, store};
-use crate::error::fault::{Fault, Outage, Said, Unavailable, fault};
+use super::{pooler, store};
+use crate::error::fault::{Cause, ErrorText, Fault, Outage, Unavailable, fault};
 use crate::error::{Causes, Error, Result};
 use crate::handles::Handles;
 use crate::log_throttle::LogThrottle;
@@ -53,7 +55,57 @@ pub trait Batch: Send + Sync + 'static {
         &self,
         connection: &mut PgConnection,
         items: &[&Self::Item],
-    ) -> impl Future<Output = sqlx::Result<Vec<Self::Answer>>> + Send;
+    ) -> impl Future<Output = Result<Vec<Self::Answer>, WriteError>> + Send;
+}
+
+/// Why a batch was not written.
+#[derive(Debug)]
+pub enum WriteError {
+    /// The database, or the way to it, has failed.
+    Database(sqlx::Error),
+    /// The statement has answered nothing for one of the items.
+    NoAnswer,
+}
+
+impl From<sqlx::Error> for WriteError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl fmt::Display for WriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Database(error) => ErrorText(error).fmt(f),
+            Self::NoAnswer => f.write_str("the statement has no answer for an item"),
+        }
+    }
+}
+
+impl WriteError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Database(error) => fault(error),
+            // The item is found by halving, like a bad row.
+            Self::NoAnswer => Fault::Row,
+        }
+    }
+
+    /// What is in the way of writing.
+    fn unavailable(&self) -> Unavailable {
+        match self {
+            Self::Database(error) => error.into(),
+            Self::NoAnswer => Outage::Failing.into(),
+        }
+    }
+
+    /// What the caller is told whose item is at fault.
+    fn refusal(&self) -> Error {
+        match self {
+            Self::Database(error) => error.into(),
+            Self::NoAnswer => Error::Database(Cause::new(&self.to_string())),
+        }
+    }
 }
 
 struct Entry<B: Batch> {
@@ -98,8 +150,8 @@ pub struct Writer<B: Batch> {
     standing: Arc<watch::Sender<Standing>>,
 }
 
-impl<B: Batch> std::fmt::Debug for Writer<B> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl<B: Batch> fmt::Debug for Writer<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Writer({})", B::NAME)
     }
 }
@@ -274,7 +326,7 @@ impl<B: Batch> Task<B> {
                 return;
             }
             Err(error) => {
-                pooler::look_at(&error);
+                pooler::note(&error);
                 Unavailable::from(&error)
             }
         };
@@ -294,19 +346,19 @@ impl<B: Batch> Task<B> {
     async fn connect(&mut self) -> sqlx::Result<()> {
         let plans = self.plans.of(B::WORK);
         let connected = connect::connect(&self.target, Limits::Ours, plans).await;
-        let (connection, greeting) = match connected {
+        let (connection, session) = match connected {
             Err(error) if fault(&error) == Fault::Away(Outage::Full) => {
                 let Ok(mut connection) = self.pool.part_with_one().await else {
                     return Err(error);
                 };
-                let greeting = connect::greet(&mut connection, Limits::Ours, plans);
-                let greeting = timeout(STATEMENT_TIMEOUT, greeting).await;
-                let greeting = greeting.unwrap_or_else(|_| Err(too_slow()))?;
-                (connection, greeting)
+                let session = connect::set_up_again(&mut connection, Limits::Ours, plans);
+                let session = timeout(STATEMENT_TIMEOUT, session).await;
+                let session = session.unwrap_or_else(|_| Err(timed_out()))?;
+                (connection, session)
             }
             connected => connected?,
         };
-        self.target.note_risk(&greeting.at_risk);
+        self.target.note_risk(&session.at_risk);
         self.connection = Some(connection);
         self.standing
             .send_modify(|standing| standing.connected += 1);
@@ -330,95 +382,118 @@ impl<B: Batch> Task<B> {
         });
     }
 
-    /// Writes the entries and answers each, whatever happens: halves the batch around a bad or locked row, repeats it while
-    /// the database is away.
+    /// Writes the entries and answers each, whatever happens.
     async fn commit(&mut self, entries: Vec<Entry<B>>) {
-        let mut parts = VecDeque::from([entries]);
-        let mut pause = FIRST_PAUSE;
-        let (mut searching, mut lost) = (false, false);
-        while let Some(mut part) = parts.pop_front() {
-            let Some(mut oldest) = part.first().map(|entry| entry.queued) else {
+        let mut search = Search::new(entries);
+        while let Some(part) = search.parts.pop_front() {
+            let Some(first) = part.first() else {
                 continue;
             };
-            for others in &parts {
-                oldest = others
-                    .first()
-                    .map_or(oldest, |entry| oldest.min(entry.queued));
-            }
+            let others = search.parts.iter().filter_map(|part| part.first());
+            let oldest = others.fold(first.queued, |oldest, entry| oldest.min(entry.queued));
             self.hand.set(Some(oldest));
-            let error = match self.write(&part).await {
+            match self.write(&part).await {
                 Ok(answers) => {
                     self.prove();
                     for (entry, answer) in part.into_iter().zip(answers) {
                         reply(entry, Ok(answer));
                     }
-                    continue;
                 }
-                Err(error) => error,
-            };
-            pooler::look_at(&error);
-            let fault = fault(&error);
-            match fault {
-                Fault::Row | Fault::Locked if part.len() > 1 => {
-                    if fault == Fault::Locked && !searching {
-                        searching = true;
-                        self.set_lock_timeout(SEARCH_LOCK_TIMEOUT).await;
-                    }
-                    let rest = part.split_off(part.len() / 2);
-                    parts.push_back(part);
-                    parts.push_back(rest);
-                }
-                Fault::Row | Fault::Locked => {
-                    tracing::warn!(writer = B::NAME, error = %Said(&error), "a row could not be written");
-                    for entry in part {
-                        reply(entry, Err((&error).into()));
-                    }
-                }
-                Fault::LostRace => {
-                    // Whoever has lost once finds next what was in its way; but not if it was something else.
-                    if std::mem::replace(&mut lost, true) {
-                        tokio::time::sleep(FIRST_PAUSE).await;
-                    }
-                    parts.push_front(still_patient(part, &error));
-                }
-                Fault::Away(_) | Fault::Other => {
-                    if let Some(passed_over) = self.failing.admit(&Said(&error).to_string()) {
-                        tracing::warn!(writer = B::NAME, entries = part.len(), error = %Said(&error), passed_over, "a batch was not written, it is repeated");
-                    }
-                    counter!("gateway_batch_failures_total", "writer" => B::NAME).increment(1);
-                    self.lose((&error).into());
-                    part = still_patient(part, &error);
-                    if !part.is_empty() {
-                        tokio::time::sleep(pause).await;
-                        pause = LAST_PAUSE.min(pause * 2);
-                    }
-                    parts.push_front(part);
-                }
+                Err(error) => self.handle_failure(error, part, &mut search).await,
             }
         }
         self.hand.set(None);
-        if searching {
+        if search.has_short_locks {
             self.set_lock_timeout(LOCK_TIMEOUT).await;
         }
     }
 
+    /// Halves a part around a bad or locked row, and repeats it while the database is away.
+    async fn handle_failure(
+        &mut self,
+        error: WriteError,
+        part: Vec<Entry<B>>,
+        search: &mut Search<B>,
+    ) {
+        if let WriteError::Database(error) = &error {
+            pooler::note(error);
+        }
+        match error.fault() {
+            fault @ (Fault::Row | Fault::Locked) if part.len() > 1 => {
+                if fault == Fault::Locked && !search.has_short_locks {
+                    search.has_short_locks = true;
+                    self.set_lock_timeout(SEARCH_LOCK_TIMEOUT).await;
+                }
+                search.halve(part);
+            }
+            Fault::Row | Fault::Locked => {
+                tracing::warn!(writer = B::NAME, %error, "a row could not be written");
+                for entry in part {
+                    reply(entry, Err(error.refusal()));
+                }
+            }
+            Fault::LostRace => {
+                // The repetition finds the row that it has lost to; if not, something else is wrong.
+                if std::mem::replace(&mut search.has_lost, true) {
+                    tokio::time::sleep(FIRST_PAUSE).await;
+                }
+                search
+                    .parts
+                    .push_front(still_patient(part, B::RETRY_FOR, &error));
+            }
+            Fault::Unexpected if part.len() > 1 => {
+                self.note_failure(&part, &error);
+                search.halve(part);
+            }
+            Fault::Unexpected => {
+                self.note_failure(&part, &error);
+                // Never for ever: it may be the item's own, and others wait behind it.
+                let retry_for = B::RETRY_FOR.unwrap_or_default();
+                let part = still_patient(part, Some(retry_for), &error);
+                search.pause(&part).await;
+                search.parts.push_back(part);
+            }
+            Fault::Away(_) => {
+                self.note_failure(&part, &error);
+                let part = still_patient(part, B::RETRY_FOR, &error);
+                search.pause(&part).await;
+                search.parts.push_front(part);
+            }
+        }
+    }
+
+    /// After an error that another connection may mend.
+    fn note_failure(&mut self, part: &[Entry<B>], error: &WriteError) {
+        let cause = error.to_string();
+        if let Some(passed_over) = self.failing.admit(&cause) {
+            tracing::warn!(
+                writer = B::NAME,
+                entries = part.len(),
+                error = cause,
+                passed_over,
+                "batch write failed, retrying"
+            );
+        }
+        counter!("gateway_batch_failures_total", "writer" => B::NAME).increment(1);
+        self.lose(error.unavailable());
+    }
+
     /// One try, with a limit on the client's side too: a database that is stopped does not enforce its own.
-    async fn write(&mut self, entries: &[Entry<B>]) -> sqlx::Result<Vec<B::Answer>> {
+    async fn write(&mut self, entries: &[Entry<B>]) -> Result<Vec<B::Answer>, WriteError> {
         if self.connection.is_none() {
             self.connect().await?;
         }
-        let connection = self.connection.as_mut().ok_or_else(too_slow)?;
+        let connection = self.connection.as_mut().ok_or_else(timed_out)?;
         let items: Vec<&B::Item> = entries.iter().map(|entry| &entry.item).collect();
-        timeout(STATEMENT_TIMEOUT, self.batch.write(connection, &items))
-            .await
-            .map_err(|_| too_slow())?
+        let written = timeout(STATEMENT_TIMEOUT, self.batch.write(connection, &items)).await;
+        written.unwrap_or_else(|_| Err(timed_out().into()))
     }
 
     async fn set_lock_timeout(&mut self, wait: Duration) {
         if let Some(connection) = &mut self.connection
             && let Err(error) = bounded(async {
                 let set = store::set_lock_timeout(connection, wait).await;
-                set.inspect_err(pooler::look_at)
+                set.inspect_err(pooler::note)
             })
             .await
         {
@@ -428,10 +503,46 @@ impl<B: Batch> Task<B> {
     }
 }
 
+/// A batch that is being written, in as many parts as it takes to find the items that cannot be.
+struct Search<B: Batch> {
+    parts: VecDeque<Vec<Entry<B>>>,
+    /// How long to wait before the next try.
+    pause: Duration,
+    /// Whether the connection waits a shorter time for locks.
+    has_short_locks: bool,
+    /// Whether a race was lost before.
+    has_lost: bool,
+}
+
+impl<B: Batch> Search<B> {
+    fn new(entries: Vec<Entry<B>>) -> Self {
+        Self {
+            parts: VecDeque::from([entries]),
+            pause: FIRST_PAUSE,
+            has_short_locks: false,
+            has_lost: false,
+        }
+    }
+
+    fn halve(&mut self, mut part: Vec<Entry<B>>) {
+        let rest = part.split_off(part.len() / 2);
+        self.parts.push_back(part);
+        self.parts.push_back(rest);
+    }
+
+    /// Waits, longer each time, where something is left to be tried again.
+    async fn pause(&mut self, left: &[Entry<B>]) {
+        if !left.is_empty() {
+            tokio::time::sleep(self.pause).await;
+            self.pause = LAST_PAUSE.min(self.pause * 2);
+        }
+    }
+}
+
 /// Looks at a connection that has been idle.
 async fn look_again(connection: &mut PgConnection, target: &Target) -> sqlx::Result<()> {
-    let look = timeout(STATEMENT_TIMEOUT, store::look(connection)).await;
-    let look = look.unwrap_or_else(|_| Err(too_slow()))?;
+    let look = timeout(STATEMENT_TIMEOUT, store::session_state(connection)).await;
+    let look = look.unwrap_or_else(|_| Err(timed_out()))?;
     target.note_risk(&look.at_risk);
     // Another connection may be to where it can be written.
     if look.writable {
@@ -454,16 +565,20 @@ fn reply<B: Batch>(entry: Entry<B>, answer: Result<B::Answer>) {
     }
 }
 
-/// Answers those that have been waiting too long, and returns the others.
-fn still_patient<B: Batch>(entries: Vec<Entry<B>>, error: &sqlx::Error) -> Vec<Entry<B>> {
-    let Some(retry_for) = B::RETRY_FOR else {
+/// Answers those that have waited too long, and returns the others.
+fn still_patient<B: Batch>(
+    entries: Vec<Entry<B>>,
+    retry_for: Option<Duration>,
+    error: &WriteError,
+) -> Vec<Entry<B>> {
+    let Some(retry_for) = retry_for else {
         return entries;
     };
     let (patient, tired): (Vec<_>, Vec<_>) = entries
         .into_iter()
         .partition(|entry| entry.queued.elapsed() < retry_for);
     for entry in tired {
-        reply(entry, Err(Unavailable::from(error).into()));
+        reply(entry, Err(error.unavailable().into()));
     }
     patient
 }

@@ -8,9 +8,11 @@ use sqlx::migrate::MigrateError;
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::{sleep, timeout};
 
+use super::apply;
 use super::connect::{self, Limits, limited};
+use super::limits::{CONNECT_TIMEOUT, STATEMENT_TIMEOUT};
+use super::store::{self, Wait};
 use super::target::Target;
-use super::{CONNECT_TIMEOUT, STATEMENT_TIMEOUT, apply, store};
 use crate::error::Result;
 use crate::error::Unmigrated;
 use crate::error::fault::{Fault, Outage, fault};
@@ -72,7 +74,7 @@ async fn attempt(target: &Target, watch: &mut Watch) -> Result<Option<usize>> {
         .min(watch.wait_for_others)
         .max(Duration::from_millis(1));
     store::set_lock_timeout(&mut connection, hold).await?;
-    let process = store::process(&mut connection).await?;
+    let process = store::backend_pid(&mut connection).await?;
     let migrator = sqlx::migrate!();
     let applied = tokio::select! {
         applied = apply::apply(&mut connection, &migrator) => applied,
@@ -105,19 +107,6 @@ pub async fn migrations(connection: &mut PgConnection) -> sqlx::Result<Vec<Migra
 pub fn pending(migrations: &[Migration]) -> usize {
     let applied = migrations.iter().filter(|migration| migration.applied);
     migrations.len() - applied.count()
-}
-
-/// What a process of the server waits for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wait {
-    /// Such as `Lock`.
-    pub kind: Option<String>,
-    /// Such as `advisory`, or `SyncRep`.
-    pub event: Option<String>,
-    /// The standbys that must confirm a commit.
-    pub standbys: String,
-    /// Who holds what it waits for.
-    pub holders: Vec<String>,
 }
 
 impl Wait {
@@ -202,7 +191,7 @@ impl Watch {
                 Some(connection) => connection,
                 None => connect::connect(&self.target, Limits::Ours, &[]).await?.0,
             };
-            let wait = store::wait(&mut connection, process).await?;
+            let wait = store::find_wait(&mut connection, process).await?;
             let which = migrations(&mut connection).await?;
             self.connection = Some(connection);
             Ok::<_, sqlx::Error>((wait, which))

@@ -2,7 +2,8 @@
 
 use clap::ValueEnum;
 
-use super::connect::Settings;
+/// Settings of a connection, by name.
+pub type Settings = &'static [(&'static str, &'static str)];
 
 /// Whose plans the batches that are written run by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]

@@ -16,10 +16,11 @@ use sqlx::{Connection as _, Either, Execute, Executor, PgConnection, SqlStr};
 use tokio::sync::Notify;
 use tokio::time::{timeout, timeout_at};
 
-use super::connect::{self, Limits, Settings, limited, too_slow};
-use super::plans::{Plans, Work};
+use super::connect::{self, Limits, limited};
+use super::limits::{CONNECT_TIMEOUT, STATEMENT_TIMEOUT, timed_out};
+use super::plans::{Plans, Settings, Work};
 use super::target::Target;
-use super::{CONNECT_TIMEOUT, STATEMENT_TIMEOUT, pooler, store};
+use super::{pooler, store};
 use crate::error::fault::{Fault, Outage, Unavailable, fault};
 
 /// How long a connection may be idle, looked at as often as [`LOOK`].
@@ -173,7 +174,7 @@ impl Pool {
                 return Err(trouble.map_or(sqlx::Error::PoolTimedOut, Into::into));
             };
             let ready = timeout_at(deadline.into(), self.prepare(turn)).await;
-            let ready = ready.unwrap_or_else(|_| Err(too_slow()));
+            let ready = ready.unwrap_or_else(|_| Err(timed_out()));
             self.0.state().trouble = ready.as_ref().err().map(Unavailable::from);
             match ready {
                 Err(error) if self.is_content_after(&error) => {}
@@ -250,7 +251,7 @@ impl Inner {
 
     /// Whether a connection answers, and leads to where it is of use, in one round trip.
     async fn is_usable(&self, connection: &mut PgConnection) -> bool {
-        match timeout(LOOK_TIMEOUT, store::look(connection)).await {
+        match timeout(LOOK_TIMEOUT, store::session_state(connection)).await {
             Ok(Ok(look)) => look.writable || self.target.only_reads(),
             Ok(Err(_)) | Err(_) => false,
         }
@@ -321,7 +322,7 @@ impl Pooled {
         match result {
             Ok(_) => self.clean = true,
             Err(error) => {
-                pooler::look_at(error);
+                pooler::note(error);
                 // Through another one it may be possible to write; and what others get into is of no use.
                 if let Fault::Away(Outage::ReadOnly | Outage::Pooler) = fault(error) {
                     self.connection = None;

@@ -55,14 +55,14 @@ async fn look(connection: &mut PgConnection, name: &str) -> sqlx::Result<()> {
 static SHARED: Notify = Notify::const_new();
 
 /// Looks at an error: one that says that sessions are shared is the last that this process meets.
-pub fn look_at(error: &sqlx::Error) {
+pub fn note(error: &sqlx::Error) {
     if unfit(error) == Some(Unfit::Shared) {
         SHARED.notify_one();
     }
 }
 
 /// Waits until such an error was seen.
-pub async fn shared() -> Unfit {
+pub async fn shared_session() -> Unfit {
     SHARED.notified().await;
     Unfit::Shared
 }

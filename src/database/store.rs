@@ -5,9 +5,64 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, PgConnection, PgExecutor};
 
-use super::TABLES;
-use super::connect::{Greeting, Look};
-use super::migrate::Wait;
+/// The migrator's own table. `sqlx`'s program goes by it too.
+pub const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
+/// The tables of the gateway, and the migrator's own. The months of a partitioned table go with it.
+pub const TABLES: [&str; 8] = [
+    "conversations",
+    "messages",
+    "webhook_events",
+    "webhook_bodies",
+    "webhook_bodies_rest",
+    "deliveries",
+    "channels",
+    MIGRATIONS_TABLE,
+];
+
+/// What a new connection says of its session and of the database.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// Whether no other connection shares the session. A shared one has none of the settings.
+    pub is_own: bool,
+    /// Whether nothing can be written through it.
+    pub read_only: bool,
+    /// How texts are stored.
+    pub encoding: String,
+    /// PostgreSQL's version, such as 150004.
+    pub version: i32,
+    /// The limit of a statement, in milliseconds; 0: none.
+    pub statement_timeout_ms: i64,
+    /// The limit of waiting for a lock, in milliseconds; 0: none.
+    pub lock_timeout_ms: i64,
+    /// Settings that are off and should be on: what is committed might be lost.
+    pub at_risk: String,
+    /// Statements that take from other roles the right to create in a schema of the search path.
+    pub open: Vec<String>,
+    /// Statements that take the gateway's tables from other roles.
+    pub foreign: Vec<String>,
+}
+
+/// What may change while a connection is open.
+#[derive(Debug, Clone)]
+pub struct SessionState {
+    /// Whether something can be written through it.
+    pub writable: bool,
+    /// As in a [`Session`].
+    pub at_risk: String,
+}
+
+/// What a process of the server waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    /// Such as `Lock`.
+    pub kind: Option<String>,
+    /// Such as `advisory`, or `SyncRep`.
+    pub event: Option<String>,
+    /// The standbys that must confirm a commit.
+    pub standbys: String,
+    /// Who holds what it waits for.
+    pub holders: Vec<String>,
+}
 
 /// Gives a connection these settings, lets no commit be acknowledged before it is on disk (nor, where there is a synchronous standby, on
 /// that one's), and asks the database who it is, and who else could have a hand in its statements. With a name only where its session is
@@ -15,16 +70,16 @@ use super::migrate::Wait;
 ///
 /// Trusted are superusers, the database's owner (who may set any role's search path), a schema's owner in it, this role, and whoever
 /// may become one of them; for a table's owner also those whose member this role is, but for a superuser, who counts as everybody's.
-pub async fn greet(
+pub async fn set_up_session(
     connection: &mut PgConnection,
     name: Option<&str>,
     settings: &[(&str, &str)],
-) -> sqlx::Result<Greeting> {
+) -> sqlx::Result<Session> {
     let (names, values): (Vec<&str>, Vec<&str>) = settings.iter().copied().unzip();
     // set_config returns what it has set: else nobody would wait for it.
     sqlx::query_as!(
-        Greeting,
-        r#"-- database::greet
+        Session,
+        r#"-- database::set_up_session
 select $4::text is null or coalesce(current_setting('gateway.session', true) = $4, false) as "is_own!",
   pg_is_in_recovery() or current_setting('transaction_read_only') = 'on' as "read_only!",
   current_setting('server_encoding') as "encoding!",
@@ -92,10 +147,10 @@ select current_setting('gateway.session', true) as "name""#
 }
 
 /// Looks at a connection again.
-pub async fn look(connection: &mut PgConnection) -> sqlx::Result<Look> {
+pub async fn session_state(connection: &mut PgConnection) -> sqlx::Result<SessionState> {
     sqlx::query_as!(
-        Look,
-        r#"-- database::look
+        SessionState,
+        r#"-- database::session_state
 select not (pg_is_in_recovery() or current_setting('transaction_read_only') = 'on') as "writable!",
   pg_catalog.concat_ws(', ', case when current_setting('fsync') <> 'on' then 'fsync' end,
     case when current_setting('full_page_writes') <> 'on' then 'full_page_writes' end) as "at_risk!""#
@@ -130,9 +185,9 @@ select coalesce((select ssl from pg_catalog.pg_stat_ssl where pid = pg_catalog.p
 }
 
 /// How many connections the server lets the role of this one have in this database.
-pub async fn room(connection: &mut PgConnection) -> sqlx::Result<i32> {
+pub async fn connection_limit(connection: &mut PgConnection) -> sqlx::Result<i32> {
     sqlx::query_scalar!(
-        r#"-- database::room
+        r#"-- database::connection_limit
 select case when role.rolsuper then server.most
   else least(server.most - server.reserved, nullif(role.rolconnlimit, -1), nullif(base.datconnlimit, -1)) end as "room!"
 from pg_catalog.pg_roles role, pg_catalog.pg_database base, (
@@ -216,9 +271,9 @@ select pg_catalog.to_regclass('_sqlx_migrations') is not null as "known!""#
 }
 
 /// The number of the server's process behind this connection.
-pub async fn process(connection: &mut PgConnection) -> sqlx::Result<i32> {
+pub async fn backend_pid(connection: &mut PgConnection) -> sqlx::Result<i32> {
     sqlx::query_scalar!(
-        r#"-- database::process
+        r#"-- database::backend_pid
 select pg_catalog.pg_backend_pid() as "process!""#
     )
     .fetch_one(connection)
@@ -226,10 +281,10 @@ select pg_catalog.pg_backend_pid() as "process!""#
 }
 
 /// What a process of this role waits for; none, when there is no such process.
-pub async fn wait(connection: &mut PgConnection, process: i32) -> sqlx::Result<Option<Wait>> {
+pub async fn find_wait(connection: &mut PgConnection, process: i32) -> sqlx::Result<Option<Wait>> {
     sqlx::query_as!(
         Wait,
-        r#"-- database::wait
+        r#"-- database::find_wait
 select own.wait_event_type as "kind", own.wait_event as "event", current_setting('synchronous_standby_names') as "standbys!", array(
     select case when other.pid is null then 'a prepared transaction'
       else pg_catalog.format('process %s (%s, role %s%s)', other.pid, coalesce(nullif(other.application_name, ''), 'without a name'), other.usename,

@@ -170,12 +170,14 @@ impl Courier {
         }
     }
 
-    /// Hands an outcome in until it is written or refused. A row that somebody else has locked is waited for here, where it holds
-    /// up this attempt only, and not in a writer.
+    /// Hands an outcome in until it is written or refused. A row that is locked, or that the database
+    /// has an unexpected error for, is waited for here, where it holds up this attempt only.
     async fn settle(&self, settlement: Settlement) -> Result<Option<store::Settled>> {
         loop {
             match self.settle.submit(settlement.clone()).await {
-                Err(Error::Locked) => tokio::time::sleep(LOCKED_PAUSE).await,
+                Err(Error::Locked | Error::Unavailable(_)) => {
+                    tokio::time::sleep(LOCKED_PAUSE).await;
+                }
                 settled => return settled,
             }
         }

@@ -12,7 +12,7 @@ use crate::channel::Channel;
 use crate::channel::{self, Pause};
 use crate::crash::{self, Point};
 use crate::database;
-use crate::database::batch::Batch;
+use crate::database::batch::{Batch, WriteError};
 use crate::id::ConversationId;
 use crate::id::MessageId;
 
@@ -57,7 +57,7 @@ impl Batch for Settle {
         &self,
         connection: &mut PgConnection,
         settlements: &[&Settlement],
-    ) -> sqlx::Result<Vec<Option<store::Settled>>> {
+    ) -> Result<Vec<Option<store::Settled>>, WriteError> {
         let mut accepted = Vec::new();
         let mut failed = Vec::new();
         for settlement in settlements {

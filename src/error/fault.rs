@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sqlx::postgres::PgDatabaseError;
 
 /// The oldest PostgreSQL that has all that the statements use.
-pub const OLDEST: i32 = 14;
+pub const OLDEST: u32 = 14;
 /// The encoding that every text of a request fits into.
 pub const ENCODING: &str = "UTF8";
 
@@ -21,7 +21,7 @@ pub enum Unfit {
     Encoding(String),
     /// The statements would fail.
     #[error("the database is PostgreSQL {0}, but must be {OLDEST} or newer")]
-    Version(i32),
+    Version(u32),
     /// Another role's code would run as this one.
     #[error(
         "another role may create functions and tables where the gateway's statements look for theirs, and so run code as the gateway: \
@@ -57,7 +57,7 @@ pub enum Unfit {
 impl Unfit {
     /// Whether it is not the database, but what stands before it.
     #[must_use]
-    pub fn is_of_a_pooler(&self) -> bool {
+    pub fn is_pooler(&self) -> bool {
         matches!(self, Self::Shared | Self::StartUp(_) | Self::Unlimited)
     }
 }
@@ -87,8 +87,10 @@ pub enum Fault {
     Locked,
     /// The database cannot be used at the moment: it may be back in the next one.
     Away(Outage),
-    /// Anything else: a mistake of ours.
-    Other,
+    /// Anything else. It may be about the data of one row, about this connection, such as a plan
+    /// whose table has changed, or a mistake of ours: so a batch reconnects and is halved, and an
+    /// item alone is repeated for a limited time.
+    Unexpected,
 }
 
 /// Why the database cannot be used; its text is what callers are told.
@@ -131,7 +133,7 @@ pub enum Outage {
 
 impl From<&Unfit> for Outage {
     fn from(unfit: &Unfit) -> Self {
-        if unfit.is_of_a_pooler() {
+        if unfit.is_pooler() {
             Self::Pooler
         } else {
             Self::Unfit
@@ -144,9 +146,17 @@ impl From<&Unfit> for Outage {
 #[error("{0}")]
 pub struct Cause(Arc<str>);
 
+impl Cause {
+    /// What this process has found out itself.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
 impl From<&sqlx::Error> for Cause {
     fn from(error: &sqlx::Error) -> Self {
-        Self(Said(error).to_string().into())
+        Self(ErrorText(error).to_string().into())
     }
 }
 
@@ -212,9 +222,7 @@ pub fn fault(error: &sqlx::Error) -> Fault {
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed => Fault::Away(Outage::NoAnswer),
             _ if let Some(unfit) = unfit(error) => Fault::Away((&unfit).into()),
-            // The answer for one item is missing: it is found by halving, like a bad row.
-            sqlx::Error::RowNotFound => Fault::Row,
-            _ => unavailable(error).map_or(Fault::Other, |it| Fault::Away(it.outage)),
+            _ => unavailable(error).map_or(Fault::Unexpected, |it| Fault::Away(it.outage)),
         };
     };
     // First: what is said of a wrong statement's parameters is nothing about a row's.
@@ -234,7 +242,7 @@ pub fn fault(error: &sqlx::Error) -> Fault {
         ("42501", _) | (_, "28") => Fault::Away(Outage::Forbidden),
         ("3D000", _) => Fault::Away(Outage::Missing),
         (_, "08" | "40" | "53" | "55" | "57" | "58") => Fault::Away(Outage::NoAnswer),
-        _ => Fault::Other,
+        _ => Fault::Unexpected,
     }
 }
 
@@ -250,7 +258,9 @@ pub fn unfit(error: &sqlx::Error) -> Option<Unfit> {
                 // A statement that this connection has not prepared is there, one that it has prepared is not, or is another, which takes
                 // other parameters: more or less of them, or of other types.
                 "42P05" | "26000" | "22P03" => Some(Unfit::Shared),
-                "08P01" if is_of_a_message(error) || message == UNKNOWN => Some(Unfit::Shared),
+                "08P01" if is_protocol_violation(error) || message == UNKNOWN => {
+                    Some(Unfit::Shared)
+                }
                 "08P01" if message.contains("unsupported startup parameter") => {
                     Some(Unfit::StartUp(message.to_owned()))
                 }
@@ -287,7 +297,7 @@ pub fn all_failed(mut failures: Vec<(usize, String, sqlx::Error)>) -> sqlx::Erro
         outages.push(Unavailable::from(error).outage);
         said.push(match error {
             sqlx::Error::Io(error) => format!("{name}: {error}"),
-            error => format!("{name}: {}", Said(error)),
+            error => format!("{name}: {}", ErrorText(error)),
         });
     }
     let outage = MOST_TELLING.into_iter().find(|it| outages.contains(it));
@@ -302,7 +312,7 @@ pub fn all_failed(mut failures: Vec<(usize, String, sqlx::Error)>) -> sqlx::Erro
 const UNKNOWN: &str = "prepared statement did not exist";
 
 /// Whether PostgreSQL itself, in whatever language, has not understood a message; poolers give the same code to all that they say.
-fn is_of_a_message(error: &sqlx::Error) -> bool {
+fn is_protocol_violation(error: &sqlx::Error) -> bool {
     let database = error.as_database_error();
     let error = database.and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
     let routine = error.and_then(PgDatabaseError::routine).unwrap_or_default();
@@ -310,9 +320,9 @@ fn is_of_a_message(error: &sqlx::Error) -> bool {
 }
 
 /// What is said of an error: once, without the line of PostgreSQL's source, and without the data that are in its details.
-pub struct Said<'a>(pub &'a sqlx::Error);
+pub struct ErrorText<'a>(pub &'a sqlx::Error);
 
-impl fmt::Display for Said<'_> {
+impl fmt::Display for ErrorText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(unfit) = unfit(self.0) {
             return unfit.fmt(f);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sqlx::migrate::MigrateError;
 
-use self::fault::{Cause, Fault, Said, Unavailable, fault};
+use self::fault::{Cause, ErrorText, Fault, Unavailable, fault};
 
 /// The gateway's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -60,7 +60,7 @@ impl From<&sqlx::Error> for Error {
             Fault::Locked => Self::Locked,
             Fault::Away(_) => Self::Unavailable(error.into()),
             Fault::Row => Self::Refused(error.into()),
-            Fault::LostRace | Fault::Other => Self::Database(error.into()),
+            Fault::LostRace | Fault::Unexpected => Self::Database(error.into()),
         }
     }
 }
@@ -114,7 +114,7 @@ impl fmt::Display for Causes<'_> {
         let mut separator = "";
         while let Some(error) = next {
             if let Some(error) = error.downcast_ref::<sqlx::Error>() {
-                return write!(f, "{separator}{}", Said(error));
+                return write!(f, "{separator}{}", ErrorText(error));
             }
             next = error.source();
             let text = error.to_string();

@@ -9,10 +9,10 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::{Direction, Message, NewMessage, Status, store};
-use crate::database::batch::Batch;
+use crate::database::batch::{Batch, WriteError};
 use crate::database::plans::Work;
 use crate::delivery::{self, DeliveryPolicy};
-use crate::error::fault::Said;
+use crate::error::fault::ErrorText;
 use crate::id::{ConversationId, MessageId};
 
 /// The batch of messages to be stored.
@@ -46,7 +46,7 @@ impl Batch for Enqueue {
         &self,
         connection: &mut PgConnection,
         messages: &[&NewMessage],
-    ) -> sqlx::Result<Vec<Enqueued>> {
+    ) -> Result<Vec<Enqueued>, WriteError> {
         let stored: HashMap<MessageId, store::Stored> =
             store::enqueue(connection, messages, &self.policy)
                 .await?
@@ -55,14 +55,14 @@ impl Batch for Enqueue {
                 .collect();
         let mut known = self.known(connection, messages, &stored).await?;
         let claimed = self.claim(connection, &stored).await;
-        let answers: sqlx::Result<Vec<Enqueued>> = messages
+        let answers: Result<Vec<Enqueued>, WriteError> = messages
             .iter()
             .map(|message| {
                 let mut enqueued = stored
                     .get(&message.id)
                     .map(|row| created(message, row))
                     .or_else(|| known.remove(&message.id))
-                    .ok_or(sqlx::Error::RowNotFound)?;
+                    .ok_or(WriteError::NoAnswer)?;
                 if claimed.message_ids.contains(&message.id) {
                     enqueued.lease_token = Some(claimed.token);
                 }
@@ -114,7 +114,7 @@ impl Enqueue {
             match claim.await {
                 Ok(rows) => message_ids.extend(rows.into_iter().map(|row| row.message_id)),
                 Err(error) => {
-                    tracing::warn!(messages = claimable.len(), error = %Said(&error), "what was stored could not be claimed at once");
+                    tracing::warn!(messages = claimable.len(), error = %ErrorText(&error), "what was stored could not be claimed at once");
                 }
             }
         }

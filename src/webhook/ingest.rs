@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::PgConnection;
 
 use super::{Event, Receipt, store};
-use crate::database::batch::Batch;
+use crate::database::batch::{Batch, WriteError};
 use crate::database::plans::Work;
 use crate::id::ConversationId;
 use crate::id::MessageId;
@@ -26,7 +26,7 @@ impl Batch for Ingest {
         &self,
         connection: &mut PgConnection,
         events: &[&Event],
-    ) -> sqlx::Result<Vec<Receipt>> {
+    ) -> Result<Vec<Receipt>, WriteError> {
         let new: HashMap<MessageId, ConversationId> = store::ingest(connection, events)
             .await?
             .into_iter()
@@ -59,7 +59,7 @@ impl Batch for Ingest {
                     // Its own id: the answer of the statement was lost, and this is the batch sent again.
                     duplicate: known.message_id != event.message_id,
                 })
-                .ok_or(sqlx::Error::RowNotFound),
+                .ok_or(WriteError::NoAnswer),
         };
         events.iter().map(receipt).collect()
     }

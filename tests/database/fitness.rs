@@ -333,8 +333,6 @@ async fn what_a_caller_is_told_says_what_is_the_matter_and_nothing_of_the_inside
         line["error"],
         "the database does not permit it: permission denied for table conversations"
     );
-    let batch = gateway
-        .logged("a batch was not written, it is repeated")
-        .await;
+    let batch = gateway.logged("batch write failed, retrying").await;
     assert_eq!(batch["error"], "permission denied for table webhook_events");
 }

@@ -223,6 +223,29 @@ async fn an_outcome_is_kept_while_somebody_else_has_its_row_locked() {
 }
 
 #[tokio::test]
+async fn an_error_that_nobody_has_thought_of_holds_up_the_outcome_of_one_message_only() {
+    let system = System::with(&[PATIENT, SHORT_WAIT]).await;
+    let refuse = "
+        create function refuse() returns trigger language plpgsql as
+          $$ begin raise exception 'nobody has thought of it'; end $$;
+        create trigger refuse before update on messages for each row
+          when (new.status = 'SENT' and new.text = 'poison') execute function refuse()";
+    system.database.execute(refuse).await;
+    let poison = system.send("user-1", "poison").await;
+    system.gateway.logged("batch write failed, retrying").await;
+    for other in join_all((0..8).map(|_| system.send("user-2", "Merhaba!"))).await {
+        system.message_becomes(id(&other), "SENT").await;
+    }
+    system
+        .database
+        .execute("drop trigger refuse on messages")
+        .await;
+    system.message_becomes(id(&poison), "SENT").await;
+    assert_eq!(system.mock.message(id(&poison)).unwrap().calls, 1);
+    system.database.assert_consistent().await;
+}
+
+#[tokio::test]
 async fn a_message_that_kills_its_sender_again_and_again_is_parked_without_a_call() {
     let system = System::without_worker(&[NO_FIRST_ATTEMPT]).await;
     let harmless = system.send("user-1", "Merhaba!").await;

@@ -7,8 +7,6 @@ use gateway::cli::Cli;
 
 use crate::support::{Program, System};
 
-
-
 const COMPOSE: &str = include_str!("../../docker-compose.yml");
 const DOCKERFILE: &str = include_str!("../../Dockerfile");
 

@@ -170,7 +170,7 @@ fn only_the_output_prints() {
     let printers = ["src/cli/output.rs", "src/process/stderr.rs"];
     assert_only(&["stdout()", "stderr()"], |source| {
         // It asks whether the log goes to a terminal.
-        printers.contains(&&*source.path) || source.path == "src/telemetry.rs"
+        printers.contains(&&*source.path) || source.path == "src/telemetry/log.rs"
     });
     assert_only(
         &[

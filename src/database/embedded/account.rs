@@ -10,9 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use super::place::{Folder, is_roots};
-use super::way::Way;
-use super::{EmbeddedError, OWNER_LOCK, failed};
+use super::error::{EmbeddedError, failed};
 
 /// Prints the first of its arguments that the user cannot enter.
 const FIRST_CLOSED: &str =
@@ -20,6 +18,9 @@ const FIRST_CLOSED: &str =
 
 /// Where programs are, where nothing says so.
 const USUAL_PATH: &str = "/usr/bin:/bin";
+
+/// The permission that lets others put something else into a directory.
+pub(super) const OTHERS_WRITE: u32 = 0o022;
 
 /// The user that asks for others' numbers while it is not known yet whose programs are run.
 const NOBODY: u32 = 65534;
@@ -42,34 +43,12 @@ impl Account {
         }
     }
 
-    /// Ourselves, unless we are root: then the owner of the data directory, where nobody else can change the way there, else `postgres`.
-    pub(super) fn choose(way: &Way, data: Option<&Folder>) -> Result<Self, EmbeddedError> {
-        if our_uid() != 0 {
-            return Ok(Self::of_this_process());
-        }
-        if let Some(data) = data {
-            let owner = data.metadata()?;
-            let may_run = owner.uid() != 0 && way.open_to_others(owner.uid()).is_none();
-            // Whatever has no user of its own runs as `nobody`, and would read the data: it has them only where it had them before.
-            let is_nobody = || id(&["-u", "nobody"]) == Some(owner.uid()) && !data.has(OWNER_LOCK);
-            if may_run && !is_nobody() {
-                return Ok(Self::other(owner.uid(), owner.gid()));
-            }
-        }
-        Self::postgres()
-    }
-
-    fn other(uid: u32, gid: u32) -> Self {
+    pub(super) fn other(uid: u32, gid: u32) -> Self {
         Self {
             uid,
             gid,
             is_other: true,
         }
-    }
-
-    fn postgres() -> Result<Self, EmbeddedError> {
-        let number = |of| id(&[of, "postgres"]).ok_or(EmbeddedError::NoAccount);
-        Ok(Self::other(number("-u")?, number("-g")?))
     }
 
     /// Whoever may run the programs, whatever the data.
@@ -164,8 +143,17 @@ fn search_path() -> &'static OsStr {
     })
 }
 
+/// Whether nobody but root can change what is at this path, or leads there.
+pub(super) fn is_roots(path: &Path) -> bool {
+    let is_closed = |path: &Path| {
+        let found = std::fs::symlink_metadata(path);
+        found.is_ok_and(|found| found.uid() == 0 && found.mode() & OTHERS_WRITE == 0)
+    };
+    std::fs::canonicalize(path).is_ok_and(|path| path.ancestors().all(is_closed))
+}
+
 /// A number that `id` prints, which asks whatever directory of users the machine has. As root only.
-fn id(arguments: &[&str]) -> Option<u32> {
+pub(super) fn id(arguments: &[&str]) -> Option<u32> {
     let nobody = Account::other(NOBODY, NOBODY);
     let output = nobody.command("id").args(arguments).output().ok()?;
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-use super::find;
+use crate::error::fault::OLDEST;
 
 /// Why the private PostgreSQL could not be had, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -13,8 +13,8 @@ pub enum EmbeddedError {
     #[error(
         "no PostgreSQL {} or newer is installed{}: install it (Debian and Ubuntu: `apt-get install postgresql`, Fedora: \
          `dnf install postgresql-server`, macOS: `brew install postgresql`), or set DATABASE_URL",
-        find::OLDEST,
-        find::only(installed)
+        OLDEST,
+        only(installed)
     )]
     NoPrograms {
         /// What there is.
@@ -25,7 +25,7 @@ pub enum EmbeddedError {
         "the data in {} are those of PostgreSQL {version}, which is not installed{}: install PostgreSQL {version}, or set \
          GATEWAY_DATA_DIR to another directory, or DATABASE_URL",
         directory.display(),
-        find::only(installed)
+        only(installed)
     )]
     OtherVersion {
         /// The data directory.
@@ -145,6 +145,16 @@ pub enum EmbeddedError {
     /// The runtime ended meanwhile.
     #[error("the start or stop of PostgreSQL was cut off")]
     Cut(#[from] tokio::task::JoinError),
+}
+
+/// For messages: what is installed instead.
+fn only(installed: &[u32]) -> String {
+    let installed: Vec<String> = installed.iter().map(u32::to_string).collect();
+    if installed.is_empty() {
+        String::new()
+    } else {
+        format!(" (only {})", installed.join(", "))
+    }
 }
 
 /// For `map_err`: what was tried, and on what.

@@ -11,12 +11,12 @@
 //! process need ever be killed by a number found in a file.
 
 mod account;
-mod cluster;
+mod data_dir;
 mod error;
-mod find;
-mod place;
+mod folder;
+mod programs;
+mod safe_path;
 mod supervisor;
-mod way;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,19 +28,13 @@ use tokio::net::UnixStream;
 
 use super::store;
 use account::Account;
-use cluster::Directory;
+use data_dir::{DataDir, NAME, PORT};
 pub use error::EmbeddedError;
 use error::failed;
-use find::Programs;
-use place::Folder;
+use folder::Folder;
+use programs::Programs;
 use supervisor::Server;
 
-/// The one superuser of the cluster, and the gateway's database in it.
-const NAME: &str = "gateway";
-/// Only part of the socket's name: the server listens on no network.
-const PORT: u16 = 5432;
-/// What every data directory has, and the gateway that owns it holds.
-const OWNER_LOCK: &str = "gateway.lock";
 /// As long as a recovery after a crash may take.
 const READY_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -109,7 +103,7 @@ impl Embedded {
 
     /// How this process connects, while this value lives: through the very directory that was looked at, whatever is at its place by then.
     #[must_use]
-    pub fn own_options(&self) -> PgConnectOptions {
+    pub fn private_options(&self) -> PgConnectOptions {
         options(&self.socket.path_by_descriptor())
     }
 
@@ -122,7 +116,7 @@ impl Embedded {
     /// The process id that PostgreSQL wrote down; for tests, since it may be out of date by the time it is used.
     #[must_use]
     pub fn postmaster_pid(&self) -> Option<u32> {
-        cluster::read_pid(std::fs::File::open(&self.pid_file).ok()?)
+        data_dir::read_pid(std::fs::File::open(&self.pid_file).ok()?)
     }
 
     /// Stops the server and waits until it has ended; a joined one is left alone.
@@ -134,10 +128,10 @@ impl Embedded {
     }
 
     fn launch(path: &Path, settings: Vec<String>) -> Result<Self, EmbeddedError> {
-        let directory = Directory::prepare(path)?;
+        let directory = DataDir::prepare(path)?;
         let owner = directory.lock_owner()?;
         let account = directory.account();
-        let (folders, version) = (find::folders(account), directory.version()?);
+        let (folders, version) = (programs::folders(account), directory.version()?);
         let programs = Programs::find(&folders, version, directory.path(), account)?;
         let lock = directory.wait_for_server_lock()?;
         if directory.version()?.is_none() {
@@ -158,7 +152,7 @@ impl Embedded {
     async fn join(data_dir: &Path) -> Result<Option<Self>, EmbeddedError> {
         let path = data_dir.to_owned();
         let find = move || {
-            let directory = Directory::prepare(&path)?;
+            let directory = DataDir::prepare(&path)?;
             Ok(directory
                 .find_socket_directory()?
                 .map(|socket| (directory, socket)))
@@ -181,7 +175,7 @@ impl Embedded {
         loop {
             match self.probe().await? {
                 Answer::Ready => {
-                    let mut connection = self.own_options().connect().await?;
+                    let mut connection = self.private_options().connect().await?;
                     store::close_schema(&mut connection).await?;
                     close(connection).await?;
                     break;
@@ -200,7 +194,7 @@ impl Embedded {
         if !self.is_served().await? {
             return Ok(Answer::NotYet);
         }
-        let error = match self.own_options().connect().await {
+        let error = match self.private_options().connect().await {
             Ok(connection) => return Ok(close(connection).await.map(|()| Answer::Ready)?),
             Err(error) => error,
         };
@@ -220,7 +214,7 @@ impl Embedded {
         let socket = self
             .socket
             .path_by_descriptor()
-            .join(cluster::socket_name());
+            .join(data_dir::socket_name());
         let Ok(server) = UnixStream::connect(socket).await else {
             return Ok(false);
         };
@@ -239,7 +233,11 @@ impl Embedded {
     }
 
     async fn create_database(&self) -> Result<(), EmbeddedError> {
-        let mut connection = self.own_options().database("postgres").connect().await?;
+        let mut connection = self
+            .private_options()
+            .database("postgres")
+            .connect()
+            .await?;
         store::create_gateway(&mut connection).await?;
         Ok(close(connection).await?)
     }

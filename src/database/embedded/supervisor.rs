@@ -8,10 +8,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::cluster::Directory;
-use super::find::Programs;
-use super::place::Folder;
-use super::{EmbeddedError, PORT, failed};
+use super::data_dir::{DataDir, PORT};
+use super::error::{EmbeddedError, failed};
+use super::folder::Folder;
+use super::programs::Programs;
 
 /// Runs the server until it ends, or until standard input does: then whoever held the other end of the pipe is gone.
 ///
@@ -72,7 +72,7 @@ pub(super) struct Server {
 impl Server {
     /// Starts the server, which is not ready by then. Until [`Self::keep_running`] is called, an end is an end.
     pub(super) fn start(
-        directory: Directory,
+        directory: DataDir,
         owner: File,
         programs: &Programs,
         socket: Arc<Folder>,
@@ -132,7 +132,7 @@ impl Drop for Server {
 /// How to start the server, again and again.
 #[derive(Debug)]
 struct Launch {
-    directory: Directory,
+    directory: DataDir,
     socket: Arc<Folder>,
     command: Vec<OsString>,
 }
@@ -263,7 +263,7 @@ fn supervise(launch: &Launch, shared: &Shared, mut shell: Child) {
 }
 
 fn command_line(
-    directory: &Directory,
+    directory: &DataDir,
     programs: &Programs,
     socket: &Path,
     settings: Vec<String>,

@@ -62,7 +62,7 @@ async fn a_database_without_a_free_connection_is_503_and_loses_nothing() {
         .await;
         eventually("it says why", async || {
             let log = system.gateway.log();
-            let failed = |line: &&String| line.contains("a batch was not written, it is repeated");
+            let failed = |line: &&String| line.contains("batch write failed, retrying");
             let mut failed = log.iter().filter(failed);
             failed
                 .find(|line| line.contains("too many clients already"))
@@ -230,10 +230,7 @@ async fn a_full_disk_is_503_and_loses_nothing() {
             (load.refused() == CALLERS).then_some(())
         })
         .await;
-        let line = system
-            .gateway
-            .logged("a batch was not written, it is repeated")
-            .await;
+        let line = system.gateway.logged("batch write failed, retrying").await;
         let error = line["error"].as_str().unwrap();
         assert!(error.contains("No space left on device"), "{line}");
         // What is there can be read.

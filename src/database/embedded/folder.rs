@@ -13,8 +13,7 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::account::Account;
-use super::way::Way;
-use super::{EmbeddedError, failed};
+use super::error::{EmbeddedError, failed};
 
 pub(super) const OPEN: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
 const DIRECTORY: OFlags = OPEN.union(OFlags::DIRECTORY);
@@ -22,9 +21,6 @@ pub(super) const PRIVATE: Mode = Mode::RWXU;
 const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// What others must not have of a directory.
 const OTHERS: u32 = 0o077;
-/// What lets others put something else into its place.
-pub(super) const OTHERS_WRITE: u32 = 0o022;
-
 /// An open directory. Its path is for messages, and for programs that cannot be given a descriptor.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -188,7 +184,7 @@ impl Folder {
         let path = self.path.join(name);
         let cannot = |error: Errno| failed("make", &path)(error.into());
         let staging = self.folder(staging)?.ok_or(Errno::NOENT).map_err(cannot)?;
-        staging.check(Account::of_this_process(), None)?;
+        staging.check(Account::of_this_process())?;
         rustix::fs::mkdirat(&staging, NEW, PRIVATE).map_err(cannot)?;
         let filled = || {
             let made = staging.folder(NEW)?.ok_or(Errno::NOENT).map_err(cannot)?;
@@ -209,9 +205,18 @@ impl Folder {
         Ok(made?.map(|file| Self { file, path }))
     }
 
-    /// An error unless it is this user's, and nobody else's to look into. On the way there others may be able to change something,
-    /// which then is the reason why root has chosen no other user.
-    pub(super) fn check(&self, account: Account, way: Option<&Way>) -> Result<(), EmbeddedError> {
+    /// An error unless it is this user's, and nobody else's to look into.
+    pub(super) fn check(&self, account: Account) -> Result<(), EmbeddedError> {
+        self.check_on_path(account, None)
+    }
+
+    /// The same, where somebody else may be able to change something on the way there: that is
+    /// named as the reason why root runs nothing as the directory's owner.
+    pub(super) fn check_on_path(
+        &self,
+        account: Account,
+        open: Option<&PathStep>,
+    ) -> Result<(), EmbeddedError> {
         let found = self.metadata()?;
         let (uid, mode) = (found.uid(), found.mode() & 0o7777);
         let path = self.path.display();
@@ -225,7 +230,7 @@ impl Folder {
             if account.is_other() && uid == 0 {
                 remedies.push(format!("chown {} {path}", account.uid()));
             } else if account.is_other()
-                && let Some(open) = way.and_then(|way| way.open_to_others(uid))
+                && let Some(open) = open
             {
                 wrong.push(format!(
                     "root runs nothing as its owner, since {} can be changed by others ({})",
@@ -272,6 +277,21 @@ impl Folder {
     /// Removes what may be of this name, with everything in it.
     pub(super) fn remove(&self, name: &str) -> Result<(), EmbeddedError> {
         remove(self.as_fd(), name.as_ref()).map_err(failed("remove", &self.path.join(name)))
+    }
+}
+
+/// A directory or a link on the way.
+#[derive(Debug)]
+pub(super) struct PathStep {
+    pub(super) path: PathBuf,
+    pub(super) uid: u32,
+    pub(super) mode: u32,
+    pub(super) is_link: bool,
+}
+
+impl PathStep {
+    pub(super) fn whose(&self) -> String {
+        format!("uid {}, mode {:o}", self.uid, self.mode)
     }
 }
 
@@ -323,15 +343,6 @@ fn remove(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     Ok(rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
 }
 
-/// Whether nobody but root can change what is at this path, or leads there.
-pub(super) fn is_roots(path: &Path) -> bool {
-    let is_closed = |path: &Path| {
-        let found = std::fs::symlink_metadata(path);
-        found.is_ok_and(|found| found.uid() == 0 && found.mode() & OTHERS_WRITE == 0)
-    };
-    std::fs::canonicalize(path).is_ok_and(|path| path.ancestors().all(is_closed))
-}
-
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 #[allow(clippy::unwrap_used)]
@@ -339,13 +350,13 @@ mod tests {
     use rustix::fs::{RenameFlags, renameat_with};
 
     use super::super::account::our_uid;
-    use super::super::way::Missing;
+    use super::super::safe_path::{Missing, SafePath};
     use super::*;
 
     #[test]
     fn what_is_swapped_for_a_new_directory_is_never_given_away() {
         let place = tempfile::tempdir().unwrap();
-        let way = Way::open(place.path(), Missing::Error).unwrap();
+        let way = SafePath::open(place.path(), Missing::Error).unwrap();
         let parent = way.folder();
         let swap = || renameat_with(parent, "new", parent, "ours", RenameFlags::EXCHANGE);
         let make = || {

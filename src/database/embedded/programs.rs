@@ -6,12 +6,9 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
-use super::EmbeddedError;
-use super::account::{self, Account};
-use super::place::is_roots;
-
-/// The oldest major version that is used.
-pub(super) const OLDEST: u32 = 14;
+use super::account::{self, Account, is_roots};
+use super::error::EmbeddedError;
+use crate::error::fault::OLDEST;
 
 /// Where packages put their programs: a folder, what the names of the versions in it begin with, and the way on from there.
 const USUAL: [(&str, &str, &str); 4] = [
@@ -128,16 +125,6 @@ pub(super) fn folders(account: Account) -> Vec<PathBuf> {
         folders.extend(versions.map(|entry| entry.path().join(rest)));
     }
     folders
-}
-
-/// For messages: what is installed instead.
-pub(super) fn only(installed: &[u32]) -> String {
-    let installed: Vec<String> = installed.iter().map(u32::to_string).collect();
-    if installed.is_empty() {
-        String::new()
-    } else {
-        format!(" (only {})", installed.join(", "))
-    }
 }
 
 /// Reads `postgres (PostgreSQL) 17.2 (Debian …)`; a `18beta1` counts as 18.0.

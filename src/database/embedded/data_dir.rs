@@ -8,12 +8,18 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
-use super::account::Account;
-use super::find::Programs;
-use super::place::Folder;
-use super::way::{Missing, Way};
-use super::{EmbeddedError, NAME, OWNER_LOCK, PORT, failed};
+use super::account::{Account, id, our_uid};
+use super::error::{EmbeddedError, failed};
+use super::folder::Folder;
+use super::programs::Programs;
+use super::safe_path::{Missing, SafePath};
 
+/// The one superuser of the cluster, and the gateway's database in it.
+pub(super) const NAME: &str = "gateway";
+/// Only part of the socket's name: the server listens on no network.
+pub(super) const PORT: u16 = 5432;
+/// What every data directory has, and the gateway that owns it holds.
+const OWNER_LOCK: &str = "gateway.lock";
 /// How long a server may take to stop; its supervisor loses patience earlier.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// A log that has grown beyond this is put aside at the next start.
@@ -32,12 +38,12 @@ const IGNORE: &str = ".gitignore";
 
 /// A data directory that exists and is ours to use, once [`Self::lock_owner`] has succeeded.
 #[derive(Debug)]
-pub(super) struct Directory {
+pub(super) struct DataDir {
     folder: Folder,
     account: Account,
 }
 
-impl Directory {
+impl DataDir {
     /// Makes the directory if need be, or takes over an empty one. What it finds it changes neither in owner nor mode.
     pub(super) fn prepare(path: &Path) -> Result<Self, EmbeddedError> {
         let path = std::path::absolute(path).map_err(failed("find", path))?;
@@ -45,10 +51,10 @@ impl Directory {
             (Some(parent), Some(name)) => (parent, name),
             _ => (&*path, OsStr::new(".")),
         };
-        let way = Way::open(parent, Missing::Make)?;
+        let way = SafePath::open(parent, Missing::Make)?;
         let parent = way.folder();
         let found = parent.folder(name)?;
-        let account = Account::choose(&way, found.as_ref())?;
+        let account = choose_account(&way, found.as_ref())?;
         account.check_reach(parent.path())?;
         // The lock is in it from the beginning, so whoever sees anything of a gateway's sees the lock as well.
         let folder = match found {
@@ -67,7 +73,8 @@ impl Directory {
                 directory: folder.path().to_owned(),
             });
         }
-        folder.check(account, Some(&way))?;
+        let owner = folder.metadata()?.uid();
+        folder.check_on_path(account, way.open_to_others(owner))?;
         Ok(Self { folder, account })
     }
 
@@ -94,7 +101,7 @@ impl Directory {
     fn open_cluster(&self) -> Result<Option<Folder>, EmbeddedError> {
         let cluster = self.folder.folder(CLUSTER)?;
         if let Some(cluster) = &cluster {
-            cluster.check(self.account, None)?;
+            cluster.check(self.account)?;
         }
         Ok(cluster)
     }
@@ -213,7 +220,7 @@ impl Directory {
             None => self.folder.folder(SOCKET)?,
         };
         if let Some(socket) = &socket {
-            socket.check(self.account, None)?;
+            socket.check(self.account)?;
         }
         Ok(socket)
     }
@@ -246,7 +253,7 @@ impl Directory {
     }
 
     fn make_temporary(&self) -> Result<Folder, EmbeddedError> {
-        let way = Way::open(&env::temp_dir(), Missing::Error)?;
+        let way = SafePath::open(&env::temp_dir(), Missing::Error)?;
         self.account.check_reach(way.folder().path())?;
         loop {
             let name = format!("gateway-{:08x}", rand::random::<u32>());
@@ -314,12 +321,30 @@ impl Directory {
     }
 }
 
+/// Ourselves, unless we are root: then the owner of the data directory, where nobody else can change the way there, else `postgres`.
+fn choose_account(way: &SafePath, data: Option<&Folder>) -> Result<Account, EmbeddedError> {
+    if our_uid() != 0 {
+        return Ok(Account::of_this_process());
+    }
+    if let Some(data) = data {
+        let owner = data.metadata()?;
+        let may_run = owner.uid() != 0 && way.open_to_others(owner.uid()).is_none();
+        // Whatever has no user of its own runs as `nobody`, and would read the data: it has them only where it had them before.
+        let is_nobody = || id(&["-u", "nobody"]) == Some(owner.uid()) && !data.has(OWNER_LOCK);
+        if may_run && !is_nobody() {
+            return Ok(Account::other(owner.uid(), owner.gid()));
+        }
+    }
+    let number = |of| id(&[of, "postgres"]).ok_or(EmbeddedError::NoAccount);
+    Ok(Account::other(number("-u")?, number("-g")?))
+}
+
 /// The directory that a link in a data directory leads to, where it is still there.
 fn open_linked(path: &Path) -> Result<Option<Folder>, EmbeddedError> {
     match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) if path.is_absolute() => {
-            Way::open(parent, Missing::Error)?.folder().folder(name)
-        }
+        (Some(parent), Some(name)) if path.is_absolute() => SafePath::open(parent, Missing::Error)?
+            .folder()
+            .folder(name),
         _ => Ok(None),
     }
 }

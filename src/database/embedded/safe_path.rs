@@ -4,13 +4,14 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::place::{ELSEWHERE, Folder, OPEN, OTHERS_WRITE, PRIVATE, no_directory};
-use super::{EmbeddedError, account, failed};
+use super::account::{OTHERS_WRITE, our_uid};
+use super::error::{EmbeddedError, failed};
+use super::folder::{ELSEWHERE, Folder, OPEN, PRIVATE, PathStep, no_directory};
 
 /// Links on one way, before it leads in circles.
 const MAX_LINKS: usize = 40;
@@ -23,24 +24,9 @@ const LOOK: OFlags = OPEN.union(OFlags::DIRECTORY);
 
 /// A directory, and what was passed on the way from the root.
 #[derive(Debug)]
-pub(super) struct Way {
+pub(super) struct SafePath {
     folder: Folder,
-    passed: Vec<Passed>,
-}
-
-/// A directory or a link on the way.
-#[derive(Debug)]
-pub(super) struct Passed {
-    pub(super) path: PathBuf,
-    uid: u32,
-    mode: u32,
-    is_link: bool,
-}
-
-impl Passed {
-    pub(super) fn whose(&self) -> String {
-        format!("uid {}, mode {:o}", self.uid, self.mode)
-    }
+    passed: Vec<PathStep>,
 }
 
 /// What becomes of directories that are missing on a way.
@@ -50,7 +36,7 @@ pub(super) enum Missing {
     Error,
 }
 
-impl Way {
+impl SafePath {
     /// Goes there, one name after the other.
     pub(super) fn open(path: &Path, missing: Missing) -> Result<Self, EmbeddedError> {
         let slash = rustix::fs::open("/", LOOK, Mode::empty());
@@ -113,7 +99,7 @@ impl Way {
         metadata: &Metadata,
         links: usize,
     ) -> Result<Vec<OsString>, EmbeddedError> {
-        if ![0, account::our_uid()].contains(&metadata.uid()) {
+        if ![0, our_uid()].contains(&metadata.uid()) {
             return Err(EmbeddedError::NotPrivate {
                 path: path.to_owned(),
                 found: format!("is a link of uid {}, which is not followed", metadata.uid()),
@@ -132,7 +118,7 @@ impl Way {
     }
 
     fn pass(&mut self, path: &Path, metadata: &Metadata) {
-        self.passed.push(Passed {
+        self.passed.push(PathStep {
             path: path.to_owned(),
             uid: metadata.uid(),
             mode: metadata.mode() & 0o7777,
@@ -146,7 +132,7 @@ impl Way {
     }
 
     /// The first thing on the way that somebody else than root and this user can change; what is sticky is no better.
-    pub(super) fn open_to_others(&self, uid: u32) -> Option<&Passed> {
+    pub(super) fn open_to_others(&self, uid: u32) -> Option<&PathStep> {
         self.passed.iter().find(|passed| {
             let is_writable = !passed.is_link && passed.mode & OTHERS_WRITE != 0;
             is_writable || ![0, uid].contains(&passed.uid)

@@ -1,0 +1,99 @@
+//! Which database, and how many connections to it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::usage::usage;
+use crate::database::plans::Plans;
+use crate::database::target::Target;
+use crate::database::url;
+use crate::error::UsageError;
+use crate::process::environment;
+use crate::process::hidden::Hidden;
+
+/// The message for half a configuration.
+pub(super) const NO_DATABASE: &str = "PROVIDER_URL is set, so DATABASE_URL is required too";
+
+/// Which database.
+#[derive(Debug, Clone, Args)]
+pub struct DatabaseArgs {
+    /// PostgreSQL, such as `postgres://user:password@host/database`; of several hosts, `host1:5432,host2:5432`, the one is used that
+    /// can be written to; unset: a private one in the data directory
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    database_url: Option<Hidden<String>>,
+    /// Where the private PostgreSQL keeps its data
+    #[arg(
+        long,
+        env = "GATEWAY_DATA_DIR",
+        default_value = ".gateway",
+        value_name = "DIR",
+        value_parser = directory
+    )]
+    data_dir: PathBuf,
+    /// The most connections to the database of this process, its writers included (serve needs 5, every other command 2); unset: serve 14,
+    /// worker 11, but at most a third of those that the server has for it
+    #[arg(long, env = "DATABASE_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "N")]
+    database_max_connections: Option<u32>,
+    /// How the database plans what is written: generic, once for a connection; custom, each time, for databases that can do nothing else
+    /// (Citus), which costs more
+    #[arg(
+        long,
+        env = "DATABASE_PLANS",
+        value_enum,
+        default_value_t,
+        value_name = "PLANS"
+    )]
+    database_plans: Plans,
+}
+
+/// Where the database is. It cannot be printed: it may have a password.
+#[derive(Clone)]
+pub enum Database {
+    /// One that somebody else runs.
+    Given(Target),
+    /// A private one in this directory.
+    Embedded(PathBuf),
+}
+
+impl DatabaseArgs {
+    /// The most connections of this process, where somebody has set it.
+    #[must_use]
+    pub fn max_connections(&self) -> Option<u32> {
+        self.database_max_connections
+    }
+
+    /// How what is written is planned.
+    #[must_use]
+    pub fn plans(&self) -> Plans {
+        self.database_plans
+    }
+
+    /// The database that was asked for.
+    pub fn database(&self) -> Result<Database, UsageError> {
+        match self.database_url.as_deref() {
+            // Also for commands that need no provider: a misspelled DATABASE_URL must not end in a private database.
+            None if environment::is_set("PROVIDER_URL") => usage(NO_DATABASE),
+            None => Ok(Database::Embedded(self.data_dir.clone())),
+            Some(url) => match url::parse(url) {
+                Ok(target) => Ok(Database::Given(target)),
+                Err(error) => usage(error),
+            },
+        }
+    }
+}
+
+/// A directory as a shell would have it: also where nothing but this program sees the `~`.
+fn directory(text: &str) -> Result<PathBuf, &'static str> {
+    match text.strip_prefix('~') {
+        None => Ok(text.into()),
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+            let home = std::env::home_dir().filter(|home| home.is_absolute());
+            let home = home.ok_or("~ is the home directory, but HOME is not set")?;
+            Ok(home.join(rest.trim_start_matches('/')))
+        }
+        Some(_) => {
+            Err("~ with a name is not understood: write the path out, or ./~ where it is meant")
+        }
+    }
+}

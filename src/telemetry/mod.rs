@@ -1,0 +1,8 @@
+//! What a process says of itself while it runs: logs and metrics.
+
+mod fields;
+mod log;
+mod metrics;
+
+pub use self::log::{INFO, LogFormat, WARN, log};
+pub use self::metrics::metrics;
