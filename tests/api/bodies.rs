@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 use sqlx::Row;
 
-use crate::support::{Answer, Client, System, event};
+use super::JSON;
+use crate::support::{Answer, Client, System, WEBHOOK, event};
 
-const WEBHOOK: &str = "/webhooks/mock-meta";
 const SEND: &str = "/messages/send";
 
 /// What no text can hold, in JSON, and what is stored in its place.
@@ -34,11 +34,8 @@ async fn post(
     headers: &[(&str, &str)],
     body: impl Into<reqwest::Body>,
 ) -> Answer {
-    let mut request = client.http.post(client.url(path)).body(body);
-    for (name, value) in [("content-type", "application/json")].iter().chain(headers) {
-        request = request.header(*name, *value);
-    }
-    client.call(request).await.unwrap()
+    let headers = [&[JSON], headers].concat();
+    client.ask("POST", path, &headers, body).await
 }
 
 async fn text_of(system: &System, receipt: &Value) -> Value {

@@ -4,7 +4,10 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Client, Database, Held, HeldCall, Program, System, event, eventually};
+use crate::support::{
+    ALL_LINES, Client, Database, Held, HeldCall, LONG_ATTEMPT, Program, System, event, eventually,
+    hello, rest, serve_at,
+};
 
 const ABANDONED: &str = "gateway_http_requests_abandoned_total";
 const SAID: &str = "a caller went away before its answer";
@@ -12,19 +15,13 @@ const SAID: &str = "a caller went away before its answer";
 /// Connects and posts a body, under a request id.
 async fn post(client: &Client, path: &str, request_id: &str, body: &Value) -> TcpStream {
     let body = body.to_string();
-    let mut connection = TcpStream::connect(client.address()).await.unwrap();
+    let mut connection = client.connect().await;
     let request = format!(
         "POST {path} HTTP/1.1\r\nhost: localhost\r\nx-request-id: {request_id}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
     connection.write_all(request.as_bytes()).await.unwrap();
     connection
-}
-
-async fn rest(mut connection: TcpStream) -> String {
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).await.unwrap();
-    answer
 }
 
 /// A gateway with a provider whose answers are given by hand, and a send that waits for one.
@@ -39,17 +36,9 @@ struct Waiting {
 impl Waiting {
     async fn start() -> Self {
         let (database, provider) = (Database::new().await, Held::start().await);
-        let gateway = Program::new("serve")
-            .env("DATABASE_URL", database.url())
-            .env("PROVIDER_URL", provider.url())
-            .envs(&[
-                ("SEND_WAIT_MS", "60000"),
-                ("PROVIDER_TIMEOUT_MS", "60000"),
-                ("RUST_LOG", "info,gateway=debug"),
-            ])
-            .start();
-        gateway.logged("ready").await;
-        let client = Client::new(gateway.url());
+        let environment = &[("SEND_WAIT_MS", "60000"), LONG_ATTEMPT, ALL_LINES];
+        let (gateway, client) =
+            serve_at(database.url(), provider.url(), &["serve"], environment).await;
         let send = json!({ "channel": "whatsapp", "to": "user-1", "text": "Hi", "clientMessageId": "order-1" });
         let connection = post(&client, "/messages/send", "caller-1", &send).await;
         let call = provider.call().await;
@@ -81,7 +70,7 @@ async fn a_client_that_has_finished_sending_is_answered_like_any_other() {
     // By now the gateway has seen it.
     waiting.client.get("/ready").await.expect(200);
     waiting.call.accept("accepted-1").await;
-    let answer = rest(waiting.connection).await;
+    let answer = rest(&mut waiting.connection).await;
     assert!(answer.starts_with("HTTP/1.1 201 Created"), "{answer}");
     assert!(answer.contains(r#""status":"SENT""#), "{answer}");
 
@@ -93,7 +82,7 @@ async fn a_client_that_has_finished_sending_is_answered_like_any_other() {
     ] {
         let mut connection = post(&waiting.client, path, "caller-2", &hello).await;
         connection.shutdown().await.unwrap();
-        let answer = rest(connection).await;
+        let answer = rest(&mut connection).await;
         assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
         assert!(
             answer.contains(&format!("\"duplicate\":{duplicate}")),
@@ -104,7 +93,13 @@ async fn a_client_that_has_finished_sending_is_answered_like_any_other() {
     let two = "GET /conversations HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(2);
     connection.write_all(two.as_bytes()).await.unwrap();
     connection.shutdown().await.unwrap();
-    assert_eq!(rest(connection).await.matches("HTTP/1.1 200 OK").count(), 2);
+    assert_eq!(
+        rest(&mut connection)
+            .await
+            .matches("HTTP/1.1 200 OK")
+            .count(),
+        2
+    );
 
     // None of them was gone.
     let metrics = waiting.client.get("/metrics").await.text;
@@ -148,7 +143,7 @@ async fn a_caller_that_closes_its_connection_is_seen_when_it_refuses_the_answer(
 #[tokio::test]
 async fn an_idle_connection_that_is_reset_abandons_nothing() {
     let system = System::with(&[("RUST_LOG", "info,gateway=debug,hyper=debug")]).await;
-    let hello = event("evt_1", "user-1", "Hello", "2025-01-01T10:00:00Z");
+    let hello = hello("evt_1");
     let mut connection = post(&system.client, "/webhooks/mock-meta", "caller-1", &hello).await;
     let mut start = [0; 15];
     connection.read_exact(&mut start).await.unwrap();
@@ -182,7 +177,7 @@ async fn what_the_parser_refuses_is_answered_without_a_body_and_harms_nobody() {
     ] {
         let mut connection = TcpStream::connect(system.client.address()).await.unwrap();
         connection.write_all(request.as_bytes()).await.unwrap();
-        let answer = rest(connection).await;
+        let answer = rest(&mut connection).await;
         assert!(
             answer.starts_with(&format!("HTTP/1.1 {status}\r\n")),
             "{answer}"

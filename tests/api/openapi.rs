@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{System, event};
+use crate::support::{System, hello};
 
 /// The routes of the contract, beside those of the document itself.
 pub const ROUTES: [(&str, &str); 16] = [
@@ -373,10 +373,7 @@ async fn answers_have_the_fields_that_the_document_says_and_no_others() {
     let system = System::start().await;
     let document = document(&system).await;
     let schema = |name: &str| &document["components"]["schemas"][name];
-    let receipt = system
-        .client
-        .webhook(&event("evt_1", "user-1", "Hello", "2025-01-01T10:00:00Z"))
-        .await;
+    let receipt = system.client.webhook(&hello("evt_1")).await;
     let list = system.client.get("/conversations").await.expect(200);
     let message = system.send("user-1", "Hi").await;
     let problem = system

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use mock_meta_provider::Fault;
 
-use crate::support::{Answer, Client, System, event, eventually};
+use crate::support::{Answer, Client, NO_RETRY, System, event, eventually, id};
 
 /// One key for each combination that matters; the first two are alike.
 const KEYS: &str = "shop:shop-key:send,crm:crm-key:send,desk:desk-key:inbox+send,ops:ops-key:admin,read:read-key:inbox,\
@@ -32,12 +32,13 @@ fn to(participant: &str, client_message_id: Option<&str>) -> Value {
     json!({ "channel": "whatsapp", "to": participant, "text": text, "clientMessageId": client_message_id })
 }
 
-fn id(message: &Value) -> String {
-    message["id"].as_str().unwrap().to_owned()
-}
-
 fn ids(list: &Value) -> Vec<String> {
-    list["data"].as_array().unwrap().iter().map(id).collect()
+    list["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|message| id(message).to_owned())
+        .collect()
 }
 
 async fn inbound(system: &System) -> String {
@@ -101,17 +102,17 @@ async fn without_keys_nobody_has_sent_it_and_everybody_sees_it() {
     let system = System::start().await;
     let sent = system.send("user-1", "Hi").await;
     assert_eq!(sent.get("sentBy"), Some(&Value::Null), "{sent}");
-    assert_eq!(system.message(&id(&sent)).await, sent);
+    assert_eq!(system.message(id(&sent)).await, sent);
 }
 
 #[tokio::test]
 async fn a_key_with_send_alone_finds_its_own_messages_only() {
-    let system = System::with(&[("API_KEYS", KEYS), ("RETRY_BASE_MS", "3600000")]).await;
+    let system = System::with(&[("API_KEYS", KEYS), NO_RETRY]).await;
     system.mock.script_always(None, Fault::server_error(500));
     let mut sent = Vec::new();
     for key in ["shop-key", "desk-key", "shop-key", "plain-key", "shop-key"] {
         let answer = send_as(&system.client, key, &to("user-1", None)).await;
-        sent.push((key, id(&answer.expect(201))));
+        sent.push((key, id(&answer.expect(201)).to_owned()));
     }
     let received = inbound(&system).await;
     for (sender, id) in &sent {
@@ -168,7 +169,7 @@ async fn a_key_with_send_alone_finds_its_own_messages_only() {
 
 #[tokio::test]
 async fn a_key_with_send_alone_retries_and_cancels_its_own_messages_only() {
-    let system = System::with(&[("API_KEYS", KEYS), ("RETRY_BASE_MS", "3600000")]).await;
+    let system = System::with(&[("API_KEYS", KEYS), NO_RETRY]).await;
     system.mock.script_always(None, Fault::server_error(500));
     for (sender, doer, verb, status) in [
         ("shop-key", "shop-key", "retry", 202),
@@ -228,7 +229,7 @@ async fn a_key_that_another_has_used_is_taken_and_nothing_of_the_record_is_told(
             for secret in [
                 "cust-7",
                 "secret",
-                &id(&first),
+                id(&first),
                 &owner[..owner.len() - 4],
                 "conv_",
             ] {
@@ -282,7 +283,7 @@ async fn of_keys_that_race_for_one_client_message_id_one_has_it() {
 
 #[tokio::test]
 async fn every_change_that_a_key_makes_is_in_the_log_with_its_name() {
-    let system = System::with(&[("API_KEYS", KEYS), ("RETRY_BASE_MS", "3600000")]).await;
+    let system = System::with(&[("API_KEYS", KEYS), NO_RETRY]).await;
     system.mock.script("user-1", [Fault::server_error(500)]);
     let sent = send_as(&system.client, "shop-key", &to("user-1", None)).await;
     let sent = sent.expect(201);
@@ -313,7 +314,7 @@ async fn every_change_that_a_key_makes_is_in_the_log_with_its_name() {
         .await
     };
     let of_message = |said: &'static str| {
-        let message = message.clone();
+        let message = message.to_owned();
         move |line: &Value| line["message"] == said && line["message_id"] == message
     };
     assert_eq!(by("accepted", &of_message("accepted")).await, "shop");

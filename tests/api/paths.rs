@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::api::openapi::ROUTES;
-use crate::support::{Answer, Client, Program, System, event};
+use crate::support::{Answer, Client, Program, System, hello};
 
 async fn call(
     client: &Client,
@@ -61,7 +61,7 @@ async fn a_trailing_slash_makes_no_difference_on_any_route() {
         .await;
         twice.expect_problem(404, "not_found");
     }
-    let hello = event("evt_1", "user-1", "Hello", "2025-01-01T10:00:00Z");
+    let hello = hello("evt_1");
     let receipt = system.client.post("/webhooks/mock-meta/", &hello).await;
     assert_eq!(receipt.expect(200)["duplicate"], false);
     let listed = system
@@ -123,10 +123,7 @@ async fn a_worker_and_a_gateway_that_is_starting_do_not_mind_a_trailing_slash() 
     for path in ["/health/", "/ready/", "/metrics/"] {
         client.get(path).await.expect(200);
     }
-    let starting = Program::new("serve")
-        .env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/nothing")
-        .env("PROVIDER_URL", "http://127.0.0.1:1")
-        .start();
+    let starting = Program::on("postgres://nobody@127.0.0.1:1/nothing", &["serve"]).start();
     starting.logged("listening").await;
     let client = Client::new(starting.url());
     client.get("/health/").await.expect(200);

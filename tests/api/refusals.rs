@@ -6,13 +6,11 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Client, System, event, eventually};
-
-const WEBHOOK: &str = "/webhooks/mock-meta";
-const JSON: (&str, &str) = ("content-type", "application/json");
+use super::JSON;
+use crate::support::{Answer, Client, System, WEBHOOK, eventually, hello};
 
 fn body(id: &str) -> String {
-    event(id, "user-1", "Hello", "2025-01-01T10:00:00Z").to_string()
+    hello(id).to_string()
 }
 
 /// Waits until the log says of these refused webhooks, by id and code.
@@ -30,29 +28,21 @@ async fn logged(system: &System, expected: &[(&str, &str)]) {
 
 /// What the log says of refused webhooks: ids and codes.
 fn refused(system: &System) -> BTreeSet<(String, String)> {
-    let lines = system.gateway.log();
-    let lines = lines
-        .iter()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let refused = lines.filter(|line| line["message"] == "a webhook was refused");
     let text = |value: &Value| value.as_str().unwrap_or("none").to_owned();
-    refused
+    let lines = system.gateway.lines("a webhook was refused").into_iter();
+    lines
         .map(|line| (text(&line["event_id"]), text(&line["code"])))
         .collect()
+}
+
+async fn post(client: &Client, headers: &[(&str, &str)], id: &str) -> Answer {
+    client.ask("POST", WEBHOOK, headers, body(id)).await
 }
 
 async fn counted(client: &Client) -> f64 {
     client
         .metric("gateway_webhook_events_total{result=\"refused\"}")
         .await
-}
-
-async fn post(client: &Client, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> u16 {
-    let mut request = client.http.post(client.url(path)).body(body);
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    client.call(request).await.unwrap().status
 }
 
 /// A webhook that is refused: the status, the id that the log has, headers, and the body.
@@ -63,7 +53,9 @@ fn wrong_bodies() -> Vec<Refused> {
     let padded = |id: &str, length: usize| body(id) + &" ".repeat(length - body(id).len());
     let late = format!(r#"{{"text":"{}","eventId":"late"}}"#, "x".repeat(70_000));
     let half = body("half_").replace("half_", r"half\ud800");
-    let twice = body("twice").replacen('{', r#"{"eventId":"twice","#, 1);
+    let twice = hello("twice")
+        .to_string()
+        .replacen('{', r#"{"eventId":"twice","#, 1);
     let bodies = [
         (413, "over", padded("over", 64 * 1024 + 1)),
         (413, "far-over", padded("far-over", 700 * 1024)),
@@ -113,8 +105,11 @@ async fn a_refused_webhook_is_logged_with_its_event_id_whatever_is_wrong_with_it
         } else {
             format!("{WEBHOOK}/")
         };
-        let answered = post(&system.client, &path, &headers, body.into_bytes()).await;
-        assert_eq!(answered, status, "{id}");
+        // A header has no other characters.
+        let request_id = if id.is_ascii() { id } else { "none" };
+        let headers = [&[("x-request-id", request_id)], &*headers].concat();
+        let answered = system.client.ask("POST", &path, &headers, body).await;
+        assert_eq!(answered.status, status, "{id}");
         let code = match status {
             400 => "invalid_request",
             403 => "forbidden",
@@ -124,6 +119,13 @@ async fn a_refused_webhook_is_logged_with_its_event_id_whatever_is_wrong_with_it
         expected.push((id, code));
     }
     logged(&system, &expected).await;
+    for line in system.gateway.lines("a webhook was refused") {
+        let request_id = &line["span"]["request_id"];
+        assert!(
+            *request_id == "none" || *request_id == line["event_id"],
+            "{line}"
+        );
+    }
     assert!((counted(&system.client).await - 16.0).abs() < 0.5);
     let events = "select count(*) from webhook_events";
     assert_eq!(system.database.count(events).await, 0);
@@ -137,22 +139,15 @@ async fn a_webhook_with_a_wrong_signature_is_logged_with_its_event_id() {
         ("forged", vec![JSON, ("x-hub-signature-256", &*wrong)]),
         ("untyped", vec![("x-hub-signature-256", &*wrong)]),
     ] {
-        assert_eq!(
-            post(&system.client, WEBHOOK, &headers, body(id).into_bytes()).await,
-            401
-        );
+        let answered = post(&system.client, &headers, id).await;
+        assert_eq!(answered.status, 401);
         logged(&system, &[(id, "invalid_signature")]).await;
     }
     // What could be no signature is counted, and not read.
     let malformed = ("x-hub-signature-256", &wrong[1..]);
     for headers in [vec![JSON], vec![JSON, malformed]] {
-        let answered = post(
-            &system.client,
-            WEBHOOK,
-            &headers,
-            body("unsigned").into_bytes(),
-        );
-        assert_eq!(answered.await, 401);
+        let answered = post(&system.client, &headers, "unsigned").await;
+        assert_eq!(answered.status, 401);
     }
     assert!((counted(&system.client).await - 4.0).abs() < 0.5);
     let log = system.gateway.log().concat();
@@ -161,7 +156,7 @@ async fn a_webhook_with_a_wrong_signature_is_logged_with_its_event_id() {
 
 /// Posts the beginning of an event as if there were more to come.
 async fn begin(client: &Client, id: &str) -> TcpStream {
-    let mut connection = TcpStream::connect(client.address()).await.unwrap();
+    let mut connection = client.connect().await;
     let head = "POST /webhooks/mock-meta HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 1000";
     let request = format!("{head}\r\n\r\n{}", &body(id)[..60]);
     connection.write_all(request.as_bytes()).await.unwrap();

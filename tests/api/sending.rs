@@ -4,17 +4,16 @@ use futures_util::future::join_all;
 use mock_meta_provider::{Channel, Fault};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Held, System, event, eventually};
+use crate::support::{
+    ALL_LINES, Answer, Held, LONG_ATTEMPT, NO_FIRST_ATTEMPT, NO_RETRY, SHORT_WAIT, System,
+    eventually, hello, id,
+};
 
 /// Waits and timeouts that no busy machine reaches.
-const PATIENT: [(&str, &str); 2] = [("SEND_WAIT_MS", "60000"), ("PROVIDER_TIMEOUT_MS", "60000")];
+const PATIENT: [(&str, &str); 2] = [("SEND_WAIT_MS", "60000"), LONG_ATTEMPT];
 
 fn keyed(to: &str, text: &str, key: &str) -> Value {
     json!({ "channel": "whatsapp", "to": to, "text": text, "clientMessageId": key })
-}
-
-fn id(message: &Value) -> &str {
-    message["id"].as_str().unwrap()
 }
 
 #[tokio::test]
@@ -136,7 +135,7 @@ async fn a_replay_that_asks_for_something_else_is_told_so_and_the_record_wins() 
 
 #[tokio::test]
 async fn a_replay_shows_how_the_message_stands_and_makes_no_attempt() {
-    let system = System::with(&[("RETRY_BASE_MS", "3600000")]).await;
+    let system = System::with(&[NO_RETRY]).await;
     system.mock.script("user-1", [Fault::server_error(503)]);
     let body = keyed("user-1", "Merhaba!", "order-1");
     let failed = system
@@ -232,12 +231,7 @@ async fn first_messages_to_one_participant_at_once_make_one_conversation() {
 #[tokio::test]
 async fn an_attempt_that_takes_longer_than_the_wait_is_answered_pending_and_goes_on() {
     let provider = Held::start().await;
-    let system = System::with(&[
-        ("PROVIDER_URL", provider.url()),
-        ("PROVIDER_TIMEOUT_MS", "60000"),
-        ("SEND_WAIT_MS", "1"),
-    ])
-    .await;
+    let system = System::with(&[("PROVIDER_URL", provider.url()), LONG_ATTEMPT, SHORT_WAIT]).await;
     let message = system.send("user-1", "Merhaba!").await;
     assert_eq!(message["status"], "PENDING");
     let call = provider.call().await;
@@ -252,11 +246,7 @@ async fn an_attempt_that_takes_longer_than_the_wait_is_answered_pending_and_goes
 #[tokio::test]
 async fn the_attempt_goes_on_when_the_caller_hangs_up() {
     let provider = Held::start().await;
-    let system = System::with(&[
-        ("PROVIDER_URL", provider.url()),
-        ("RUST_LOG", "info,gateway=debug"),
-    ])
-    .await;
+    let system = System::with(&[("PROVIDER_URL", provider.url()), ALL_LINES]).await;
     let client = system.client.clone();
     let caller = tokio::spawn(async move {
         client
@@ -304,7 +294,7 @@ async fn a_slow_provider_does_not_refuse_sends_beyond_the_concurrency() {
 
 #[tokio::test]
 async fn without_any_first_attempts_the_worker_sends_everything() {
-    let system = System::with(&[("SEND_CONCURRENCY", "0")]).await;
+    let system = System::with(&[NO_FIRST_ATTEMPT]).await;
     let bodies: Vec<_> = (0..20)
         .map(|n| keyed("user-1", "Merhaba!", &format!("order-{n}")))
         .collect();
@@ -326,11 +316,7 @@ async fn without_any_first_attempts_the_worker_sends_everything() {
 #[tokio::test]
 async fn a_send_moves_the_preview_and_nothing_else_of_its_conversation() {
     let system = System::start().await;
-    let receipt = system
-        .client
-        .webhook(&event("evt_1", "user-1", "Hello", "2025-01-01T10:00:00Z"))
-        .await
-        .expect(200);
+    let receipt = system.client.webhook(&hello("evt_1")).await.expect(200);
     let path = format!(
         "/conversations/{}",
         receipt["conversationId"].as_str().unwrap()

@@ -3,12 +3,12 @@
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::support::{System, event, seconds_from_now};
+use crate::support::{System, event, hello, seconds_from_now};
 
 #[tokio::test]
 async fn a_duplicate_is_answered_with_the_same_ids_and_changes_nothing() {
     let system = System::start().await;
-    let hello = event("evt_1", "user-1", "Hello", "2025-01-01T10:00:00Z");
+    let hello = hello("evt_1");
     let first = system.client.webhook(&hello).await.expect(200);
     assert_eq!(first["eventId"], "evt_1");
     assert_eq!(first["duplicate"], false);
@@ -29,7 +29,7 @@ async fn a_duplicate_is_answered_with_the_same_ids_and_changes_nothing() {
 #[tokio::test]
 async fn ten_deliveries_of_one_event_at_once_leave_one_message() {
     let system = System::start().await;
-    let hello = event("evt_1", "user-1", "Hello", "2025-01-01T10:00:00Z");
+    let hello = hello("evt_1");
     let answers = join_all((0..10).map(|_| system.client.webhook(&hello))).await;
     let answers: Vec<_> = answers.iter().map(|answer| answer.expect(200)).collect();
     assert_eq!(
@@ -134,11 +134,7 @@ async fn a_time_far_ahead_is_kept_but_listed_at_most_ten_minutes_ahead() {
 #[tokio::test]
 async fn an_inbound_message_reopens_and_unarchives_its_conversation() {
     let system = System::start().await;
-    let receipt = system
-        .client
-        .webhook(&event("evt_1", "user-1", "Hello", "2025-01-01T10:00:00Z"))
-        .await
-        .expect(200);
+    let receipt = system.client.webhook(&hello("evt_1")).await.expect(200);
     let id = receipt["conversationId"].as_str().unwrap();
     for verb in ["read", "close", "archive"] {
         system

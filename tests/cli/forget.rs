@@ -4,7 +4,7 @@ use mock_meta_provider::Fault;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Database, Held, Program, System, event, eventually, plan, run, seconds_from_now,
+    Database, Held, NO_RETRY, Program, System, event, eventually, plan, run, seconds_from_now,
 };
 
 /// In every text that is to be forgotten.
@@ -33,7 +33,7 @@ async fn forget(database: &Database, arguments: &[&str]) -> Value {
 
 #[tokio::test]
 async fn what_was_said_is_emptied_and_keys_stay() {
-    let system = System::with(&[("RETRY_BASE_MS", "3600000")]).await;
+    let system = System::with(&[NO_RETRY]).await;
     let client = &system.client;
     let hello = event("evt_1", "user-1", "geheim in", "2025-01-01T10:00:00Z");
     let received = client.webhook(&hello).await.expect(200);

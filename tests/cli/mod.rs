@@ -3,6 +3,6 @@
 mod command_line;
 mod forget;
 mod manners;
-mod operator;
+mod retry;
 mod seed;
 mod simulate;

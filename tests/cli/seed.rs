@@ -215,8 +215,7 @@ async fn an_interrupted_seed_is_completed_by_the_same_command() {
     seed(&reference, &LARGE).await;
     assert_seeded_consistent(&reference).await;
     for interruption in ["INT", "KILL"] {
-        let database = Database::new().await;
-        assert_eq!(run(&database, "migrate", &[]).finish().await.code, Some(0));
+        let database = Database::migrated().await;
         let holder = hold(&database).await;
         let mut seeding = run(&database, "seed", &LARGE).start();
         waiting(&database, 2).await;
@@ -261,8 +260,7 @@ async fn an_interrupted_seed_is_completed_by_the_same_command() {
 
 #[tokio::test]
 async fn several_that_seed_the_same_at_once_make_it_once() {
-    let database = Database::new().await;
-    assert_eq!(run(&database, "migrate", &[]).finish().await.code, Some(0));
+    let database = Database::migrated().await;
     // Of two that insert one row at the very same moment either may meet either key first.
     let seeding = (0..4).map(|_| seed(&database, &LARGE));
     for said in futures_util::future::join_all(seeding).await {

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use serde_json::Value;
 
-use crate::support::{Client, Database, Finished, Program, Run, System, event, eventually};
+use crate::support::{Client, Database, Finished, Program, Run, System, event, eventually, hello};
 
 /// A `gateway simulate` with these arguments, and few events.
 fn simulate(arguments: &[&str]) -> Run {
@@ -137,7 +137,7 @@ async fn the_transaction_that_is_written_by_hand_keeps_an_event_once() {
     let mut baseline = run.start();
     baseline.logged("listening").await;
     let client = Client::new(baseline.url());
-    let one = event("evt-1", "user-1", "Hello", "2025-01-01T10:00:00Z");
+    let one = hello("evt-1");
     let together = join_all((0..8).map(|_| client.webhook(&one))).await;
     let answers: Vec<Value> = together.iter().map(|answer| answer.expect(200)).collect();
     let new = answers.iter().filter(|answer| answer["duplicate"] == false);

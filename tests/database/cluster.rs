@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 
 use crate::support::{
-    Answer, Client, Database, Finished, Postgres, Program, Standby, Stopped, Switch, System, event,
-    eventually, mock, socket_of,
+    Answer, Database, Finished, NO_RETRY, Postgres, Program, Standby, Stopped, Switch, System,
+    event, eventually, socket_of,
 };
 
 #[track_caller]
@@ -23,21 +23,8 @@ fn assert_read_only(answer: &Answer) {
 
 /// A `gateway serve`, with its worker, on this database by way of these hosts.
 async fn serve(database: Database, hosts: &str) -> System {
-    let mock = mock().await;
     let url = format!("postgres://gateway@{hosts}/{}", database.name());
-    let gateway = Program::new("serve")
-        .env("DATABASE_URL", &url)
-        .env("PROVIDER_URL", &mock.url())
-        .env("RETRY_BASE_MS", "3600000")
-        .start();
-    gateway.logged("ready").await;
-    let client = Client::new(gateway.url());
-    System {
-        database,
-        mock,
-        gateway,
-        client,
-    }
+    System::at(&url, database, &["serve"], &[NO_RETRY]).await
 }
 
 /// A message that has failed, and waits.
@@ -85,7 +72,7 @@ async fn assert_in_order(system: &System, key: &str, failed: &str) {
         .expect(202);
     system.message_becomes(failed, "SENT").await;
     client.get("/ready").await.expect(200);
-    assert!(system.gauge("gateway_database_up").await > 0.5);
+    assert!(system.client.metric("gateway_database_up").await > 0.5);
 }
 
 #[tokio::test]
@@ -118,7 +105,7 @@ async fn a_standby_is_never_used_and_the_primary_is_when_it_is_there_again() {
         });
         assert_read_only(&refused.await);
     }
-    assert!(system.gauge("gateway_database_up").await < 0.5);
+    assert!(system.client.metric("gateway_database_up").await < 0.5);
     let hello = event("evt_1", "user-2", "Hello", "2025-01-01T10:00:00Z");
     assert_read_only(&client.webhook(&hello).await);
     let due = format!("/messages/{failed}/retry");
@@ -145,11 +132,8 @@ async fn a_standby_is_never_used_and_the_primary_is_when_it_is_there_again() {
         .await;
 }
 
-async fn run(command: &str, arguments: &[&str], url: &str) -> Finished {
-    Program::new(command)
-        .args(arguments)
-        .env("DATABASE_URL", url)
-        .env("PROVIDER_URL", "http://127.0.0.1:1")
+async fn run(subcommand: &str, arguments: &[&str], url: &str) -> Finished {
+    Program::on(url, &[&[subcommand], arguments].concat())
         .finish()
         .await
 }
@@ -335,7 +319,7 @@ async fn durability_that_is_switched_off_is_said_and_a_gauge() {
     let switch = Switch::to(other.socket()).await;
     other.promote();
     let system = serve(database, &format!("127.0.0.1:{}", switch.port)).await;
-    let durable = async || system.gauge("gateway_database_durable").await > 0.5;
+    let durable = async || system.client.metric("gateway_database_durable").await > 0.5;
     assert!(durable().await);
     assert_eq!(said(&system), Vec::<Value>::new());
     let mut admin = other.options("postgres").connect().await.unwrap();
@@ -352,5 +336,5 @@ async fn durability_that_is_switched_off_is_said_and_a_gauge() {
     // The tests' shared server runs without fsync.
     let system = System::start().await;
     assert_eq!(said(&system), ["fsync"]);
-    assert!(system.gauge("gateway_database_durable").await < 0.5);
+    assert!(system.client.metric("gateway_database_durable").await < 0.5);
 }

@@ -12,16 +12,12 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::support::{Client, Database, Program, Role, System, event, eventually, mock, run};
+use crate::support::{
+    Client, Database, NO_RETRY, Program, Role, System, event, eventually, mock, run, serve_at,
+};
 
 async fn serve(role: &Role, mock: &Mock, environment: &[(&str, &str)]) -> (Program, Client) {
-    let gateway = Program::new("serve")
-        .env("DATABASE_URL", &role.url)
-        .env("PROVIDER_URL", &mock.url())
-        .envs(environment)
-        .start();
-    gateway.logged("ready").await;
-    let client = Client::new(gateway.url());
+    let (gateway, client) = serve_at(&role.url, &mock.url(), &["serve"], environment).await;
     (gateway, client)
 }
 
@@ -204,7 +200,7 @@ async fn fewer_connections_than_a_command_needs_are_a_usage_error() {
 
 #[tokio::test]
 async fn two_connections_are_enough_for_every_command_but_serve() {
-    let system = System::with(&[("RETRY_BASE_MS", "3600000")]).await;
+    let system = System::with(&[NO_RETRY]).await;
     system.mock.script_always(
         None,
         mock_meta_provider::Fault::ServerError {

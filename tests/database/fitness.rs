@@ -1,47 +1,10 @@
 //! What the database must be, and what is said when it is not: at once where waiting mends nothing, and always with the cause.
 
 use futures_util::future::join_all;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::{
-    Answer, Client, Database, Finished, Program, Run, System, event, eventually, mock, run,
-};
-
-/// Nothing listens there, and nobody gets that far.
-const PROVIDER: &str = "http://127.0.0.1:1";
-const COMMANDS: [&[&str]; 5] = [
-    &["serve"],
-    &["worker"],
-    &["migrate"],
-    &["seed"],
-    &["retry", "--list"],
-];
-
-/// A command on this database.
-fn of(command: &[&str], url: &str) -> Run {
-    Program::new(command[0])
-        .args(&command[1..])
-        .env("DATABASE_URL", url)
-        .env("PROVIDER_URL", PROVIDER)
-}
-
-/// How it ends.
-async fn end(command: &[&str], url: &str) -> Finished {
-    of(command, url).finish().await
-}
-
-/// Every command ends at once, with this in its last line.
-async fn assert_refused(database: &Database, with: &[&str]) {
-    let ends = COMMANDS.map(|command| of(command, database.url()).end());
-    for end in join_all(ends).await {
-        assert_eq!(end.code, Some(1), "{end:?}");
-        let last = end.stderr.lines().last().unwrap();
-        for with in with {
-            assert!(last.contains(with), "{with}: {last}");
-        }
-        assert!(!end.stderr.contains("waiting for the database"), "{end:?}");
-    }
-}
+use super::assert_refused;
+use crate::support::{Answer, Database, NOWHERE, Program, System, eventually, hello, serve_at};
 
 #[tokio::test]
 async fn a_database_that_is_not_utf_8_is_refused_by_every_command() {
@@ -65,54 +28,9 @@ async fn a_postgresql_that_is_too_old_is_refused_by_every_command() {
     assert_refused(&database, &["PostgreSQL 13", "14 or newer"]).await;
 }
 
-/// A database with its migrations applied, and what belongs to it.
-async fn migrated() -> Database {
-    let database = Database::new().await;
-    let migrated = run(&database, "migrate", &[]).finish().await;
-    assert_eq!(migrated.code, Some(0), "{migrated:?}");
-    database
-}
-
-fn hello(event_id: &str) -> Value {
-    event(event_id, "user-1", "Hello", "2025-01-01T10:00:00Z")
-}
-
-#[tokio::test]
-async fn rights_on_the_data_are_enough_where_no_migration_is_pending() {
-    let database = migrated().await;
-    let name = database.name().replace("test_", "data_");
-    let role = format!(
-        "revoke create on schema public from public; create role {name} login; grant usage on schema public to {name};
-         grant select, insert, update, delete on all tables in schema public to {name}"
-    );
-    database.execute(&role).await;
-    let url = database.url().replace("//gateway@", &format!("//{name}@"));
-    for command in [
-        &["migrate"][..],
-        &["seed"],
-        &["retry", "--list"],
-        &["worker", "--drain"],
-    ] {
-        let done = end(command, &url).await;
-        assert_eq!(done.code, Some(0), "{command:?}: {done:?}");
-    }
-    let mock = mock().await;
-    let gateway = Program::new("serve")
-        .env("DATABASE_URL", &url)
-        .env("PROVIDER_URL", &mock.url())
-        .start();
-    gateway.logged("ready").await;
-    let client = Client::new(gateway.url());
-    client.get("/ready").await.expect(200);
-    client.webhook(&hello("evt_1")).await.expect(200);
-    let send = json!({ "channel": "whatsapp", "to": "user-1", "text": "Merhaba" });
-    let sent = client.post("/messages/send", &send).await.expect(201);
-    assert_eq!(sent["status"], "SENT", "{sent}");
-}
-
 #[tokio::test]
 async fn a_read_only_database_is_not_used_and_whoever_asks_is_told() {
-    let database = migrated().await;
+    let database = Database::migrated().await;
     let name = database.name().to_owned();
     let read_only = format!("alter database {name} set default_transaction_read_only = on");
     let receipt = {
@@ -125,10 +43,10 @@ async fn a_read_only_database_is_not_used_and_whoever_asks_is_told() {
     let (database, receipt) = receipt;
     // Each command that has nothing to write ends well.
     for command in [&["migrate"][..], &["retry", "--list"]] {
-        let done = end(command, database.url()).await;
+        let done = Program::on(database.url(), command).finish().await;
         assert_eq!(done.code, Some(0), "{command:?}: {done:?}");
     }
-    let seed = end(&["seed"], database.url()).await;
+    let seed = Program::on(database.url(), &["seed"]).finish().await;
     assert_eq!(seed.code, Some(1), "{seed:?}");
     assert!(seed.stderr.contains("read-only"), "{seed:?}");
 
@@ -172,10 +90,7 @@ async fn a_read_only_database_is_not_used_and_whoever_asks_is_told() {
             "alter database {name} reset default_transaction_read_only"
         ))
         .await;
-    eventually("/ready is 200", async || {
-        (client.get("/ready").await.status == 200).then_some(())
-    })
-    .await;
+    client.becomes_ready().await;
     client.webhook(&hello("evt_2")).await.expect(200);
     let read = format!("/conversations/{conversation}/read");
     eventually("it can be marked as read", async || {
@@ -193,18 +108,14 @@ async fn the_line_that_ends_a_start_has_the_cause_once_and_no_line_of_a_source()
         Database::new().await,
         Database::new().await,
     );
-    let locked_out = missing
-        .url()
-        .replace("//gateway@", "//nobody_of_that_name@");
+    let locked_out = missing.url_of("nobody_of_that_name");
     let name = unmigrated.name().replace("test_", "reads_");
     unmigrated
         .execute(&format!(
             "create role {name} login; revoke create on schema public from public"
         ))
         .await;
-    let powerless = unmigrated
-        .url()
-        .replace("//gateway@", &format!("//{name}@"));
+    let powerless = unmigrated.url_of(&name);
     let elsewhere = missing.url().replace("/test_", "/gone_");
     let nowhere = closed.url().replace("host=%2F", "host=%2Fnowhere");
     let cases = [
@@ -229,7 +140,9 @@ async fn the_line_that_ends_a_start_has_the_cause_once_and_no_line_of_a_source()
         (&["serve"], locked_out, "nobody_of_that_name"),
         (&["worker"], nowhere, "No such file or directory"),
     ];
-    let ends = cases.map(async |(command, url, cause)| (command, cause, end(command, &url).await));
+    let ends = cases.map(async |(command, url, cause)| {
+        (command, cause, Program::on(&url, command).finish().await)
+    });
     for (command, cause, end) in join_all(ends).await {
         assert_eq!(end.code, Some(1), "{end:?}");
         let last = end.stderr.lines().last().unwrap();
@@ -252,27 +165,14 @@ async fn the_line_that_ends_a_start_has_the_cause_once_and_no_line_of_a_source()
 
 #[tokio::test]
 async fn a_warning_that_repeats_has_the_cause_and_is_said_at_growing_intervals() {
-    let database = migrated().await;
-    let role = database.role("").await;
-    let tables = "select, insert, update, delete on all tables in schema public";
-    database
-        .execute(&format!("grant {tables} to {}", role.name))
-        .await;
-    let worker = Program::new("worker")
-        .env("DATABASE_URL", &role.url)
-        .env("PROVIDER_URL", PROVIDER)
-        .start();
+    let database = Database::migrated().await;
+    let role = database.role_for_data().await;
+    let worker = Program::on(&role.url, &["worker"]).start();
     worker.logged("working").await;
     database
         .execute(&format!("revoke update on deliveries from {}", role.name))
         .await;
-    let said = || -> Vec<Value> {
-        let lines = worker.log().into_iter();
-        let lines = lines.map(|line| serde_json::from_str::<Value>(&line).unwrap());
-        lines
-            .filter(|line| line["message"] == "the worker could not claim, it goes on in a moment")
-            .collect()
-    };
+    let said = || worker.lines("the worker could not claim, it goes on in a moment");
     eventually("it is said four times", async || {
         (said().len() >= 4).then_some(())
     })
@@ -297,19 +197,9 @@ async fn a_warning_that_repeats_has_the_cause_and_is_said_at_growing_intervals()
 
 #[tokio::test]
 async fn what_a_caller_is_told_says_what_is_the_matter_and_nothing_of_the_inside() {
-    let database = migrated().await;
-    let role = database.role("").await;
-    let tables = "select, insert, update, delete on all tables in schema public";
-    database
-        .execute(&format!("grant {tables} to {}", role.name))
-        .await;
-    let mock = mock().await;
-    let gateway = Program::new("serve")
-        .env("DATABASE_URL", &role.url)
-        .env("PROVIDER_URL", &mock.url())
-        .start();
-    gateway.logged("ready").await;
-    let client = Client::new(gateway.url());
+    let database = Database::migrated().await;
+    let role = database.role_for_data().await;
+    let (gateway, client) = serve_at(&role.url, NOWHERE, &["serve"], &[]).await;
     database
         .execute(&format!(
             "revoke all on conversations, webhook_events from {}",

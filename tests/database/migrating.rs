@@ -2,15 +2,16 @@
 
 use std::process::Stdio;
 
-use serde_json::json;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
-use crate::support::{Client, Database, Postgres, Program, Run, event, eventually, mock, run};
+use crate::support::{
+    Client, Database, Postgres, Program, Run, assert_full_service, eventually, hello, mock, run,
+    serve_at,
+};
 
 /// Lacks the migration of that number, which adds this column.
 async fn without_sent_by(database: &Database) {
-    let migrated = run(database, "migrate", &[]).finish().await;
-    assert_eq!(migrated.code, Some(0), "{migrated:?}");
+    database.migrate().await;
     database
         .execute(
             "alter table messages drop column sent_by; alter table deliveries drop column sent_by;
@@ -187,32 +188,17 @@ async fn set_standbys(database: &Database, (sql, names): (&str, &str)) {
 
 #[tokio::test]
 async fn a_role_with_rights_on_the_data_alone_does_everything_but_a_migration_and_says_who_can() {
-    let database = Database::new().await;
-    let migrated = run(&database, "migrate", &[]).finish().await;
-    assert_eq!(migrated.code, Some(0), "{migrated:?}");
-    let name = database.name().replace("test_", "data_");
-    let role = format!(
-        "revoke create on schema public from public; create role {name} login; grant usage on schema public to {name};
-         grant select, insert, update, delete on all tables in schema public to {name}"
-    );
-    database.execute(&role).await;
-    let url = database.url().replace("//gateway@", &format!("//{name}@"));
+    let database = Database::migrated().await;
+    let url = database.role_for_data().await.url;
     let mock = mock().await;
     let of = |command: &[&str]| {
-        Program::new(command[0])
-            .args(&command[1..])
-            .env("DATABASE_URL", &url)
+        Program::on(&url, command)
             .env("PROVIDER_URL", &mock.url())
             .stdout(Stdio::null())
     };
-    let serve = of(&["serve"]).start();
-    serve.logged("ready").await;
-    let client = Client::new(serve.url());
-    let hello = event("evt_1", "user-1", "Hello", "2025-01-01T10:00:00Z");
-    client.webhook(&hello).await.expect(200);
-    let send = json!({ "channel": "whatsapp", "to": "user-1", "text": "Merhaba" });
-    let sent = client.post("/messages/send", &send).await.expect(201);
-    assert_eq!(sent["status"], "SENT", "{sent}");
+    let (_gateway, client) = serve_at(&url, &mock.url(), &["serve"], &[]).await;
+    client.webhook(&hello("evt_1")).await.expect(200);
+    assert_full_service(&client).await;
     for command in [
         &["migrate"][..],
         &["migrate", "--status"],

@@ -10,7 +10,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgConnection};
 
 use crate::support::{
-    Client, Database, Finished, Pooler, PoolerVersion, Program, Role, event, mock, relay_to, run,
+    Client, Database, Finished, Pooler, PoolerVersion, Program, Role, event, hello, mock, relay_to,
+    run, serve_at,
 };
 
 const BOTH: [PoolerVersion; 2] = [PoolerVersion::Installed, PoolerVersion::Newer];
@@ -23,8 +24,6 @@ const TRANSACTION: &[(&str, &str)] = &[
     ("pool_mode", "transaction"),
     ("ignore_startup_parameters", IGNORED),
 ];
-/// Nothing listens there, and nobody gets that far.
-const PROVIDER: &str = "http://127.0.0.1:1";
 const COMMANDS: [&[&str]; 7] = [
     &["serve"],
     &["worker"],
@@ -38,10 +37,7 @@ const COMMANDS: [&[&str]; 7] = [
 async fn migrated() -> (Database, Role) {
     let database = Database::new().await;
     let role = database.role("").await;
-    let migrated = Program::new("migrate")
-        .env("DATABASE_URL", &role.url)
-        .finish()
-        .await;
+    let migrated = Program::on(&role.url, &["migrate"]).finish().await;
     assert_eq!(migrated.code, Some(0), "{migrated:?}");
     (database, role)
 }
@@ -59,14 +55,8 @@ async fn limited() -> (Database, Role) {
 
 /// How each command ends that is started through this pooler.
 async fn ends(pooler: &Pooler, commands: &[&[&str]]) -> Vec<Finished> {
-    let ends = commands.iter().map(|command| {
-        Program::new(command[0])
-            .args(&command[1..])
-            .env("DATABASE_URL", pooler.url())
-            .env("PROVIDER_URL", PROVIDER)
-            .end()
-    });
-    join_all(ends).await
+    let ends = commands.iter();
+    join_all(ends.map(|command| Program::on(pooler.url(), command).end())).await
 }
 
 /// All of them end at once: what is wrong does not go away, so nothing was waited for.
@@ -166,17 +156,6 @@ async fn a_pooler_that_refuses_the_settings_is_refused_with_what_to_set() {
     }
 }
 
-/// A gateway through this URL, ready.
-async fn serve(url: &str, provider: &str) -> (Program, Client) {
-    let gateway = Program::new("serve")
-        .env("DATABASE_URL", url)
-        .env("PROVIDER_URL", provider)
-        .start();
-    gateway.logged("ready").await;
-    let client = Client::new(gateway.url());
-    (gateway, client)
-}
-
 #[tokio::test]
 #[ignore = "needs PgBouncer: .ci/run gets two, and runs it"]
 async fn what_the_refusal_says_to_set_is_enough() {
@@ -189,8 +168,8 @@ async fn what_the_refusal_says_to_set_is_enough() {
     ] {
         let settings = [SESSION, settings].concat();
         let pooler = Pooler::start(version, &database, &role, &settings).await;
-        let (mut gateway, client) = serve(pooler.url(), &mock.url()).await;
-        let hello = event("evt_1", "user-1", "Hello", "2025-01-01T10:00:00Z");
+        let (mut gateway, client) = serve_at(pooler.url(), &mock.url(), &["serve"], &[]).await;
+        let hello = hello("evt_1");
         client.webhook(&hello).await.expect(200);
         let send = json!({ "channel": "whatsapp", "to": "user-1", "text": "Merhaba" });
         let sent = client.post("/messages/send", &send).await.expect(201);
@@ -295,8 +274,8 @@ async fn a_pooler_that_begins_to_share_sessions_ends_the_process_and_no_read_cha
         let mock = mock().await;
         let pooler = Pooler::start(version, &database, &role, SESSION).await;
         let gateways = [
-            serve(pooler.url(), &mock.url()).await,
-            serve(pooler.url(), &mock.url()).await,
+            serve_at(pooler.url(), &mock.url(), &["serve"], &[]).await,
+            serve_at(pooler.url(), &mock.url(), &["serve"], &[]).await,
         ];
         let ids = conversations(&gateways[0].1, &database).await;
         for (n, id) in ids.iter().enumerate() {
@@ -330,7 +309,7 @@ async fn a_pooler_that_comes_between_later_ends_the_process_before_it_is_used() 
             role.name,
             database.name()
         );
-        let (mut gateway, client) = serve(&url, &mock.url()).await;
+        let (mut gateway, client) = serve_at(&url, &mock.url(), &["serve"], &[]).await;
         client.get("/ready").await.expect(200);
         let pooler = Pooler::start(version, &database, &role, TRANSACTION).await;
         *target.lock().unwrap() = pooler.socket();
@@ -356,8 +335,8 @@ async fn two_gateways_share_a_pooler_that_keeps_sessions() {
     let (database, role) = limited().await;
     let mock = mock().await;
     let pooler = Pooler::start(PoolerVersion::Newer, &database, &role, SESSION).await;
-    let first = serve(pooler.url(), &mock.url()).await;
-    let second = serve(pooler.url(), &mock.url()).await;
+    let first = serve_at(pooler.url(), &mock.url(), &["serve"], &[]).await;
+    let second = serve_at(pooler.url(), &mock.url(), &["serve"], &[]).await;
     let ids = conversations(&first.1, &database).await;
     for id in &ids[..20] {
         for client in [&first.1, &second.1] {

@@ -75,9 +75,7 @@ impl Stage {
 
 fn program(cluster: &Cluster, arguments: &[&str]) -> Run {
     let url = cluster.primary.url().replace("//gateway@", "//clerk@");
-    Program::new(arguments[0])
-        .args(&arguments[1..])
-        .env("DATABASE_URL", &url)
+    Program::on(&url, arguments)
 }
 
 async fn serve(cluster: &Cluster, provider: &Held) -> Program {

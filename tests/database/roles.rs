@@ -1,21 +1,13 @@
 //! Other roles of the same database: none runs code as the gateway, or owns what it writes into.
 
-use futures_util::future::join_all;
 use serde_json::json;
 use sqlx::ConnectOptions as _;
 
-use crate::support::{Client, Database, Postgres, Program, Run, System, event, mock, run};
-
-/// Nothing listens there, and nobody gets that far.
-const PROVIDER: &str = "http://127.0.0.1:1";
-const COMMANDS: [&[&str]; 6] = [
-    &["serve"],
-    &["worker"],
-    &["migrate"],
-    &["migrate", "--status"],
-    &["seed"],
-    &["retry", "--list"],
-];
+use super::assert_refused;
+use crate::support::{
+    Client, Database, Postgres, Program, System, assert_full_service, event, hello, mock, run,
+    serve_at,
+};
 
 /// What takes the place of a function of PostgreSQL wherever its own does not match exactly, and leaves a trace.
 const TRAPS: &str = "
@@ -95,29 +87,9 @@ async fn mallory(database: &Database) -> String {
     name
 }
 
-fn of(command: &[&str], url: &str) -> Run {
-    Program::new(command[0])
-        .args(&command[1..])
-        .env("DATABASE_URL", url)
-        .env("PROVIDER_URL", PROVIDER)
-}
-
-/// Every command ends at once, with all of this in its last line.
-async fn assert_refused(database: &Database, with: &[&str]) {
-    let ends = COMMANDS.map(|command| of(command, database.url()).end());
-    for end in join_all(ends).await {
-        assert_eq!(end.code, Some(1), "{end:?}");
-        let last = end.stderr.lines().last().unwrap();
-        for with in with {
-            assert!(last.contains(with), "{with}: {last}");
-        }
-        assert!(!end.stderr.contains("waiting for the database"), "{end:?}");
-    }
-}
-
 async fn assert_accepted(url: &str, because: &str) {
     for command in [&["migrate"][..], &["retry", "--list"]] {
-        let done = of(command, url).finish().await;
+        let done = Program::on(url, command).finish().await;
         assert_eq!(done.code, Some(0), "{because}: {command:?}: {done:?}");
     }
 }
@@ -171,7 +143,7 @@ async fn each_schema_of_the_search_path_is_looked_at_and_each_role_is_named() {
     assert_accepted(&elsewhere, "the open schemas are not on the path").await;
     // Also where the path is the URL's.
     let open = format!("{}&options=-csearch_path%3Dpublic", database.url());
-    let refused = of(&["migrate"], &open).end().await;
+    let refused = Program::on(&open, &["migrate"]).end().await;
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.stderr.contains(revokes[1]), "{refused:?}");
 }
@@ -204,7 +176,7 @@ async fn whoever_rules_the_database_anyway_may_create() {
     // To others than the service, it is another role.
     let revoke = format!("revoke create on schema chat from {service}");
     for role in [&keeper, &heir, &owner] {
-        let refused = of(&["migrate"], &url(role)).end().await;
+        let refused = Program::on(&url(role), &["migrate"]).end().await;
         assert_eq!(refused.code, Some(1), "{refused:?}");
         assert!(
             refused.stderr.contains(&format!("`{revoke}`")),
@@ -280,7 +252,7 @@ async fn a_service_that_is_a_member_of_the_tables_owner_is_served() {
             "revoke {owner} from {service}; grant select on all tables in schema chat to {service}"
         ))
         .await;
-    let refused = of(&["migrate"], &url(&service)).end().await;
+    let refused = Program::on(&url(&service), &["migrate"]).end().await;
     assert_eq!(refused.code, Some(1), "{refused:?}");
     let mends = "`alter table chat.messages owner to gateway`";
     assert!(refused.stderr.contains(mends), "{refused:?}");
@@ -498,25 +470,17 @@ async fn the_roles_of_the_containers_are_enough_and_none_is_a_superuser() {
 
         let mock = mock().await;
         let url = url("gateway_service");
-        let gateway = Program::new("serve")
-            .args(&["--no-migrate"])
-            .env("DATABASE_URL", &url)
-            .env("PROVIDER_URL", &mock.url())
-            .start();
-        gateway.logged("ready").await;
-        let client = Client::new(gateway.url());
-        let hello = event("evt_1", "user-1", "Hello", "2025-01-01T10:00:00Z");
-        client.webhook(&hello).await.expect(200);
-        let send = json!({ "channel": "whatsapp", "to": "user-1", "text": "Merhaba" });
-        let sent = client.post("/messages/send", &send).await.expect(201);
-        assert_eq!(sent["status"], "SENT", "{sent}");
+        let serve = ["serve", "--no-migrate"];
+        let (_gateway, client) = serve_at(&url, &mock.url(), &serve, &[]).await;
+        client.webhook(&hello("evt_1")).await.expect(200);
+        assert_full_service(&client).await;
         for command in [
             &["seed"][..],
             &["seed", "--messages", "40"],
             &["forget", "whatsapp", "user-1"],
             &["retry", "--list"],
         ] {
-            let done = of(command, &url).finish().await;
+            let done = Program::on(&url, command).finish().await;
             assert_eq!(done.code, Some(0), "{done:?}");
         }
     }

@@ -3,18 +3,9 @@
 use mock_meta_provider::Fault;
 use serde_json::{Value, json};
 
-use crate::support::{Held, System, eventually};
+use crate::support::{Held, LONG_ATTEMPT, NO_RETRY, SHORT_WAIT, System, eventually, id};
 
 const HOLD: (&str, &str) = ("AMBIGUOUS_POLICY", "hold");
-/// A first wait that no test lives to see.
-const NO_RETRY: (&str, &str) = ("RETRY_BASE_MS", "3600000");
-const PATIENT: (&str, &str) = ("PROVIDER_TIMEOUT_MS", "60000");
-const SHORT_WAIT: (&str, &str) = ("SEND_WAIT_MS", "1");
-
-fn id(message: &Value) -> &str {
-    message["id"].as_str().unwrap()
-}
-
 /// Asserts how the record shows the last error, and whether the message waits for an operator.
 #[track_caller]
 fn assert_failed(message: &Value, kind: &str, ambiguous: bool, is_held: bool) {
@@ -67,7 +58,7 @@ async fn what_is_held_is_sent_when_an_operator_says_so() {
 
 #[tokio::test]
 async fn an_attempt_that_its_process_did_not_survive_is_held_without_a_further_call() {
-    let mut system = System::with(&[HOLD, PATIENT, SHORT_WAIT]).await;
+    let mut system = System::with(&[HOLD, LONG_ATTEMPT, SHORT_WAIT]).await;
     system.mock.script("user-1", [Fault::Hang]);
     let message = system.send("user-1", "Merhaba!").await;
     let calls = || {
@@ -82,7 +73,7 @@ async fn an_attempt_that_its_process_did_not_survive_is_held_without_a_further_c
     .await;
     system.gateway.kill();
     system.expire_leases().await;
-    system.drain(&[HOLD, PATIENT]).await;
+    system.drain(&[HOLD, LONG_ATTEMPT]).await;
 
     let (_gateway, client) = system.another(&[HOLD]).await;
     let path = format!("/messages/{}", id(&message));
@@ -123,7 +114,7 @@ async fn a_retry_of_a_held_message_has_its_attempts_like_any_other() {
 async fn a_canceled_message_is_ambiguous_if_an_attempt_at_it_was() {
     let provider = Held::start().await;
     let url = ("PROVIDER_URL", provider.url());
-    let system = System::without_worker(&[NO_RETRY, PATIENT, SHORT_WAIT, url]).await;
+    let system = System::without_worker(&[NO_RETRY, LONG_ATTEMPT, SHORT_WAIT, url]).await;
     let cancel = async |message: &Value| {
         let path = format!("/messages/{}/cancel", id(message));
         system.client.post(&path, &json!({})).await.expect(200)

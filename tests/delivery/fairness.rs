@@ -3,7 +3,9 @@
 use mock_meta_provider::{Channel, Fault};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Client, Postgres, Program, Stopped, System, eventually, mock, serve};
+use crate::support::{
+    Answer, Client, NO_FIRST_ATTEMPT, Postgres, Program, Stopped, System, eventually, mock, serve,
+};
 
 /// No attempt at a message ends in a test's time, and no send waits for its own.
 const PATIENT: [(&str, &str); 2] = [("PROVIDER_TIMEOUT_MS", "600000"), ("SEND_WAIT_MS", "0")];
@@ -76,7 +78,7 @@ async fn a_recipient_that_hangs_holds_up_nothing_that_is_stored_for_a_worker() {
         ("8", "conversation"),
     ] {
         let environment = [
-            ("SEND_CONCURRENCY", "0"),
+            NO_FIRST_ATTEMPT,
             ("WORKER_CONCURRENCY", places),
             ("DELIVERY_ORDER", order),
             ("ORDER_MAX_WAIT_MS", "0"),
@@ -89,7 +91,7 @@ async fn a_recipient_that_hangs_holds_up_nothing_that_is_stored_for_a_worker() {
 
 #[tokio::test]
 async fn what_waits_for_its_recipients_share_goes_when_another_ends() {
-    let environment = [("SEND_CONCURRENCY", "0"), ("WORKER_CONCURRENCY", "8")];
+    let environment = [NO_FIRST_ATTEMPT, ("WORKER_CONCURRENCY", "8")];
     let system = System::with(&environment).await;
     // One at a time, so each of the others has to be woken: by looking every half a second it would take too long.
     send_many(&system.client, "", 200, |_| "one".to_owned()).await;
@@ -104,7 +106,7 @@ async fn what_waits_for_its_recipients_share_goes_when_another_ends() {
 
 #[tokio::test]
 async fn a_drain_sends_everything_of_one_recipient_and_ends() {
-    let system = System::without_worker(&[("SEND_CONCURRENCY", "0")]).await;
+    let system = System::without_worker(&[NO_FIRST_ATTEMPT]).await;
     send_many(&system.client, "", 100, |_| "one".to_owned()).await;
     for concurrency in ["1", "20"] {
         system.drain(&[("WORKER_CONCURRENCY", concurrency)]).await;
@@ -116,7 +118,7 @@ async fn a_drain_sends_everything_of_one_recipient_and_ends() {
 
 #[tokio::test]
 async fn a_drain_goes_on_with_others_while_a_recipient_hangs() {
-    let system = System::without_worker(&[("SEND_CONCURRENCY", "0")]).await;
+    let system = System::without_worker(&[NO_FIRST_ATTEMPT]).await;
     system.mock.script_always("hanging", Fault::Hang);
     send_many(&system.client, "", 3, |_| "hanging".to_owned()).await;
     send_many(&system.client, "", 10, |_| "other".to_owned()).await;

@@ -2,18 +2,12 @@
 
 use futures_util::future::join_all;
 use mock_meta_provider::{Behaviour, Fault};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::{Held, HeldCall, Program, System, eventually};
-
-const PATIENT: (&str, &str) = ("PROVIDER_TIMEOUT_MS", "60000");
-const SHORT_WAIT: (&str, &str) = ("SEND_WAIT_MS", "1");
-const NO_RETRY: (&str, &str) = ("RETRY_BASE_MS", "3600000");
-const NO_FIRST_ATTEMPT: (&str, &str) = ("SEND_CONCURRENCY", "0");
-
-fn id(message: &Value) -> &str {
-    message["id"].as_str().unwrap()
-}
+use crate::support::{
+    Held, HeldCall, LONG_ATTEMPT, NO_FIRST_ATTEMPT, NO_RETRY, Program, SHORT_WAIT, System,
+    eventually, id,
+};
 
 #[tokio::test]
 async fn two_workers_make_one_attempt_at_each_of_a_hundred_messages() {
@@ -49,7 +43,7 @@ async fn two_workers_make_one_attempt_at_each_of_a_hundred_messages() {
 
 #[tokio::test]
 async fn what_a_killed_gateway_was_sending_is_sent_once_its_lease_is_over() {
-    let mut system = System::with(&[PATIENT, SHORT_WAIT]).await;
+    let mut system = System::with(&[LONG_ATTEMPT, SHORT_WAIT]).await;
     system.mock.script("user-1", [Fault::Hang]);
     let message = system.send("user-1", "Merhaba!").await;
     assert_eq!(message["status"], "PENDING");
@@ -65,10 +59,10 @@ async fn what_a_killed_gateway_was_sending_is_sent_once_its_lease_is_over() {
     .await;
     system.gateway.kill();
 
-    system.drain(&[PATIENT]).await;
+    system.drain(&[LONG_ATTEMPT]).await;
     assert_eq!(calls(), 1, "the lease is not over");
     system.expire_leases().await;
-    system.drain(&[PATIENT]).await;
+    system.drain(&[LONG_ATTEMPT]).await;
     // The same key, or the ledger would have two messages.
     let ledger = system.mock.ledger();
     assert_eq!(ledger.messages.len(), 1);
@@ -97,13 +91,18 @@ struct Overtaken {
 
 async fn overtaken() -> Overtaken {
     let (slow, other) = (Held::start().await, Held::start().await);
-    let gateway = [PATIENT, SHORT_WAIT, NO_RETRY, ("PROVIDER_URL", slow.url())];
+    let gateway = [
+        LONG_ATTEMPT,
+        SHORT_WAIT,
+        NO_RETRY,
+        ("PROVIDER_URL", slow.url()),
+    ];
     let system = System::without_worker(&gateway).await;
     let message = system.send("user-1", "Merhaba!").await;
     let late = slow.call().await;
     system.expire_leases().await;
     let worker = system
-        .worker(&[PATIENT, NO_RETRY, ("PROVIDER_URL", other.url())])
+        .worker(&[LONG_ATTEMPT, NO_RETRY, ("PROVIDER_URL", other.url())])
         .await;
     let valid = other.call().await;
     assert_eq!((&*late.key, &*valid.key), (id(&message), id(&message)));
@@ -203,7 +202,7 @@ async fn a_late_acceptance_is_kept_although_the_next_holder_has_failed_for_good(
 #[tokio::test]
 async fn an_outcome_is_kept_while_somebody_else_has_its_row_locked() {
     let provider = Held::start().await;
-    let system = System::with(&[PATIENT, SHORT_WAIT, ("PROVIDER_URL", provider.url())]).await;
+    let system = System::with(&[LONG_ATTEMPT, SHORT_WAIT, ("PROVIDER_URL", provider.url())]).await;
     let message = system.send("user-1", "Merhaba!").await;
     let call = provider.call().await;
     let mut blocker = system.database.pool().acquire().await.unwrap();

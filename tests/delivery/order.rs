@@ -4,24 +4,11 @@ use futures_util::future::join_all;
 use mock_meta_provider::{Behaviour, Channel, Fault};
 use serde_json::{Value, json};
 
-use crate::support::{Client, Database, Held, Program, System, eventually};
+use crate::support::{
+    Client, Held, LONG_ATTEMPT, NO_RETRY, ORDERED, Program, RETRY_AT_ONCE, System, eventually, id,
+};
 
-const ORDERED: (&str, &str) = ("DELIVERY_ORDER", "conversation");
-/// A first wait, and a place behind another message, that no test lives to see the end of.
-const NO_RETRY: (&str, &str) = ("RETRY_BASE_MS", "3600000");
 const NO_LIMIT: (&str, &str) = ("ORDER_MAX_WAIT_MS", "86400000");
-const RETRY_AT_ONCE: (&str, &str) = ("RETRY_BASE_MS", "1");
-const PATIENT: (&str, &str) = ("PROVIDER_TIMEOUT_MS", "60000");
-
-fn id(message: &Value) -> &str {
-    message["id"].as_str().unwrap()
-}
-
-async fn post(system: &System, message: &Value, verb: &str, status: u16) -> Value {
-    let path = format!("/messages/{}/{verb}", id(message));
-    system.client.post(&path, &json!({})).await.expect(status)
-}
-
 /// Sends a text that must be answered with this status.
 async fn send(system: &System, text: &str, status: &str) -> Value {
     let message = system.send("user-1", text).await;
@@ -33,14 +20,6 @@ async fn send(system: &System, text: &str, status: &str) -> Value {
 async fn due(system: &System) -> i64 {
     let due = "select count(*) from deliveries where due_at <= now()";
     system.database.count(due).await
-}
-
-async fn all_sent(database: &Database) {
-    eventually("everything is sent", async || {
-        (database.count("select count(*) from deliveries").await == 0).then_some(())
-    })
-    .await;
-    database.assert_consistent().await;
 }
 
 #[track_caller]
@@ -56,7 +35,7 @@ fn assert_delivered_once(system: &System) {
 
 #[tokio::test]
 async fn followers_of_a_failed_message_arrive_in_order_across_two_workers_and_a_crash() {
-    let mut system = System::with(&[ORDERED, NO_LIMIT, NO_RETRY, PATIENT]).await;
+    let mut system = System::with(&[ORDERED, NO_LIMIT, NO_RETRY, LONG_ATTEMPT]).await;
     system
         .mock
         .script("user-1", [Fault::server_error(500), Fault::Hang]);
@@ -80,10 +59,10 @@ async fn followers_of_a_failed_message_arrive_in_order_across_two_workers_and_a_
         Fault::LostAnswer,
     ];
     system.mock.script("user-1", faults);
-    let worker = [ORDERED, NO_LIMIT, RETRY_AT_ONCE, PATIENT];
+    let worker = [ORDERED, NO_LIMIT, RETRY_AT_ONCE, LONG_ATTEMPT];
     let _workers = (system.worker(&worker).await, system.worker(&worker).await);
     system.expire_leases().await;
-    all_sent(&system.database).await;
+    system.database.all_sent().await;
     assert_eq!(system.mock.texts(Channel::Whatsapp, "user-1"), texts);
     assert_eq!(system.mock.stats().calls, 14);
     assert_delivered_once(&system);
@@ -96,7 +75,7 @@ async fn a_follower_is_due_as_soon_as_the_one_before_it_has_ended() {
         ORDERED,
         NO_LIMIT,
         NO_RETRY,
-        PATIENT,
+        LONG_ATTEMPT,
         ("PROVIDER_URL", provider.url()),
     ];
     // No worker, whose sweep would make up for a missing release.
@@ -113,7 +92,7 @@ async fn a_follower_is_due_as_soon_as_the_one_before_it_has_ended() {
                 attempt.answer(503, &json!({})).await;
                 system.message_becomes(id(&first), "FAILED").await;
                 assert_eq!(due(&system).await, 0, "a retry of the first is to come");
-                post(&system, &first, "cancel", 200).await;
+                system.act(&first, "cancel", 200).await;
             }
         }
         eventually("the second is due", async || {
@@ -134,7 +113,14 @@ async fn a_follower_is_due_as_soon_as_the_one_before_it_has_ended() {
 async fn a_message_behind_another_is_answered_without_waiting() {
     let provider = Held::start().await;
     let url = ("PROVIDER_URL", provider.url());
-    let system = System::with(&[ORDERED, NO_LIMIT, PATIENT, url, ("SEND_WAIT_MS", "600000")]).await;
+    let system = System::with(&[
+        ORDERED,
+        NO_LIMIT,
+        LONG_ATTEMPT,
+        url,
+        ("SEND_WAIT_MS", "600000"),
+    ])
+    .await;
     let client = system.client.clone();
     let body = json!({ "channel": "whatsapp", "to": "user-1", "text": "first" });
     let first = tokio::spawn(async move { client.post("/messages/send", &body).await });
@@ -164,10 +150,10 @@ async fn a_failed_message_that_an_operator_retries_goes_to_the_end() {
     let first = send(&system, "first", "FAILED").await;
     send(&system, "second", "FAILED").await;
     send(&system, "third", "PENDING").await;
-    post(&system, &first, "retry", 202).await;
+    system.act(&first, "retry", 202).await;
     send(&system, "fourth", "PENDING").await;
     system.skip_backoffs().await;
-    all_sent(&system.database).await;
+    system.database.all_sent().await;
     let order = ["second", "third", "first", "fourth"];
     assert_eq!(system.mock.texts(Channel::Whatsapp, "user-1"), order);
 }
@@ -177,7 +163,7 @@ async fn a_retried_message_with_nothing_before_it_goes_at_once() {
     let system = System::with(&[ORDERED, NO_LIMIT, NO_RETRY]).await;
     system.mock.script("user-1", [Fault::Reject]);
     let message = send(&system, "first", "FAILED").await;
-    post(&system, &message, "retry", 202).await;
+    system.act(&message, "retry", 202).await;
     system.message_becomes(id(&message), "SENT").await;
 }
 
@@ -257,7 +243,7 @@ async fn what_is_sent_one_after_the_other_through_two_gateways_arrives_in_that_o
             .await
             .expect(201);
     }
-    all_sent(&system.database).await;
+    system.database.all_sent().await;
     assert_eq!(system.mock.texts(Channel::Whatsapp, "user-1"), texts);
     assert_delivered_once(&system);
 }
@@ -282,7 +268,7 @@ async fn what_is_sent_at_the_same_time_arrives_in_the_order_of_acceptance() {
         .await
         .iter()
         .for_each(|answer| drop(answer.expect(201)));
-    all_sent(&system.database).await;
+    system.database.all_sent().await;
 
     let order = "select text from accepted join messages on id = message_id where participant_id = $1 order by seq";
     for n in 0..5 {

@@ -5,16 +5,10 @@ use mock_meta_provider::{Behaviour, Fault};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 
-use crate::support::{Client, Database, System, eventually, run};
+use crate::support::{Client, Database, NO_FIRST_ATTEMPT, NO_RETRY, ORDERED, System, id, run};
 
-const NO_RETRY: (&str, &str) = ("RETRY_BASE_MS", "3600000");
-const NO_FIRST_ATTEMPT: (&str, &str) = ("SEND_CONCURRENCY", "0");
 /// Longer than any test: an answer that comes at all came at once.
 const LONG_WAIT: (&str, &str) = ("SEND_WAIT_MS", "600000");
-
-fn id(message: &Value) -> &str {
-    message["id"].as_str().unwrap()
-}
 
 async fn send(client: &Client, channel: &str, to: &str) -> Value {
     let body = json!({ "channel": channel, "to": to, "text": "Merhaba!" });
@@ -47,15 +41,6 @@ async fn most_in_a_second(database: &Database) -> i64 {
     let most = "select max(n) from (select (select count(*) from leases b
           where b.channel = a.channel and b.at >= a.at and b.at < a.at + interval '1 second') as n from leases a) counted";
     database.count(most).await
-}
-
-async fn all_sent(system: &System) {
-    eventually("everything is sent", async || {
-        let unsent = "select count(*) from deliveries";
-        (system.database.count(unsent).await == 0).then_some(())
-    })
-    .await;
-    system.database.assert_consistent().await;
 }
 
 #[tokio::test]
@@ -91,7 +76,7 @@ async fn a_429_pauses_its_channel_in_every_process_and_no_other_channel() {
     assert_eq!(said.await["channel"], "whatsapp");
 
     system.end_pauses().await;
-    all_sent(&system).await;
+    system.database.all_sent().await;
 }
 
 #[tokio::test]
@@ -113,9 +98,7 @@ async fn a_pause_is_written_before_the_failure_that_it_comes_from() {
 /// Whoever sees that calls are not spread asks nothing else.
 #[tokio::test]
 async fn a_pause_without_a_ramp_is_refused_by_the_database() {
-    let database = Database::new().await;
-    let migrated = run(&database, "migrate", &[]).finish().await;
-    assert_eq!(migrated.code, Some(0), "{migrated:?}");
+    let database = Database::migrated().await;
     let pause = "update channels set paused_until = now() + interval '1 hour', ramp_until = now()";
     let refused = sqlx::query(pause).execute(database.pool()).await;
     let error = refused.unwrap_err();
@@ -182,7 +165,7 @@ async fn after_a_pause_calls_ramp_up() {
         .execute("update channels set paused_until = now() + interval '10 ms', ramp_until = now() + interval '10 s'")
         .await;
     let _workers = (system.worker(&[]).await, system.worker(&[]).await);
-    all_sent(&system).await;
+    system.database.all_sent().await;
     let of_second = async |second: i64| {
         let count = format!(
             "select count(*) from leases l, channels c where c.channel = l.channel
@@ -224,7 +207,7 @@ async fn a_limit_holds_across_processes_in_any_second() {
         "no place was free for a first attempt"
     );
     system.mock.set_behaviour(Behaviour::CALM).unwrap();
-    all_sent(&system).await;
+    system.database.all_sent().await;
     let most = most_in_a_second(&system.database).await;
     assert!((2..=40).contains(&most), "{most}");
 }
@@ -265,13 +248,13 @@ async fn beyond_the_limit_a_send_is_stored_and_answered_at_once() {
         .filter(|answer| answer["status"] == "PENDING");
     assert!(pending.count() >= 3, "{answers:?}");
     system.drain(&environment).await;
-    all_sent(&system).await;
+    system.database.all_sent().await;
 }
 
 #[tokio::test]
 async fn order_is_kept_within_the_pace() {
     let environment = [
-        ("DELIVERY_ORDER", "conversation"),
+        ORDERED,
         ("PROVIDER_MAX_PER_SECOND", "50"),
         ("ORDER_MAX_WAIT_MS", "86400000"),
         ("RETRY_BASE_MS", "20"),
@@ -291,7 +274,7 @@ async fn order_is_kept_within_the_pace() {
     for text in &texts {
         system.send("user-1", text).await;
     }
-    all_sent(&system).await;
+    system.database.all_sent().await;
     let arrived = system
         .mock
         .texts(mock_meta_provider::Channel::Whatsapp, "user-1");

@@ -1,4 +1,4 @@
-//! How the programs begin and end: at once, whatever the database does; without cutting anything off; with a word on what is wrong.
+//! How the programs begin and end: at once, whatever the database does, and without cutting anything off.
 
 use std::net::TcpListener;
 
@@ -7,7 +7,9 @@ use mock_meta_provider::Fault;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
-use crate::support::{Client, Database, Held, Program, System, event, eventually};
+use crate::support::{
+    Client, Database, Held, NO_FIRST_ATTEMPT, Program, System, eventually, hello,
+};
 
 const CLOSED: &str = "postgres://gateway:hunter2@127.0.0.1:1/gateway";
 const PROVIDER: &str = "http://user:hunter2@127.0.0.1:1";
@@ -37,15 +39,17 @@ async fn serve_listens_before_its_database_exists_and_migrates_it_when_it_does()
             .contains("waiting for the database"),
         "{reason}"
     );
-    let hello = event("evt_1", "user-1", "Hello", "2025-01-01T10:00:00Z");
+    let hello = hello("evt_1");
     client
         .webhook(&hello)
         .await
         .expect_problem(503, "database_unavailable");
-    client
-        .get("/conversations")
-        .await
-        .expect_problem(503, "database_unavailable");
+    for path in ["/conversations", "/metrics"] {
+        client
+            .get(path)
+            .await
+            .expect_problem(503, "database_unavailable");
+    }
 
     rename(&database, true).await;
     gateway.logged("ready").await;
@@ -104,7 +108,7 @@ async fn no_migrate_waits_for_somebody_who_does() {
             .await,
         0
     );
-    migrate(&database).await;
+    database.migrate().await;
     gateway.logged("ready").await;
     client.get("/ready").await.expect(200);
 }
@@ -125,7 +129,7 @@ async fn a_worker_waits_for_the_schema_and_tells_how_it_is() {
         .get("/ready")
         .await
         .expect_problem(503, "database_unavailable");
-    migrate(&database).await;
+    database.migrate().await;
     worker.logged("working").await;
     client.get("/ready").await.expect(200);
     client.get("/health").await.expect(200);
@@ -173,7 +177,7 @@ async fn ends_gracefully(signal: &str) {
     })
     .await;
     let late = Client::new(gateway.url());
-    let hello = event("evt_1", "user-1", "Hello", "2025-01-01T10:00:00Z");
+    let hello = hello("evt_1");
     late.webhook(&hello).await.expect_problem(503, "overloaded");
     late.get("/ready").await.expect_problem(503, "overloaded");
     assert!(!waiting.is_finished());
@@ -303,71 +307,6 @@ async fn a_port_that_is_taken_is_an_error_that_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn half_a_configuration_ends_with_2_and_names_what_is_missing() {
-    let (database, provider) = (("DATABASE_URL", CLOSED), ("PROVIDER_URL", PROVIDER));
-    refuses("serve", &[database], "PROVIDER_URL").await;
-    refuses("serve", &[provider], "DATABASE_URL").await;
-    refuses("serve", &[database, ("PROVIDER_URL", " ")], "PROVIDER_URL").await;
-    let open = ("HOST", "0.0.0.0");
-    refuses("serve", &[open], "DATABASE_URL and PROVIDER_URL").await;
-    refuses("serve", &[open, provider], "DATABASE_URL").await;
-    refuses("worker", &[], "DATABASE_URL").await;
-    refuses("worker", &[database], "PROVIDER_URL").await;
-    refuses("worker", &[provider], "DATABASE_URL").await;
-}
-
-#[tokio::test]
-async fn a_url_that_is_none_ends_with_2_and_is_not_repeated() {
-    let provider = ("PROVIDER_URL", PROVIDER);
-    for url in [
-        "postgres://user:hunter2@[",
-        "postgres://user:hunter2@host:port/d",
-        "mysql//user:hunter2@host",
-        "hunter2",
-    ] {
-        for subcommand in ["serve", "worker", "migrate", "seed"] {
-            refuses(
-                subcommand,
-                &[("DATABASE_URL", url), provider],
-                "DATABASE_URL",
-            )
-            .await;
-        }
-    }
-    for url in [
-        "user:hunter2@example.com",
-        "ftp://user:hunter2@example.com",
-        "http://",
-    ] {
-        let environment = [("DATABASE_URL", CLOSED), ("PROVIDER_URL", url)];
-        refuses("serve", &environment, "PROVIDER_URL").await;
-        refuses("worker", &environment, "PROVIDER_URL").await;
-    }
-}
-
-#[tokio::test]
-async fn a_value_out_of_bounds_ends_with_2_and_names_its_setting() {
-    for (variable, value, named) in [
-        ("RETRY_MAX_ATTEMPTS", "0", "RETRY_MAX_ATTEMPTS"),
-        ("PROVIDER_TIMEOUT_MS", "0", "PROVIDER_TIMEOUT_MS"),
-        ("WORKER_CONCURRENCY", "0", "WORKER_CONCURRENCY"),
-        ("PORT", "70000", "PORT"),
-        ("HOST", "example.com", "HOST"),
-        ("DELIVERY_ORDER", "random", "DELIVERY_ORDER"),
-        ("LOG_FORMAT", "xml", "LOG_FORMAT"),
-        ("API_KEYS", "user:hunter2:everything", "API_KEYS"),
-    ] {
-        let setting = (variable, value);
-        let environment = [
-            ("DATABASE_URL", CLOSED),
-            ("PROVIDER_URL", PROVIDER),
-            setting,
-        ];
-        refuses("serve", &environment, named).await;
-    }
-}
-
-#[tokio::test]
 async fn a_second_interrupt_ends_at_once_and_a_second_sigterm_does_not() {
     for (subcommand, signals, code) in [
         ("serve", ["INT", "INT"], 130),
@@ -382,7 +321,7 @@ async fn a_second_interrupt_ends_at_once_and_a_second_sigterm_does_not() {
             ("PROVIDER_TIMEOUT_MS", "600000"),
             ("SEND_WAIT_MS", "0"),
             // A worker makes the attempt: that of `serve`, or another one.
-            ("SEND_CONCURRENCY", "0"),
+            NO_FIRST_ATTEMPT,
         ];
         let server = Program::new("serve").envs(&environment);
         let mut program = match subcommand {
@@ -423,115 +362,6 @@ async fn sighup_changes_nothing_and_is_said() {
     }
 }
 
-/// A usage error, which names the setting and shows no secret.
-async fn refuses(subcommand: &str, environment: &[(&str, &str)], named: &str) {
-    let ended = Program::new(subcommand).envs(environment).finish().await;
-    assert_eq!(
-        ended.code,
-        Some(2),
-        "{subcommand} {environment:?}: {ended:?}"
-    );
-    assert!(
-        ended.stderr.contains(named),
-        "{subcommand} {environment:?}: {ended:?}"
-    );
-    assert!(
-        ended.stdout.is_empty() && !ended.stderr.contains("hunter2"),
-        "{ended:?}"
-    );
-}
-
-#[tokio::test]
-async fn an_unknown_option_or_subcommand_ends_with_2() {
-    for (subcommand, arguments) in [
-        ("serve", ["--no-such-option"]),
-        ("no-such-subcommand", ["--json"]),
-    ] {
-        let ended = Program::new(subcommand).args(&arguments).finish().await;
-        assert_eq!(ended.code, Some(2), "{ended:?}");
-        assert!(
-            ended.stdout.is_empty() && ended.stderr.contains("Usage"),
-            "{ended:?}"
-        );
-    }
-}
-
-#[tokio::test]
-async fn help_shows_every_setting_with_its_variable_and_default() {
-    let serve = help("serve").await;
-    let worker = help("worker").await;
-    for (help, variable, default) in [
-        (&serve, "HOST", "127.0.0.1"),
-        (&serve, "PORT", "3000"),
-        (&serve, "MOCK_PORT", "4000"),
-        (&serve, "GATEWAY_DATA_DIR", ".gateway"),
-        (&serve, "PROVIDER_TIMEOUT_MS", "10000"),
-        (&serve, "SEND_WAIT_MS", "15000"),
-        (&serve, "SEND_CONCURRENCY", "256"),
-        (&serve, "DELIVERY_ORDER", "none"),
-        (&serve, "ORDER_MAX_WAIT_MS", "60000"),
-        (&serve, "WORKER_CONCURRENCY", "64"),
-        (&serve, "RETRY_MAX_ATTEMPTS", "30"),
-        (&serve, "RETRY_BASE_MS", "1000"),
-        (&serve, "RETRY_CAP_MS", "3600000"),
-        (&serve, "SHUTDOWN_TIMEOUT_MS", "15000"),
-        (&serve, "LOG_FORMAT", "text"),
-        (&worker, "WORKER_CONCURRENCY", "64"),
-        (&worker, "SHUTDOWN_TIMEOUT_MS", "15000"),
-    ] {
-        let shown = help.split("\n\n").chain(help.lines()).any(|paragraph| {
-            paragraph.contains(&format!("[env: {variable}"))
-                && paragraph.contains(&format!("[default: {default}]"))
-        });
-        assert!(shown, "{variable} {default}: {help}");
-    }
-    for variable in [
-        "DATABASE_URL",
-        "PROVIDER_URL",
-        "API_KEYS",
-        "WEBHOOK_SECRET",
-        "RUST_LOG",
-    ] {
-        assert!(serve.contains(variable), "{variable}: {serve}");
-    }
-    assert!(worker.contains("METRICS_ADDR"), "{worker}");
-}
-
-#[tokio::test]
-async fn help_of_every_subcommand_names_each_option_and_no_secret() {
-    let all = help("--help").await;
-    let (_, commands) = all.split_once("Commands:").unwrap();
-    let (commands, _) = commands.split_once("\n\n").unwrap();
-    // Deeper lines go on with the description.
-    let names = commands
-        .lines()
-        .filter(|line| line.starts_with("  ") && !line.starts_with("   "));
-    let commands: Vec<&str> = names
-        .filter_map(|line| line.split_whitespace().next())
-        .collect();
-    for subcommand in ["serve", "worker", "migrate", "seed", "retry", "simulate"] {
-        assert!(commands.contains(&subcommand), "{commands:?}");
-    }
-    for subcommand in commands.iter().filter(|name| **name != "help") {
-        assert!(help(subcommand).await.contains("--"), "{subcommand}");
-    }
-}
-
-/// What `--help` of a subcommand says with secrets in its environment, none of which it shows.
-async fn help(subcommand: &str) -> String {
-    let ended = Program::new(subcommand)
-        .args(&["--help"])
-        .env("DATABASE_URL", "postgres://user:hunter2@host/database")
-        .env("PROVIDER_URL", "https://user:hunter2@host")
-        .env("API_KEYS", "hunter2")
-        .env("WEBHOOK_SECRET", "hunter2")
-        .finish()
-        .await;
-    assert_eq!((ended.code, &*ended.stderr), (Some(0), ""));
-    assert!(!ended.stdout.contains("hunter2"), "{}", ended.stdout);
-    ended.stdout
-}
-
 /// Waits until a program has said so, among other things.
 async fn says(program: &Program, what: &str) {
     let said = async || {
@@ -542,14 +372,6 @@ async fn says(program: &Program, what: &str) {
             .then_some(())
     };
     eventually(&format!("it says {what}: {:?}", program.log()), said).await;
-}
-
-async fn migrate(database: &Database) {
-    let migrated = Program::new("migrate")
-        .env("DATABASE_URL", database.url())
-        .finish()
-        .await;
-    assert_eq!(migrated.code, Some(0), "{migrated:?}");
 }
 
 /// Gives the database another name, so that there is none of its own, or its own again. Quicker than making it twice.

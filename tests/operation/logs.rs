@@ -3,9 +3,8 @@
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use crate::support::{Client, Program, System};
+use crate::support::{ALL_LINES, Client, Program, System};
 
-const ALL_LINES: (&str, &str) = ("RUST_LOG", "info,gateway=debug");
 const LOST: &str = "log lines were lost, because the earlier ones were not read";
 
 /// Calls `/health` so many times, each of which is a line; the processes answer all of them.

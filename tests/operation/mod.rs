@@ -1,6 +1,7 @@
 //! Operation: how the programs start and end, what they say, what they keep to themselves, and what they survive.
 
 mod clear_text;
+mod configuration;
 mod levers;
 mod lifecycle;
 mod logs;

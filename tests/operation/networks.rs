@@ -6,10 +6,10 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Client, Collector, Database, Finished, Program, Proxy, Run, System, mock, relay, serve,
+    Client, Collector, Database, Finished, NO_RETRY, Program, Proxy, Run, System, mock, relay,
+    serve,
 };
 
-const NO_RETRY: (&str, &str) = ("RETRY_BASE_MS", "3600000");
 /// A machine without certificates.
 const NO_CERTIFICATES: [(&str, &str); 2] = [
     ("SSL_CERT_FILE", "/nonexistent"),
@@ -39,11 +39,7 @@ const COMMANDS: [&[&str]; 5] = [
 
 /// A command that is to be refused before it looks for its database, or else ends without it.
 fn command(arguments: &[&str]) -> Run {
-    Program::new(arguments[0])
-        .args(&arguments[1..])
-        .env("RUST_LOG", "trace")
-        .env("DATABASE_URL", NO_DATABASE)
-        .env("PROVIDER_URL", "http://127.0.0.1:1")
+    Program::on(NO_DATABASE, arguments).env("RUST_LOG", "trace")
 }
 
 #[track_caller]

@@ -5,24 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use mock_meta_provider::Fault;
 use serde_json::{Value, json};
 
-use crate::support::{Program, System, event, eventually};
-
-const NO_RETRY: (&str, &str) = ("RETRY_BASE_MS", "3600000");
-const ALL_LINES: (&str, &str) = ("RUST_LOG", "info,gateway=debug");
-
-/// The lines of a log with this message.
-fn lines(program: &Program, message: &str) -> Vec<Value> {
-    let log = program.log();
-    let parsed = log.iter().map(|line| serde_json::from_str(line).unwrap());
-    parsed
-        .filter(|line: &Value| line["message"] == message)
-        .collect()
-}
+use crate::support::{ALL_LINES, NO_RETRY, Program, System, eventually, hello};
 
 /// The one line of a log with this message.
 async fn line(program: &Program, message: &str) -> Value {
     program.logged(message).await;
-    let mut lines = lines(program, message);
+    let mut lines = program.lines(message);
     assert_eq!(lines.len(), 1, "{message}: {lines:#?}");
     lines.remove(0)
 }
@@ -38,7 +26,7 @@ async fn a_message_is_followed_by_its_ids_from_its_request_to_its_retry_in_anoth
     let (id, conversation_id) = (&message["id"], &message["conversationId"]);
 
     system.gateway.logged("answered").await;
-    let answered = lines(&system.gateway, "answered");
+    let answered = system.gateway.lines("answered");
     let answered = answered
         .iter()
         .find(|line| line["request_id"] == "follow-me");
@@ -81,16 +69,13 @@ async fn what_is_given_up_for_good_is_an_error_in_the_log_and_one_line() {
     assert_eq!(failed["message_id"], message["id"], "{failed}");
     assert_eq!(failed["conversation_id"], message["conversationId"]);
     assert_eq!(failed["kind"], "rejected", "{failed}");
-    assert_eq!(
-        lines(&system.gateway, "an attempt failed"),
-        [] as [Value; 0]
-    );
+    assert_eq!(system.gateway.lines("an attempt failed"), [] as [Value; 0]);
 }
 
 #[tokio::test]
 async fn a_webhook_is_one_line_with_its_ids_where_somebody_asks_for_it() {
     let system = System::with(&[ALL_LINES]).await;
-    let body = event("evt_1", "user-1", "Hello", "2025-01-01T10:00:00Z");
+    let body = hello("evt_1");
     let receipt = system.client.webhook(&body).await.expect(200);
     let received = line(&system.gateway, "received").await;
     assert_eq!(received["level"], "DEBUG", "{received}");
@@ -153,7 +138,7 @@ fn named_in_pages() -> BTreeSet<String> {
 async fn every_metric_is_described_and_named_by_the_rules_and_those_of_the_pages_exist() {
     let system = System::without_worker(&[NO_RETRY]).await;
     system.mock.script("user-1", [Fault::server_error(503)]);
-    let body = event("evt_1", "user-1", "Hello", "2025-01-01T10:00:00Z");
+    let body = hello("evt_1");
     system.client.webhook(&body).await.expect(200);
     system.send("user-1", "Merhaba!").await;
     let metrics = scraped(&system.client.get("/metrics").await.text);

@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use sqlx::{ConnectOptions as _, Executor as _};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Answer, Client, Postgres, Program, Stopped, System, event, eventually};
+use crate::support::{
+    Answer, Client, Postgres, Program, Stopped, System, WEBHOOK, event, eventually, hello,
+};
 
 pub const CALLERS: usize = 16;
 /// What a caller bears; no answer takes as long as that.
@@ -28,9 +30,9 @@ async fn a_killed_database_loses_nothing_that_was_acknowledged() {
         Stopped::all_of(&postgres).kill();
         load.goes_on().await;
         let away = Away::take(&postgres);
-        becomes_unready(&system.client).await;
+        system.client.becomes_unready().await;
         drop(away);
-        becomes_ready(&system.client).await;
+        system.client.becomes_ready().await;
         load.goes_on().await;
         load.over.cancel();
     };
@@ -47,7 +49,7 @@ async fn a_stuck_database_is_503_in_bounded_time_and_loses_nothing() {
     let outage = async {
         load.goes_on().await;
         let stopped = Stopped::all_of(&postgres);
-        becomes_unready(&system.client).await;
+        system.client.becomes_unready().await;
         for path in ["/conversations", "/messages?status=FAILED"] {
             let request = system
                 .client
@@ -62,7 +64,8 @@ async fn a_stuck_database_is_503_in_bounded_time_and_loses_nothing() {
         // The statement that hangs is seen while it does.
         eventually("an item in a writer's hand grows old", async || {
             (system
-                .gauge("gateway_batch_oldest_seconds{writer=\"ingest\"}")
+                .client
+                .metric("gateway_batch_oldest_seconds{writer=\"ingest\"}")
                 .await
                 > 0.5)
                 .then_some(())
@@ -73,14 +76,14 @@ async fn a_stuck_database_is_503_in_bounded_time_and_loses_nothing() {
         })
         .await;
         drop(stopped);
-        becomes_ready(&system.client).await;
+        system.client.becomes_ready().await;
         load.goes_on().await;
         load.over.cancel();
     };
     let (promises, ()) = tokio::join!(load.run(&system.client), outage);
     for writer in ["ingest", "accept"] {
         let age = format!("gateway_batch_oldest_seconds{{writer=\"{writer}\"}}");
-        assert!(system.gauge(&age).await < 0.1);
+        assert!(system.client.metric(&age).await < 0.1);
     }
     assert_kept(&system, &promises).await;
     assert!(system.gateway.terminate().await.success());
@@ -91,14 +94,7 @@ async fn a_full_queue_is_refused_at_once_and_counted() {
     let postgres = Postgres::start().await;
     let system = System::on(postgres.database().await, &[]).await;
     let stopped = Stopped::all_of(&postgres);
-    let hello = |n: usize| {
-        event(
-            &format!("evt_{n}"),
-            "user-1",
-            "Hello",
-            "2025-01-01T10:00:00Z",
-        )
-    };
+    let hello = |n: usize| hello(&format!("evt_{n}"));
     let refused = eventually("the queue is full", async || {
         // A caller that hangs up leaves its place taken.
         let calls = (0..100).map(async |n| {
@@ -119,7 +115,7 @@ async fn a_full_queue_is_refused_at_once_and_counted() {
     let counted = metrics.lines().find_map(|line| line.strip_prefix(counted));
     assert_ne!(counted.unwrap(), "0");
     drop(stopped);
-    becomes_ready(&system.client).await;
+    system.client.becomes_ready().await;
     eventually("there is room again", async || {
         let answer = system.client.webhook(&hello(0)).await;
         (answer.status == 200).then_some(())
@@ -214,6 +210,13 @@ async fn a_locked_conversation_is_503_and_the_others_go_on() {
             _ => assert_eq!(answer.expect(201)["status"], "SENT"),
         }
     }
+    eventually("it is said of an event which", async || {
+        let lines = system.gateway.lines("a request was not carried out");
+        let events = lines.iter().map(|line| &line["span"]["event_id"]);
+        let mut known = events.filter_map(Value::as_str);
+        known.any(|id| id.starts_with("key-")).then_some(())
+    })
+    .await;
     // Until here it was locked.
     stranger.execute("rollback").await.unwrap();
     for answer in post_all().await {
@@ -256,8 +259,6 @@ async fn a_locked_conversation_cannot_be_read_until_it_is_free() {
         0
     );
 }
-
-const WEBHOOK: &str = "/webhooks/mock-meta";
 
 /// A webhook or a send, which can be repeated.
 fn request(number: usize, key: &str, participant: &str) -> (&'static str, Value) {
@@ -427,24 +428,6 @@ async fn notices(worker: &Program, times: usize) {
         (complaints(worker) >= times).then_some(())
     })
     .await;
-}
-
-pub async fn becomes_unready(client: &Client) {
-    let unready = async || (client.get("/ready").await.status == 503).then_some(());
-    eventually("/ready is 503", unready).await;
-    client
-        .get("/ready")
-        .await
-        .expect_problem(503, "database_unavailable");
-    client.get("/health").await.expect(200);
-}
-
-pub async fn becomes_ready(client: &Client) {
-    let ready = async || {
-        client.get("/health").await.expect(200);
-        (client.get("/ready").await.status == 200).then_some(())
-    };
-    eventually("/ready is 200", ready).await;
 }
 
 /// A server that was killed, and cannot start as long as this lives: its files have another name.

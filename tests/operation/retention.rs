@@ -2,7 +2,7 @@
 
 use sqlx::{ConnectOptions as _, Row as _};
 
-use crate::support::{Database, Program, System, event, eventually, run, statement};
+use crate::support::{Database, Program, System, event, eventually, hello, run, statement};
 
 const BODIES: &str = "select count(*) from webhook_bodies";
 const EMPTIED: &str = "emptied the bodies of old webhook events";
@@ -175,8 +175,7 @@ async fn months_are_made_a_year_ahead_and_nothing_fails_without_them() {
     let system = System::without_worker(&[]).await;
     let months = "select count(*) from pg_inherits where inhparent = 'webhook_bodies'::regclass";
     assert_eq!(system.database.count(months).await, 14);
-    let hello = event("evt-1", "user-1", "Hello", "2025-01-01T10:00:00Z");
-    system.client.webhook(&hello).await.expect(200);
+    system.client.webhook(&hello("evt-1")).await.expect(200);
     let here = "select count(*) from webhook_bodies where tableoid::regclass::text =
         'webhook_bodies_' || to_char(now() at time zone 'UTC', 'YYYY_MM')";
     assert_eq!(system.database.count(here).await, 1);
@@ -187,15 +186,14 @@ async fn months_are_made_a_year_ahead_and_nothing_fails_without_them() {
             execute format('drop table %s', month);
           end loop; end $$";
     system.database.execute(gone).await;
-    let late = event("evt-2", "user-1", "Hello", "2025-01-01T10:00:00Z");
+    let late = hello("evt-2");
     system.client.webhook(&late).await.expect(200);
     let rest = "select count(*) from webhook_bodies_rest";
     assert_eq!(system.database.count(rest).await, 1);
-    let migrated = run(&system.database, "migrate", &[]).finish().await;
-    assert_eq!(migrated.code, Some(0), "{migrated:?}");
+    system.database.migrate().await;
     // From next month on: what there is of this one is elsewhere.
     assert_eq!(system.database.count(months).await, 14);
-    let later = event("evt-3", "user-1", "Hello", "2025-01-01T10:00:00Z");
+    let later = hello("evt-3");
     system.client.webhook(&later).await.expect(200);
     assert_eq!(system.database.count(rest).await, 2);
     system.database.assert_consistent().await;

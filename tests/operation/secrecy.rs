@@ -3,12 +3,10 @@
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::post;
-use hmac::{Hmac, KeyInit, Mac};
 use serde_json::json;
-use sha2::Sha256;
 use tokio::net::TcpListener;
 
-use crate::support::{Answer, Client, Database, Program, Run, event, eventually};
+use crate::support::{Answer, Client, Database, Program, Run, event, eventually, signature};
 
 const KEY: &str = "tok-quokka-71";
 const WEBHOOK_SECRET: &str = "sig-wombat-72";
@@ -63,22 +61,18 @@ fn with_secrets(subcommand: &str, database_url: &str, provider_url: &str) -> Run
         .env("RETRY_MAX_ATTEMPTS", "2")
 }
 
-fn signature(body: &str) -> String {
-    let mac = Hmac::<Sha256>::new_from_slice(WEBHOOK_SECRET.as_bytes()).unwrap();
-    let tag = mac.chain_update(body).finalize().into_bytes();
-    format!("{:x}", bytes::Bytes::copy_from_slice(&tag))
-}
-
 /// Calls that go well and that go wrong.
 struct Caller(Client);
 
 impl Caller {
     async fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-        let mut request = self.0.http.post(self.0.url(path)).body(body.to_owned());
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        self.0.call(request).await.unwrap()
+        let answer = self.0.ask("POST", path, headers, body.to_owned()).await;
+        // The caller knows it already, whoever reads the caller's log does not.
+        let is_repeated = [INBOUND, OUTBOUND]
+            .iter()
+            .any(|it| answer.text.contains(it));
+        assert!(answer.status < 300 || !is_repeated, "{}", answer.text);
+        answer
     }
 
     async fn send(&self, body: &str) -> Answer {
@@ -91,18 +85,14 @@ impl Caller {
     }
 
     async fn get(&self, path: &str, authorization: &str) -> Answer {
-        let request = self.0.http.get(self.0.url(path));
-        self.0
-            .call(request.header("authorization", authorization))
-            .await
-            .unwrap()
+        let headers = [("authorization", authorization)];
+        self.0.ask("GET", path, &headers, "").await
     }
 
     async fn webhook(&self, body: &str, signature: &str) -> Answer {
-        let signature = format!("sha256={signature}");
         let headers = [
             ("content-type", "application/json"),
-            ("x-hub-signature-256", &signature),
+            ("x-hub-signature-256", signature),
         ];
         self.post("/webhooks/mock-meta", &headers, body).await
     }
@@ -133,6 +123,9 @@ impl Caller {
             json!({ "channel": "whatsapp", "to": "x", "text": OUTBOUND.repeat(400) }).to_string(),
             json!({ "channel": "whatsapp", "to": "x", "text": format!("{OUTBOUND}\0") })
                 .to_string(),
+            json!(OUTBOUND).to_string(),
+            json!([OUTBOUND, 1]).to_string(),
+            format!("{{\"text\":\"{OUTBOUND}\",\"text\":\"{OUTBOUND}\"}}"),
         ] {
             self.send(&bad).await.expect(400);
         }
@@ -143,9 +136,13 @@ impl Caller {
         let at = "2025-01-01T10:00:00Z";
         let good = event("evt_1", "user-1", INBOUND, at).to_string();
         for _ in 0..2 {
-            self.webhook(&good, &signature(&good)).await.expect(200);
+            self.webhook(&good, &signature(WEBHOOK_SECRET, &good))
+                .await
+                .expect(200);
         }
-        self.webhook(&good, GUESSES[1]).await.expect(401);
+        self.webhook(&good, &format!("sha256={}", GUESSES[1]))
+            .await
+            .expect(401);
         let refused = event(
             "evt_2",
             "user-1",
@@ -153,14 +150,25 @@ impl Caller {
             at,
         )
         .to_string();
-        assert!(self.webhook(&refused, &signature(&refused)).await.status >= 500);
+        assert!(
+            self.webhook(&refused, &signature(WEBHOOK_SECRET, &refused))
+                .await
+                .status
+                >= 500
+        );
         for bad in [
             format!("{{\"text\":\"{INBOUND}"),
             event("evt_3", "user-1", INBOUND, INBOUND).to_string(),
             json!({ "eventId": "evt_4", "channel": INBOUND, "text": { "body": INBOUND } })
                 .to_string(),
+            event("evt_5", "user-1", &format!("{INBOUND}\0"), at).to_string() + "]",
+            json!(INBOUND).to_string(),
+            json!([INBOUND, 1]).to_string(),
+            format!("{{\"text\":\"{INBOUND}\",\"text\":\"{INBOUND}\"}}"),
         ] {
-            self.webhook(&bad, &signature(&bad)).await.expect(400);
+            self.webhook(&bad, &signature(WEBHOOK_SECRET, &bad))
+                .await
+                .expect(400);
         }
     }
 
@@ -300,7 +308,8 @@ async fn nothing_that_a_run_says_has_a_secret_or_a_text_in_it() {
             "{line} is missing: this run did not try that"
         );
     }
-    let tag = signature(&event("evt_1", "user-1", INBOUND, "2025-01-01T10:00:00Z").to_string());
+    let good = event("evt_1", "user-1", INBOUND, "2025-01-01T10:00:00Z").to_string();
+    let tag = signature(WEBHOOK_SECRET, &good);
     let secrets = [
         KEY,
         WEBHOOK_SECRET,
@@ -311,7 +320,7 @@ async fn nothing_that_a_run_says_has_a_secret_or_a_text_in_it() {
         OUTBOUND,
         GUESSES[0],
         GUESSES[1],
-        &tag,
+        tag.strip_prefix("sha256=").unwrap(),
     ];
     let told = said
         .iter()

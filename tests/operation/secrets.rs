@@ -105,9 +105,7 @@ async fn an_option_with_a_password_is_refused_and_its_variable_named() {
     ] {
         let joined = format!("{option}={url}");
         for arguments in [&[option, url][..], &[&joined]] {
-            let run = Program::new(subcommand)
-                .env("DATABASE_URL", "postgres://127.0.0.1:1/none")
-                .env("PROVIDER_URL", "http://127.0.0.1:1")
+            let run = Program::on("postgres://127.0.0.1:1/none", &[subcommand])
                 .env("SIMULATE_AGAINST", "http://127.0.0.1:1")
                 .env("SIMULATE_MOCK", "http://127.0.0.1:1");
             let ended = match subcommand {
@@ -264,22 +262,13 @@ async fn a_file_that_cannot_be_meant_is_named_with_its_variable() {
 async fn a_url_in_the_environment_is_not_repeated_where_it_is_wrong() {
     let wrong = "ftp://u:s3cret@127.0.0.1:1";
     for (subcommand, variable) in [
-        ("serve", "PROVIDER_URL"),
-        ("serve", "DATABASE_URL"),
         ("serve", "OTEL_EXPORTER_OTLP_ENDPOINT"),
         ("simulate", "SIMULATE_MOCK"),
         ("simulate", "SIMULATE_AGAINST"),
     ] {
-        let run = Program::new(subcommand)
-            .env("DATABASE_URL", "postgres://127.0.0.1:1/none")
-            .env("PROVIDER_URL", "http://127.0.0.1:1")
+        let run = Program::on("postgres://127.0.0.1:1/none", &[subcommand])
             .env("SIMULATE_AGAINST", "http://127.0.0.1:1")
             .env("SIMULATE_MOCK", "http://127.0.0.1:1");
-        let wrong = if variable == "DATABASE_URL" {
-            "postgres://u:s3cret@127.0.0.1:port/none"
-        } else {
-            wrong
-        };
         let ended = run.env(variable, wrong).finish().await;
         refused(&ended, &[]);
     }

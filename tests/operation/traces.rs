@@ -3,27 +3,23 @@
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
-use crate::support::{Answer, Client, Collector, Database, Held, Program, Span, event};
+use crate::support::{
+    Answer, Client, Collector, Database, Held, NO_RETRY, Program, Span, hello, serve_at,
+};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
-const NO_RETRY: (&str, &str) = ("RETRY_BASE_MS", "3600000");
-
 async fn serve(database: &Database, provider: &Held, environment: &[(&str, &str)]) -> Program {
-    let gateway = Program::new("serve")
-        .args(&["--no-worker"])
-        .env("DATABASE_URL", database.url())
-        .env("PROVIDER_URL", provider.url())
-        .envs(&[NO_RETRY])
-        .envs(environment)
-        .start();
-    gateway.logged("ready").await;
-    gateway
+    let arguments = ["serve", "--no-worker"];
+    let environment = [&[NO_RETRY], environment].concat();
+    let (database, provider) = (database.url(), provider.url());
+    serve_at(database, provider, &arguments, &environment)
+        .await
+        .0
 }
 
 fn worker(database: &Database, provider: &Held, environment: &[(&str, &str)]) -> Program {
-    Program::new("worker")
-        .env("DATABASE_URL", database.url())
+    Program::on(database.url(), &["worker"])
         .env("PROVIDER_URL", provider.url())
         .envs(environment)
         .start()
@@ -122,7 +118,7 @@ async fn a_webhook_is_a_span_of_its_callers_trace_and_a_nonsensical_header_begin
     let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint)];
     let mut gateway = serve(&database, &provider, &environment).await;
     let client = Client::new(gateway.url());
-    let body = event("evt_1", "user-1", "Hello", "2025-01-01T10:00:00Z");
+    let body = hello("evt_1");
     post_traced(&client, "/webhooks/mock-meta", &body)
         .await
         .expect(200);

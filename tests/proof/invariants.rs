@@ -1,7 +1,6 @@
 //! The invariants that can be seen in the text of the program.
 
-use std::fs;
-use std::path::Path;
+use crate::support::{Statement, files, read, statements as prepared};
 
 /// A source file without its tests and comments.
 struct Source {
@@ -32,44 +31,20 @@ impl Source {
 
 /// Every source file under a folder of the repository.
 fn sources(folder: &str) -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut folders = vec![root.join(folder)];
-    let mut sources = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = fs::read_to_string(&path).unwrap();
-                let program = text.split("\n#[cfg(test)]").next().unwrap();
-                let lines = program
-                    .lines()
-                    .filter(|line| !line.trim_start().starts_with("//"));
-                let code = lines.collect::<Vec<_>>().join("\n");
-                let path = path.strip_prefix(root).unwrap().display().to_string();
-                sources.push(Source { path, text, code });
-            }
-        }
-    }
+    let paths = files(folder).into_iter();
+    let paths = paths.filter(|path| path.strip_suffix(".rs").is_some());
+    let sources = paths.map(|path| {
+        let text = read(&path);
+        let program = text.split("\n#[cfg(test)]").next().unwrap();
+        let lines = program
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"));
+        let code = lines.collect::<Vec<_>>().join("\n");
+        Source { path, text, code }
+    });
+    let sources: Vec<_> = sources.collect();
     assert!(sources.len() > 5, "nothing under {folder}");
     sources
-}
-
-/// The files of a folder of the repository, by their paths.
-fn files(folder: &str) -> Vec<(String, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let entries = fs::read_dir(folder).unwrap();
-    let paths = entries.map(|entry| entry.unwrap().path());
-    let files = paths.filter(|path| path.is_file());
-    files
-        .map(|path| {
-            (
-                path.display().to_string(),
-                fs::read_to_string(&path).unwrap(),
-            )
-        })
-        .collect()
 }
 
 /// Asserts that these are only in the files that `may` have them, and that those do.
@@ -219,7 +194,7 @@ fn whatever_is_expected_says_why_it_holds() {
 
 #[test]
 fn only_a_build_for_the_proof_by_crash_can_be_told_to_die() {
-    let program = fs::read(env!("CARGO_BIN_EXE_gateway")).unwrap();
+    let program = std::fs::read(env!("CARGO_BIN_EXE_gateway")).unwrap();
     let has = |name: &str| {
         let mut places = program.windows(name.len());
         places.any(|place| place == name.as_bytes())
@@ -381,9 +356,8 @@ fn assignments(sql: &str) -> Vec<String> {
 #[test]
 fn an_update_that_sets_a_time_made_of_a_column_finds_it_in_a_select() {
     let mut set = Vec::new();
-    for (_, query) in files(".sqlx") {
-        let query: serde_json::Value = serde_json::from_str(&query).unwrap();
-        set.extend(assignments(query["query"].as_str().unwrap()));
+    for statement in prepared() {
+        set.extend(assignments(&statement.sql));
     }
     assert!(set.len() > 40, "{}", set.len());
     // Databases that send a statement to other machines cannot run these there.
@@ -404,14 +378,13 @@ fn an_update_that_sets_a_time_made_of_a_column_finds_it_in_a_select() {
 #[test]
 fn no_statement_calls_a_function_that_another_role_could_match_better() {
     let mut scripts = Vec::new();
-    for folder in ["seeds", "migrations", "migrations/portable"] {
-        scripts.extend(files(folder));
+    for path in [files("seeds"), files("migrations")].concat() {
+        let script = read(&path);
+        scripts.push((path, script));
     }
     // As they are prepared, with what the macros add.
-    for (_, query) in files(".sqlx") {
-        let query: serde_json::Value = serde_json::from_str(&query).unwrap();
-        let sql = query["query"].as_str().unwrap().to_owned();
-        scripts.push((sql.lines().next().unwrap().to_owned(), sql));
+    for statement in prepared() {
+        scripts.push((statement.name().to_owned(), statement.sql));
     }
     for source in sources("src").iter().filter(|source| source.is_store()) {
         for (function, sql) in statements(source) {
@@ -467,7 +440,8 @@ fn is_alias(code: &str, name: &str) -> bool {
 
 #[test]
 fn the_check_of_a_connection_knows_every_table() {
-    for (_, sql) in [files("migrations"), files("migrations/portable")].concat() {
+    for path in files("migrations") {
+        let sql = read(&path);
         for made in sql.split("create table ").skip(1) {
             let name = made.split([' ', '(']).next().unwrap();
             assert!(gateway::database::TABLES.contains(&name), "{name}");
@@ -475,41 +449,29 @@ fn the_check_of_a_connection_knows_every_table() {
     }
 }
 
-/// Of the statements as they are prepared: the name, whether it changes anything, and the types of its parameters.
-fn prepared() -> Vec<(String, bool, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let files = fs::read_dir(root.join(".sqlx")).unwrap();
-    let prepared = files.map(|file| {
-        let query = fs::read_to_string(file.unwrap().path()).unwrap();
-        let query: serde_json::Value = serde_json::from_str(&query).unwrap();
-        let sql = query["query"].as_str().unwrap();
-        let (name, code) = sql.split_once('\n').unwrap();
-        let writes = ["insert into ", "update ", "delete from "];
-        let changes = writes.iter().any(|write| code.contains(write));
-        let parameters = query["describe"]["parameters"]["Left"].to_string();
-        (name.replace("-- ", ""), changes, parameters)
-    });
-    prepared.collect()
-}
-
 /// Behind a pooler that begins to mix up sessions, a statement may meet another's parameters. Where those are of other types, or more or
 /// less of them, it is an error, and nothing is changed.
 #[test]
 fn what_a_get_runs_has_other_parameters_than_whatever_changes_something() {
-    let prepared = prepared();
-    let (changing, reading): (Vec<_>, Vec<_>) =
-        prepared.iter().partition(|(_, changes, _)| *changes);
+    let statements = prepared();
+    let changes = |statement: &&Statement| {
+        let writes = ["insert into ", "update ", "delete from "];
+        writes.iter().any(|write| statement.sql.contains(write))
+    };
+    let (changing, reading): (Vec<_>, Vec<_>) = statements.iter().partition(changes);
     assert!(changing.len() > 10 && reading.len() > 10);
     let mut found = Vec::new();
-    for (name, _, parameters) in reading {
+    for reading in reading {
+        let name = reading.name();
         // Only commands run the others.
         let is_of_a_get = ["conversation::", "message::"]
             .iter()
             .any(|module| name.starts_with(module))
             && name != "message::list_by_id";
-        for (other, _, others) in &changing {
-            if is_of_a_get && parameters == others {
-                found.push(format!("{name} and {other}: {parameters}"));
+        for changing in &changing {
+            if is_of_a_get && reading.parameters == changing.parameters {
+                let (other, parameters) = (changing.name(), &reading.parameters);
+                found.push(format!("{name} and {other}: {parameters:?}"));
             }
         }
     }

@@ -1,34 +1,8 @@
 //! The rules of SCHEMA.md: each names what keeps it, and whatever keeps one is named.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
 
-use serde_json::Value;
-
-fn read(path: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-/// The paths of the files under a folder of the repository, relative to that folder.
-fn files(folder: &str) -> Vec<String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let mut folders = vec![root.clone()];
-    let mut files = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let path = path.strip_prefix(&root).unwrap();
-                files.push(path.to_str().unwrap().to_owned());
-            }
-        }
-    }
-    files
-}
+use crate::support::{Statement, files, read, statements};
 
 /// What is between backticks.
 fn code_spans(text: &str) -> Vec<&str> {
@@ -71,8 +45,9 @@ fn tests() -> BTreeSet<String> {
             let Some(module) = path.strip_suffix(".rs") else {
                 continue;
             };
-            let module = module.trim_end_matches("/mod").replace('/', "::");
-            let text = read(&format!("{folder}/{path}"));
+            let module = module[folder.len() + 1..].trim_end_matches("/mod");
+            let module = module.replace('/', "::");
+            let text = read(&path);
             let mut attributes = Vec::new();
             for line in text.lines().map(str::trim) {
                 if line.starts_with("#[") {
@@ -161,17 +136,6 @@ fn each_rule_that_can_be_taken_away_is_one_of_the_schema() {
     assert!(missing.is_empty(), "SCHEMA.md says nothing of {missing:#?}");
 }
 
-/// Statements as they are prepared: their text, and the types of their parameters.
-fn prepared() -> Vec<(String, Vec<String>)> {
-    let statement = |path: String| {
-        let query: Value = serde_json::from_str(&read(&format!(".sqlx/{path}"))).unwrap();
-        let types = query["describe"]["parameters"]["Left"].as_array().unwrap();
-        let types = types.iter().map(Value::to_string).collect();
-        (query["query"].as_str().unwrap().to_owned(), types)
-    };
-    files(".sqlx").into_iter().map(statement).collect()
-}
-
 #[test]
 fn the_queue_is_given_no_time_of_anybodys_clock() {
     let changes = [
@@ -179,17 +143,18 @@ fn the_queue_is_given_no_time_of_anybodys_clock() {
         "update deliveries",
         "update channels",
     ];
-    let prepared = prepared();
+    let statements = statements();
     let mut changing = 0;
-    for (sql, types) in &prepared {
+    for Statement { sql, parameters } in &statements {
         if changes.iter().any(|change| sql.contains(change)) {
             changing += 1;
-            assert!(!types.iter().any(|name| name.contains("Time")), "{sql}");
+            let has_time = parameters.iter().any(|name| name.contains("Time"));
+            assert!(!has_time, "{sql}");
         }
     }
     assert!(changing >= 7, "{changing}");
     // Else the types are called something else by now.
-    let others = prepared.iter().flat_map(|(_, types)| types);
+    let others = statements.iter().flat_map(|sql| &sql.parameters);
     assert!(others.into_iter().any(|name| name.contains("Time")));
 }
 
@@ -197,7 +162,7 @@ fn the_queue_is_given_no_time_of_anybodys_clock() {
 fn no_index_moves_when_a_message_gets_another_status() {
     let mut indexes = 0;
     for path in files("migrations") {
-        for statement in read(&format!("migrations/{path}")).split(';') {
+        for statement in read(&path).split(';') {
             let of_messages = statement.split_once(" on messages (");
             if let Some((_, columns)) = of_messages.filter(|(index, _)| index.contains("index ")) {
                 indexes += 1;

@@ -9,7 +9,7 @@ use gateway::database::embedded::{Embedded, EmbeddedError};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, Row};
 
-use super::signal;
+use super::{eventually, run, signal};
 
 /// A PostgreSQL of its own, for a test that stops or kills it.
 pub struct Postgres {
@@ -129,6 +129,19 @@ impl Database {
         Self::create(options.await.unwrap()).await
     }
 
+    /// One with its tables.
+    pub async fn migrated() -> Self {
+        let database = Self::new().await;
+        database.migrate().await;
+        database
+    }
+
+    /// Gives it its tables.
+    pub async fn migrate(&self) {
+        let migrated = run(self, "migrate", &[]).finish().await;
+        assert_eq!(migrated.code, Some(0), "{migrated:?}");
+    }
+
     /// One with this encoding.
     pub async fn encoded(encoding: &str) -> Self {
         let server = Self::new().await.server.clone();
@@ -190,8 +203,25 @@ impl Database {
             "create role {name} login {rights}; grant all on schema public to {name}; alter schema public owner to {name}"
         ))
         .await;
-        let url = self.url.replace("//gateway@", &format!("//{name}@"));
+        let url = self.url_of(&name);
         Role { name, url }
+    }
+
+    /// A new role that may do with the rows of its tables what it likes, and nothing else.
+    pub async fn role_for_data(&self) -> Role {
+        let name = self.name().replace("test_", "data_");
+        self.execute(&format!(
+            "revoke create on schema public from public; create role {name} login; grant usage on schema public to {name};
+             grant select, insert, update, delete on all tables in schema public to {name}"
+        ))
+        .await;
+        let url = self.url_of(&name);
+        Role { name, url }
+    }
+
+    /// What `DATABASE_URL` is to be for this role.
+    pub fn url_of(&self, role: &str) -> String {
+        self.url.replace("//gateway@", &format!("//{role}@"))
     }
 
     pub fn options(&self) -> PgConnectOptions {
@@ -214,6 +244,15 @@ impl Database {
             .await
             .unwrap()
             .get(0)
+    }
+
+    /// Waits until every message is sent.
+    pub async fn all_sent(&self) {
+        eventually("everything is sent", async || {
+            (self.count("select count(*) from deliveries").await == 0).then_some(())
+        })
+        .await;
+        self.assert_consistent().await;
     }
 
     /// How many rows each table has, and what is in them.

@@ -1,6 +1,16 @@
 //! A caller of the API.
 
-use serde_json::Value;
+use hmac::{Hmac, KeyInit, Mac};
+use reqwest::Method;
+use serde_json::{Value, json};
+use sha2::Sha256;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+use super::{event, eventually};
+
+/// Where events are posted to.
+pub const WEBHOOK: &str = "/webhooks/mock-meta";
 
 #[derive(Clone)]
 pub struct Client {
@@ -105,6 +115,47 @@ impl Client {
         value.parse().unwrap()
     }
 
+    /// Connects to it, for what is no HTTP, or not all of a request.
+    pub async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address()).await.unwrap()
+    }
+
+    /// Any request.
+    pub async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<reqwest::Body>,
+    ) -> Answer {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let mut request = self.http.request(method, self.url(path)).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.call(request).await.unwrap()
+    }
+
+    /// Waits until it can serve.
+    pub async fn becomes_ready(&self) {
+        eventually("/ready is 200", async || {
+            self.get("/health").await.expect(200);
+            (self.get("/ready").await.status == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until it cannot serve, and says so.
+    pub async fn becomes_unready(&self) {
+        let answer = eventually("/ready is 503", async || {
+            let answer = self.get("/ready").await;
+            (answer.status == 503).then_some(answer)
+        })
+        .await;
+        answer.expect_problem(503, "database_unavailable");
+        self.get("/health").await.expect(200);
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         self.call(self.http.get(self.url(path))).await.unwrap()
     }
@@ -120,7 +171,7 @@ impl Client {
 
     /// A webhook.
     pub async fn webhook(&self, event: &Value) -> Answer {
-        self.post("/webhooks/mock-meta", event).await
+        self.post(WEBHOOK, event).await
     }
 
     /// The one conversation of a participant on whatsapp.
@@ -149,4 +200,31 @@ impl Client {
             text: response.text().await?,
         })
     }
+}
+
+/// A webhook is stored, and a message is sent.
+pub async fn assert_full_service(client: &Client) {
+    let key = uuid::Uuid::now_v7().to_string();
+    let hello = event(&key, &key, "Hello", "2025-01-01T10:00:00Z");
+    client.webhook(&hello).await.expect(200);
+    let send = json!({ "channel": "whatsapp", "to": key, "text": "Merhaba" });
+    let message = client.post("/messages/send", &send).await.expect(201);
+    assert_eq!(message["status"], "SENT", "{message}");
+    client.get("/ready").await.expect(200);
+}
+
+/// Waits until the other side has closed a connection; what came before.
+pub async fn rest(connection: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let read = tokio::time::timeout(super::DEADLINE, connection.read_to_end(&mut bytes)).await;
+    // A reset is an end too.
+    read.expect("it is still open").ok();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// What `X-Hub-Signature-256` is for this body.
+pub fn signature(secret: &str, body: &str) -> String {
+    let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    let tag = mac.chain_update(body).finalize().into_bytes();
+    format!("sha256={:x}", bytes::Bytes::copy_from_slice(&tag))
 }

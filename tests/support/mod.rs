@@ -10,6 +10,8 @@ mod plan;
 mod pooler;
 mod process;
 mod proxy;
+mod repository;
+mod settings;
 mod standby;
 
 use std::time::{Duration, Instant};
@@ -22,11 +24,16 @@ pub use cluster::Cluster;
 pub use collector::{Collector, Span};
 pub use database::{Database, Postgres, Role, Stopped};
 pub use held::{Held, HeldCall};
-pub use http::{Answer, Client};
-pub use plan::{explain, plan, rows_of, settings, statement};
+pub use http::{Answer, Client, WEBHOOK, assert_full_service, rest, signature};
+pub use plan::{explain, plan, rows_of, settings};
 pub use pooler::{Pooler, PoolerVersion};
 pub use process::{Finished, Program, Run, signal};
 pub use proxy::{Proxy, relay, relay_to};
+pub use repository::{Statement, files, read, statement, statements};
+pub use settings::{
+    ALL_LINES, LONG_ATTEMPT, NO_FIRST_ATTEMPT, NO_RETRY, NOWHERE, ORDERED, RETRY_AT_ONCE,
+    SHORT_WAIT,
+};
 pub use standby::{Standby, Switch, socket_of};
 
 /// How long to wait for what must happen; on a busy machine things take long, and no test passes by waiting.
@@ -71,29 +78,26 @@ impl System {
 
     /// `gateway serve` on this database, with these environment variables.
     pub async fn on(database: Database, environment: &[(&str, &str)]) -> Self {
-        let mock = mock().await;
-        let gateway = serve(&database, &mock, environment).await;
-        let client = Client::new(gateway.url());
-        Self {
-            database,
-            mock,
-            gateway,
-            client,
-        }
+        let url = database.url().to_owned();
+        Self::at(&url, database, &["serve"], environment).await
     }
 
     /// `gateway serve --no-worker` with these environment variables.
     pub async fn without_worker(environment: &[(&str, &str)]) -> Self {
         let database = Database::new().await;
+        let url = database.url().to_owned();
+        Self::at(&url, database, &["serve", "--no-worker"], environment).await
+    }
+
+    /// This `gateway serve` on this database, by way of this URL.
+    pub async fn at(
+        url: &str,
+        database: Database,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let mock = mock().await;
-        let gateway = Program::new("serve")
-            .args(&["--no-worker"])
-            .env("DATABASE_URL", database.url())
-            .env("PROVIDER_URL", &mock.url())
-            .envs(environment)
-            .start();
-        gateway.logged("ready").await;
-        let client = Client::new(gateway.url());
+        let (gateway, client) = serve_at(url, &mock.url(), arguments, environment).await;
         Self {
             database,
             mock,
@@ -104,32 +108,27 @@ impl System {
 
     /// One more `gateway serve` on the same database and provider.
     pub async fn another(&self, environment: &[(&str, &str)]) -> (Program, Client) {
-        let gateway = serve(&self.database, &self.mock, environment).await;
-        let client = Client::new(gateway.url());
-        (gateway, client)
+        let (database, provider) = (self.database.url(), self.mock.url());
+        serve_at(database, &provider, &["serve"], environment).await
     }
 
     /// A `gateway worker` on the same database and provider.
     pub async fn worker(&self, environment: &[(&str, &str)]) -> Program {
-        let worker = Program::new("worker")
-            .env("DATABASE_URL", self.database.url())
-            .env("PROVIDER_URL", &self.mock.url())
-            .envs(environment)
-            .start();
+        let worker = self.run(&["worker"], environment).start();
         worker.logged("working").await;
         worker
     }
 
     /// `gateway worker --drain` on the same database and provider: when it returns, nothing is due, and nothing of its own in flight.
     pub async fn drain(&self, environment: &[(&str, &str)]) {
-        let drained = Program::new("worker")
-            .args(&["--drain"])
-            .env("DATABASE_URL", self.database.url())
+        let drained = self.run(&["worker", "--drain"], environment).finish().await;
+        assert_eq!(drained.code, Some(0), "{}", drained.stderr);
+    }
+
+    fn run(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Run {
+        Program::on(self.database.url(), arguments)
             .env("PROVIDER_URL", &self.mock.url())
             .envs(environment)
-            .finish()
-            .await;
-        assert_eq!(drained.code, Some(0), "{}", drained.stderr);
     }
 
     /// Sends a text to a participant on whatsapp; the message.
@@ -138,23 +137,18 @@ impl System {
         self.client.post("/messages/send", &body).await.expect(201)
     }
 
+    /// Has an operator `retry` or `cancel` a message, which must be answered with this status.
+    pub async fn act(&self, message: &Value, verb: &str, status: u16) -> Value {
+        let path = format!("/messages/{}/{verb}", id(message));
+        self.client.post(&path, &json!({})).await.expect(status)
+    }
+
     /// The message as it is now.
     pub async fn message(&self, id: &str) -> Value {
         self.client
             .get(&format!("/messages/{id}"))
             .await
             .expect(200)
-    }
-
-    /// The value of this metric, with its labels.
-    pub async fn gauge(&self, name: &str) -> f64 {
-        let metrics = self.client.get("/metrics").await.text;
-        let mut lines = metrics.lines();
-        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value
-            .unwrap_or_else(|| panic!("no {name}"))
-            .parse()
-            .unwrap()
     }
 
     /// Waits until the message has this status.
@@ -198,13 +192,24 @@ impl System {
 
 /// A `gateway serve` that is ready.
 pub async fn serve(database: &Database, mock: &Mock, environment: &[(&str, &str)]) -> Program {
-    let program = Program::new("serve")
-        .env("DATABASE_URL", database.url())
-        .env("PROVIDER_URL", &mock.url())
+    let (program, _) = serve_at(database.url(), &mock.url(), &["serve"], environment).await;
+    program
+}
+
+/// A `gateway serve`, with these arguments, that is ready; and a caller of it.
+pub async fn serve_at(
+    database_url: &str,
+    provider_url: &str,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+) -> (Program, Client) {
+    let program = Program::on(database_url, arguments)
+        .env("PROVIDER_URL", provider_url)
         .envs(environment)
         .start();
     program.logged("ready").await;
-    program
+    let client = Client::new(program.url());
+    (program, client)
 }
 
 /// A command on this database.
@@ -217,6 +222,16 @@ pub fn run(database: &Database, subcommand: &str, arguments: &[&str]) -> Run {
 /// A webhook's body.
 pub fn event(event_id: &str, from: &str, text: &str, timestamp: &str) -> Value {
     json!({ "eventId": event_id, "channel": "whatsapp", "from": from, "text": text, "timestamp": timestamp })
+}
+
+/// One that nothing is special about.
+pub fn hello(event_id: &str) -> Value {
+    event(event_id, "user-1", "Hello", "2025-01-01T10:00:00Z")
+}
+
+/// The id of a message or a conversation.
+pub fn id(shown: &Value) -> &str {
+    shown["id"].as_str().unwrap()
 }
 
 /// A time as the API shows it, as many seconds from now.

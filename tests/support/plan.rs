@@ -4,19 +4,7 @@ use gateway::database::plans::{Plans, Work};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use super::Database;
-
-/// A statement as the program sends it, by its header.
-pub fn statement(header: &str) -> String {
-    let checked = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.sqlx")).unwrap();
-    let mut statements = checked.filter_map(|file| {
-        let query: Value =
-            serde_json::from_slice(&std::fs::read(file.unwrap().path()).unwrap()).unwrap();
-        Some(query["query"].as_str()?.to_owned())
-    });
-    let found = statements.find(|sql| sql.starts_with(&format!("-- {header}\n")));
-    found.unwrap_or_else(|| panic!("no statement {header}"))
-}
+use super::{Database, statement};
 
 /// The nodes of the plan that PostgreSQL carries a statement out by, prepared and used often, as the program does.
 pub async fn plan(database: &Database, header: &str, types: &str, arguments: &str) -> Vec<Value> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::eventually;
+use super::{NOWHERE, eventually};
 
 /// How to start the program. Nothing of this process's environment that could configure it gets through.
 pub struct Run(Command);
@@ -173,7 +173,15 @@ impl Program {
         Self::at(Path::new(env!("CARGO_BIN_EXE_gateway")), subcommand)
     }
 
-    /// The same, of a copy of the program.
+    /// A command, such as `["retry", "--list"]`, on this database, with a provider that is not there.
+    pub fn on(database_url: &str, arguments: &[&str]) -> Run {
+        Self::new(arguments[0])
+            .args(&arguments[1..])
+            .env("DATABASE_URL", database_url)
+            .env("PROVIDER_URL", NOWHERE)
+    }
+
+    /// `gateway <subcommand>` of a copy of the program.
     pub fn at(program: &Path, subcommand: &str) -> Run {
         let mut command = Command::new(program);
         command.arg(subcommand).env_clear().stdin(Stdio::null());
@@ -196,6 +204,17 @@ impl Program {
     /// The lines of its log so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
+    }
+
+    /// The lines of its log so far that have this message.
+    pub fn lines(&self, message: &str) -> Vec<Value> {
+        let log = self.log();
+        let lines = log
+            .iter()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        lines
+            .filter(|line: &Value| line["message"] == message)
+            .collect()
     }
 
     /// Closes its stderr after one more line.
@@ -221,12 +240,7 @@ impl Program {
                 self.child.id(),
                 self.log()
             ),
-            async || {
-                self.log().iter().find_map(|line| {
-                    let line: Value = serde_json::from_str(line).ok()?;
-                    (line["message"] == message).then_some(line)
-                })
-            },
+            async || self.lines(message).into_iter().next(),
         )
         .await
     }
@@ -247,15 +261,9 @@ impl Program {
     /// Where it listens; once it has logged `listening`.
     pub fn url(&self) -> &str {
         self.url.get_or_init(|| {
-            let listening = |line: &String| {
-                let line: Value = serde_json::from_str(line).ok()?;
-                (line["message"] == "listening")
-                    .then(|| line["address"].as_str().unwrap().to_owned())
-            };
-            self.log()
-                .iter()
-                .find_map(listening)
-                .expect("it is not listening yet")
+            let listening = self.lines("listening");
+            let line = listening.first().expect("it is not listening yet");
+            line["address"].as_str().unwrap().to_owned()
         })
     }
 

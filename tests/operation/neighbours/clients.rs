@@ -9,21 +9,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use super::{Bounded, assert_full_service};
-use crate::support::{Client, Database, Program, System, event, eventually, mock};
+use super::Bounded;
+use crate::support::{
+    Client, Database, Program, System, assert_full_service, event, eventually, mock, rest,
+};
 
 /// Longer than any limit of the gateway's, for those that are not to be cut off.
 pub const PATIENT: (&str, &str) = ("CLIENT_TIMEOUT_MS", "600000");
 pub const IMPATIENT: (&str, &str) = ("CLIENT_TIMEOUT_MS", "2000");
 
-pub async fn connect(client: &Client) -> TcpStream {
-    TcpStream::connect(client.address()).await.unwrap()
-}
-
 pub async fn connect_many(client: &Client, count: usize) -> Vec<TcpStream> {
     let mut connections = Vec::new();
     for _ in 0..count {
-        connections.push(connect(client).await);
+        connections.push(client.connect().await);
     }
     connections
 }
@@ -41,15 +39,6 @@ pub async fn assert_answered(connection: &mut TcpStream, status: u16) {
     read.expect("no answer").unwrap();
     let start = String::from_utf8_lossy(&start).into_owned();
     assert_eq!(start, format!("HTTP/1.1 {status}"));
-}
-
-/// Waits until the other side has closed a connection; what came before.
-pub async fn rest(connection: &mut TcpStream) -> String {
-    let mut bytes = Vec::new();
-    let read = timeout(Duration::from_mins(1), connection.read_to_end(&mut bytes)).await;
-    // A reset is an end too.
-    read.expect("it is still open").ok();
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// A patient `gateway serve` with these soft and hard limits of open files.
@@ -230,12 +219,12 @@ async fn a_client_that_does_not_read_for_long_is_cut_off() {
 #[tokio::test]
 async fn an_idle_connection_outlives_those_of_load_balancers_whatever_slow_clients_are_allowed() {
     let system = System::with(&[("CLIENT_TIMEOUT_MS", "500")]).await;
-    let mut silent = connect(&system.client).await;
-    let mut idle = connect(&system.client).await;
+    let mut silent = system.client.connect().await;
+    let mut idle = system.client.connect().await;
     ask(&mut idle, "/health").await;
     assert_answered(&mut idle, 200).await;
     // What begins a request has to end it in time.
-    let mut slow = connect(&system.client).await;
+    let mut slow = system.client.connect().await;
     slow.write_all(b"GET /health HTTP/1.1\r\nhost:")
         .await
         .unwrap();
@@ -283,7 +272,7 @@ async fn hundreds_that_send_a_byte_a_second_are_cut_off_and_keep_nobody_from_any
     let slow = |head: &'static str| {
         let client = &system.client;
         join_all((0..200).map(async move |_| {
-            let mut connection = connect(client).await;
+            let mut connection = client.connect().await;
             connection.write_all(head.as_bytes()).await.unwrap();
             timeout(Duration::from_mins(1), trickle(connection))
                 .await

@@ -7,9 +7,11 @@ use std::process::Command;
 use sqlx::error::DatabaseError;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 
-use super::{Bounded, assert_full_service};
-use crate::operation::outages::{CALLERS, Load, assert_kept, becomes_ready, becomes_unready};
-use crate::support::{Client, Database, Postgres, Program, System, eventually, mock};
+use super::Bounded;
+use crate::operation::outages::{CALLERS, Load, assert_kept};
+use crate::support::{
+    Client, Database, Postgres, Program, System, assert_full_service, eventually, mock,
+};
 
 /// A server that is soon full; each connection may be anybody's.
 const FEW_CONNECTIONS: [(&str, &str); 4] = [
@@ -53,7 +55,7 @@ async fn a_database_without_a_free_connection_is_503_and_loses_nothing() {
         load.goes_on().await;
         // The test's own look at the database is one of those that would be refused.
         let taken = take_all(&postgres).await;
-        becomes_unready(&system.client).await;
+        system.client.becomes_unready().await;
         let list = system.client.get("/conversations").await;
         list.expect_problem(503, "database_unavailable");
         eventually("every caller is refused", async || {
@@ -72,7 +74,7 @@ async fn a_database_without_a_free_connection_is_503_and_loses_nothing() {
         for connection in taken {
             connection.close().await.unwrap();
         }
-        becomes_ready(&system.client).await;
+        system.client.becomes_ready().await;
         load.goes_on().await;
         load.over.cancel();
     };

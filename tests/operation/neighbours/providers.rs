@@ -9,11 +9,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Bounded, assert_full_service};
-use crate::support::{Held, System, eventually};
+use super::Bounded;
+use crate::support::{Held, NO_RETRY, System, assert_full_service, eventually, id};
 
-/// Only what a test makes due is tried again.
-const NO_RETRY: (&str, &str) = ("RETRY_BASE_MS", "3600000");
 const IMPATIENT: (&str, &str) = ("PROVIDER_TIMEOUT_MS", "1000");
 /// Longer than an attempt may take, shorter than a provider goes on that is never cut off.
 const SOON: Duration = Duration::from_secs(30);
@@ -33,7 +31,10 @@ fn assert_failed(message: &Value, kind: &str, is_retried: bool) {
 /// What has failed is sent with its own key, once the provider behaves; and so is the next message.
 async fn assert_delivered_at_last(system: &System, provider: &Held, failed: &[Value]) {
     system.skip_waits().await;
-    let ids: BTreeSet<String> = failed.iter().map(id).collect();
+    let ids: BTreeSet<String> = failed
+        .iter()
+        .map(|message| id(message).to_owned())
+        .collect();
     let mut keys = BTreeSet::new();
     for _ in failed {
         let call = provider.call().await;
@@ -50,10 +51,6 @@ async fn assert_delivered_at_last(system: &System, provider: &Held, failed: &[Va
 async fn assert_serves(system: &System, provider: &Held) {
     let accept = async { provider.call().await.accept("fine").await };
     tokio::join!(assert_full_service(&system.client), accept);
-}
-
-fn id(message: &Value) -> String {
-    message["id"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]
@@ -269,7 +266,7 @@ async fn a_connection_that_was_closed_while_idle_costs_no_attempt() {
     for _ in 0..100 {
         let message = system.send("user-1", "Merhaba").await;
         assert_eq!(message["status"], "SENT", "{message}");
-        ids.insert(id(&message));
+        ids.insert(id(&message).to_owned());
         provider.is_left_alone().await;
     }
     provider.assert_accepted(&ids);
@@ -289,7 +286,7 @@ async fn a_connection_that_is_closed_under_a_request_costs_an_attempt_and_no_mes
             assert_failed(&message, "connection", true);
             failed += 1;
         }
-        ids.insert(id(&message));
+        ids.insert(id(&message).to_owned());
     }
     assert!(failed > 0, "no request met a connection that was closed");
     for id in &ids {

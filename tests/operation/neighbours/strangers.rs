@@ -8,12 +8,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
+use super::Bounded;
 use super::clients::{
-    IMPATIENT, PATIENT, ask, assert_answered, connect, connect_many, large_page, rest,
-    serve_limited_to_files,
+    IMPATIENT, PATIENT, ask, assert_answered, connect_many, large_page, serve_limited_to_files,
 };
-use super::{Bounded, assert_full_service};
-use crate::support::{Client, Database, System, eventually, mock};
+use crate::support::{Client, Database, System, assert_full_service, eventually, mock, rest};
 
 const SIGNED: (&str, &str) = ("WEBHOOK_SECRET", "a-secret-of-16-or-more");
 /// As many as src/docs/security.md speaks of.
@@ -35,10 +34,10 @@ async fn headers_that_never_end_are_refused_and_take_little_memory() {
     );
     let (mut refused, mut waiting) = (Vec::new(), Vec::new());
     for _ in 0..STRANGERS {
-        let mut connection = connect(&system.client).await;
+        let mut connection = system.client.connect().await;
         write(&mut connection, head.as_bytes()).await;
         waiting.push(connection);
-        let mut connection = connect(&system.client).await;
+        let mut connection = system.client.connect().await;
         write(&mut connection, "a".repeat(16).as_bytes()).await;
         write(&mut connection, head.repeat(12).as_bytes()).await;
         refused.push(connection);
@@ -62,7 +61,7 @@ async fn headers_that_never_end_are_refused_and_take_little_memory() {
 async fn a_request_has_32_kib_for_its_head_and_not_more() {
     let system = System::start().await;
     for (length, answer) in [(32_000, "200"), (33_000, "431"), (200_000, "431")] {
-        let mut connection = connect(&system.client).await;
+        let mut connection = system.client.connect().await;
         let request = format!(
             "GET /health HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n",
             "a".repeat(length)
@@ -97,7 +96,7 @@ async fn a_webhook_that_cannot_be_signed_is_refused_before_its_body_has_come() {
         format!("x-hub-signature: sha256={hex}\r\n"),
     ] {
         for length in [2, 1000, 65_536, 500_000] {
-            let mut connection = connect(&system.client).await;
+            let mut connection = system.client.connect().await;
             let request = unfinished(&signature, length);
             write(&mut connection, request.as_bytes()).await;
             // Not after the 10 seconds that a body may take.

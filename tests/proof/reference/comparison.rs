@@ -10,7 +10,8 @@ use proptest::test_runner::TestCaseError;
 use serde_json::{Map, Value, json};
 
 use super::inbox::{Checked, Inbox, expect, format};
-use super::model::{Address, Conversation, LastError, Message, PREVIEW, Place, Stage, State};
+use super::model::{Conversation, LastError, Message, PREVIEW, Stage, State};
+use super::steps::{Address, Place};
 
 const CHANNELS: [&str; 3] = ["", "whatsapp", "instagram"];
 

@@ -11,9 +11,8 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use serde_json::{Value, json};
 
-use super::model::{
-    Address, Clock, Event, MAX_ATTEMPTS, Mark, Mood, Outgoing, Stage, State, Transition,
-};
+use super::model::{MAX_ATTEMPTS, Stage, State};
+use super::steps::{Address, Clock, Event, Mark, Mood, Outgoing, Transition};
 use crate::support::{Answer, Client, Program, System, eventually};
 
 pub type Checked<T = ()> = Result<T, TestCaseError>;

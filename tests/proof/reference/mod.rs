@@ -9,6 +9,7 @@
 mod comparison;
 mod inbox;
 mod model;
+mod steps;
 mod strategy;
 
 use std::cell::RefCell;
@@ -21,7 +22,8 @@ use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunne
 use proptest_state_machine::ReferenceStateMachine;
 
 use inbox::{Inbox, Rig};
-use model::{CORNERS, CORNERS_IN_ORDER, State, Transition};
+use model::{CORNERS, CORNERS_IN_ORDER, State};
+use steps::Transition;
 use strategy::Cases;
 
 const CASES: u32 = 24;

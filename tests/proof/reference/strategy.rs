@@ -6,7 +6,8 @@ use proptest::sample::select;
 use proptest::strategy::Union;
 use proptest_state_machine::ReferenceStateMachine;
 
-use super::model::{Address, Clock, Event, Mark, Mood, Outgoing, Stage, State, Transition};
+use super::model::{Stage, State};
+use super::steps::{Address, Clock, Event, Mark, Mood, Outgoing, Transition};
 
 /// In characters: of four bytes each, as many as the body of a request can hold; and what the contract allows.
 const LONGEST_INBOUND: usize = 16_000;

@@ -3,7 +3,7 @@
 use mock_meta_provider::{Behaviour, Fault};
 use serde_json::{Value, json};
 
-use crate::support::{Held, Program, Run, System, run};
+use crate::support::{Held, NO_RETRY, Program, Run, System, id, run};
 
 #[tokio::test]
 async fn retry_list_shows_what_has_failed_and_sends_nothing() {
@@ -166,7 +166,7 @@ async fn retry_of_nothing_in_particular_ends_with_2() {
 
 #[tokio::test]
 async fn filters_choose_by_channel_kind_and_time_and_a_limit_takes_the_oldest() {
-    let system = System::with(&[("RETRY_BASE_MS", "3600000")]).await;
+    let system = System::with(&[NO_RETRY]).await;
     let mut ids = Vec::new();
     for (channel, fault) in [
         ("whatsapp", Fault::Reject),
@@ -388,7 +388,7 @@ async fn a_retry_sums_up_what_was_sent_what_failed_again_and_what_failed_for_goo
     system.mock.script("user-0", [Fault::server_error(503)]);
     system.mock.script("user-1", [Fault::Reject]);
     let ended = sending(&system, &["--all"])
-        .env("RETRY_BASE_MS", "3600000")
+        .envs(&[NO_RETRY])
         .finish()
         .await;
     assert_eq!(ended.code, Some(1), "{ended:?}");
@@ -443,7 +443,7 @@ async fn fail(system: &System, provider: &Held, to: &str) -> String {
         provider.call().await.answer(422, &json!({})).await;
     });
     assert_eq!(message["nextAttemptAt"], json!(null));
-    message["id"].as_str().unwrap().to_owned()
+    id(&message).to_owned()
 }
 
 /// As if its last attempt had failed that much earlier.
@@ -500,7 +500,7 @@ async fn with_failed(count: usize) -> (System, Vec<String>) {
             (&message["status"], &message["nextAttemptAt"]),
             (&json!("FAILED"), &Value::Null)
         );
-        ids.push(message["id"].as_str().unwrap().to_owned());
+        ids.push(id(&message).to_owned());
     }
     (system, ids)
 }
