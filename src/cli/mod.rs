@@ -16,6 +16,10 @@ mod serve;
 mod simulate;
 mod worker;
 
+// For the proofs by crash and by failover.
+pub use output::table;
+pub use simulate::{guarantee, repeat};
+
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};

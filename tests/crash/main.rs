@@ -83,23 +83,11 @@ async fn main() -> ExitCode {
     let orders = options
         .order
         .map_or(vec![Order::None, Order::Conversation], |order| vec![order]);
-    let mut reports = Vec::new();
-    for order in orders {
+    let runs = orders.into_iter().map(async |order| {
         eprintln!("order {order:?}, random seed {}", options.random_seed);
-        let report = run(&options, order).await;
-        if !options.json {
-            report.print();
-        }
-        reports.push(report);
-    }
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&reports).unwrap());
-    }
-    if reports.iter().all(|report| report.held) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+        run(&options, order).await
+    });
+    load::tell(options.json, runs).await
 }
 
 /// One run, from the first process to the comparison.

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use gateway::cli;
+use gateway::cli::guarantee::{self, Guarantee};
 use serde::Serialize;
 
 use crate::Options;
 use crate::load::callers::{Kind, Promise};
-use crate::load::check::Row;
-use crate::load::{self, Order, table};
+use crate::load::{self, Order};
 use crate::proxy::Cut;
 use crate::recovery::Recovery;
 use crate::stage::{Moment, Stage};
@@ -15,7 +16,7 @@ use crate::stage::{Moment, Stage};
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    pub held: bool,
+    held: bool,
     random_seed: u64,
     order: Order,
     seconds: u64,
@@ -28,7 +29,7 @@ pub struct Report {
     acknowledged_events: usize,
     acknowledged_sends: usize,
     recovery: Recovery,
-    promises: Vec<Row>,
+    promises: Vec<Guarantee>,
 }
 
 impl Report {
@@ -37,7 +38,7 @@ impl Report {
         stage: &Stage,
         promises: &[Promise],
         recovery: Recovery,
-        rows: Vec<Row>,
+        rows: Vec<Guarantee>,
     ) -> Self {
         let mut kills = BTreeMap::new();
         for kill in &*stage.kills.lock().unwrap() {
@@ -83,43 +84,6 @@ impl Report {
         }
     }
 
-    pub fn print(&self) {
-        let mut done = table(&["DONE", "TIMES"]);
-        for (kill, count) in &self.kills {
-            done.add_row([format!("killed {kill}"), count.to_string()]);
-        }
-        for (cut, statements) in &self.cuts {
-            for (statement, count) in statements {
-                done.add_row([format!("cut {cut}: {statement}"), count.to_string()]);
-            }
-        }
-        done.add_row([
-            "killed PostgreSQL".to_owned(),
-            self.database_restarts.to_string(),
-        ]);
-        done.add_row([
-            "acknowledged events".to_owned(),
-            self.acknowledged_events.to_string(),
-        ]);
-        done.add_row([
-            "acknowledged sends".to_owned(),
-            self.acknowledged_sends.to_string(),
-        ]);
-        done.add_row([
-            "recovered messages of killed processes".to_owned(),
-            self.recovery.messages.to_string(),
-        ]);
-        done.add_row([
-            "recovered messages of living ones".to_owned(),
-            self.recovery.of_the_living.to_string(),
-        ]);
-        println!("{}\n", done.trim_fmt());
-
-        load::print(&self.promises);
-        self.print_recovery();
-        println!("order {:?}, random seed {}", self.order, self.random_seed);
-    }
-
     fn print_recovery(&self) {
         let Recovery {
             messages,
@@ -140,5 +104,48 @@ impl Report {
         if *late > 0 {
             println!("goal missed: {late} of {messages} messages");
         }
+    }
+}
+
+impl load::Report for Report {
+    fn held(&self) -> bool {
+        self.held
+    }
+
+    fn print(&self) {
+        let kills = self.kills.iter();
+        let mut done: Vec<_> = kills
+            .map(|(kill, count)| (format!("killed {kill}"), *count))
+            .collect();
+        for (cut, statements) in &self.cuts {
+            for (statement, count) in statements {
+                done.push((format!("cut {cut}: {statement}"), *count));
+            }
+        }
+        for (what, count) in [
+            ("killed PostgreSQL", self.database_restarts),
+            ("acknowledged events", self.acknowledged_events),
+            ("acknowledged sends", self.acknowledged_sends),
+            (
+                "recovered messages of killed processes",
+                self.recovery.messages,
+            ),
+            (
+                "recovered messages of living ones",
+                self.recovery.of_the_living,
+            ),
+        ] {
+            done.push((what.to_owned(), count as u64));
+        }
+        let done = done
+            .into_iter()
+            .map(|(what, count)| vec![what, count.to_string()]);
+        cli::table(&["DONE", "TIMES"], done).unwrap();
+        println!();
+        guarantee::print(&self.promises).unwrap();
+        println!();
+        guarantee::say_broken(&self.promises);
+        self.print_recovery();
+        println!("order {:?}, random seed {}", self.order, self.random_seed);
     }
 }

@@ -11,9 +11,9 @@ use sqlx::{ConnectOptions, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::Options;
-use crate::load::{ACCEPTED, Order, PROVIDER_TIMEOUT, Role, Scene};
+use crate::load::{ACCEPTED, Order, Role, Scene};
 use crate::proxy::Proxy;
-use crate::support::{Database, Postgres, Program, Run, Stopped, eventually, run};
+use crate::support::{Database, Postgres, Run, Stopped, eventually, socket_of};
 
 /// What goes wrong at the provider. Few 429: each pauses its whole channel, for as long as that message would wait.
 const BEHAVIOUR: Behaviour = Behaviour {
@@ -81,15 +81,10 @@ impl Stage {
     pub async fn set(options: &Options, order: Order, rng: &mut StdRng) -> Self {
         let postgres = Postgres::start().await;
         let database = postgres.database().await;
-        let migrated = run(&database, "migrate", &[]).finish().await;
-        assert_eq!(migrated.code, Some(0), "{migrated:?}");
+        database.migrate().await;
         database.execute(ACCEPTED).await;
         database.execute(JOURNAL).await;
-        let socket = database
-            .options()
-            .get_socket()
-            .unwrap()
-            .join(".s.PGSQL.5432");
+        let socket = socket_of(&postgres);
         let behaviour = Behaviour {
             dedupe: options.broken.is_none(),
             ..BEHAVIOUR
@@ -122,26 +117,12 @@ impl Stage {
             self.proxy.port,
             options.get_database().unwrap()
         );
-        let run = Program::new(role.name())
-            .env("DATABASE_URL", &url)
-            .env("PROVIDER_URL", &self.scene.mock.url())
-            .env(
-                "PROVIDER_TIMEOUT_MS",
-                &PROVIDER_TIMEOUT.as_millis().to_string(),
-            )
-            .env("DELIVERY_ORDER", self.scene.order.name())
-            .envs(&[
-                // Few enough at once that workers get something to do, too.
-                ("SEND_CONCURRENCY", "8"),
-                ("SEND_WAIT_MS", "150"),
-                ("WORKER_CONCURRENCY", "16"),
-                ("RETRY_BASE_MS", "50"),
-                ("RETRY_CAP_MS", "500"),
-                ("RETRY_MAX_ATTEMPTS", "1000"),
-                // Order is not given up, however long a conversation is held up.
-                ("ORDER_MAX_WAIT_MS", "86400000"),
-                ("RUST_LOG", "warn,gateway::cli=info"),
-            ]);
+        // Few enough at once that workers get something to do, too.
+        let run = self.scene.process(role, &url).envs(&[
+            ("SEND_CONCURRENCY", "8"),
+            ("SEND_WAIT_MS", "150"),
+            ("WORKER_CONCURRENCY", "16"),
+        ]);
         (run, life)
     }
 

@@ -32,6 +32,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
+use gateway::cli::guarantee::Guarantee;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use sqlx::postgres::PgPoolOptions;
@@ -115,32 +116,17 @@ async fn main() -> ExitCode {
     let ways = options
         .way
         .map_or(vec![Way::Proxy, Way::Hosts], |way| vec![way]);
-    let mut reports = Vec::new();
-    for way in ways {
-        let chosen: Vec<Scenario> = if options.scenario.is_empty() {
-            Scenario::value_variants().to_vec()
-        } else {
-            options.scenario.clone()
-        };
+    let chosen = match &*options.scenario {
+        [] => Scenario::value_variants(),
+        chosen => chosen,
+    };
+    let runs = ways.into_iter().map(|way| {
         let can = |scenario: &Scenario| way == Way::Proxy || !scenario.needs_proxy();
-        let chosen: Vec<Scenario> = chosen.into_iter().filter(can).collect();
-        if chosen.is_empty() {
-            continue;
-        }
-        let report = run(&options, way, &chosen).await;
-        if !options.json {
-            report.print();
-        }
-        reports.push(report);
-    }
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&reports).unwrap());
-    }
-    if reports.iter().all(|report| report.held) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+        (way, chosen.iter().copied().filter(can).collect())
+    });
+    let runs = runs.filter(|(_, scenarios): &(Way, Vec<Scenario>)| !scenarios.is_empty());
+    let runs = runs.map(async |(way, scenarios)| run(&options, way, &scenarios).await);
+    load::tell(options.json, runs).await
 }
 
 /// One run, from the first process to the comparison.
@@ -174,16 +160,19 @@ async fn run(options: &Options, way: Way, scenarios: &[Scenario]) -> Report {
     left.extend(load::terminate(processes).await);
     let primary = stage.cluster.primary.options();
     let pool = PgPoolOptions::new().connect_lazy_with(primary);
+    let missing = reads.missing.lock().unwrap().clone();
     let mut rows = vec![
-        check::row(
+        Guarantee::new(
             "all are served again after each fault",
             format!("{} faults", struck.len()),
+            format!("{} times", struck.len() - never.len()),
             never,
         ),
-        check::row(
+        Guarantee::new(
             "what is acknowledged can be read",
             format!("{} reads", reads.count()),
-            reads.missing.lock().unwrap().clone(),
+            format!("{} found nothing", missing.len()),
+            missing,
         ),
     ];
     rows.extend(check::check(&scene, &pool, &promises, left).await);

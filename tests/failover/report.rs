@@ -1,9 +1,10 @@
 //! What happened and how long nobody was served, as a table or as JSON.
 
+use gateway::cli;
+use gateway::cli::guarantee::{self, Guarantee};
 use serde::Serialize;
 
-use crate::load::check::Row;
-use crate::load::{self, Order, table};
+use crate::load::{self, Order};
 use crate::measure::Each;
 use crate::scenario::Scenario;
 use crate::{GOAL, Options, Way};
@@ -29,7 +30,7 @@ impl Struck {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    pub held: bool,
+    held: bool,
     random_seed: u64,
     order: Order,
     way: Way,
@@ -38,7 +39,7 @@ pub struct Report {
     late: usize,
     /// Reads that a server had answered that was primary no more.
     stale_reads: u64,
-    promises: Vec<Row>,
+    promises: Vec<Guarantee>,
 }
 
 impl Report {
@@ -47,7 +48,7 @@ impl Report {
         way: Way,
         struck: Vec<Struck>,
         stale_reads: u64,
-        promises: Vec<Row>,
+        promises: Vec<Guarantee>,
     ) -> Self {
         Self {
             held: promises.iter().all(|row| row.held),
@@ -60,34 +61,43 @@ impl Report {
             promises,
         }
     }
+}
 
-    pub fn print(&self) {
-        let mut done = table(&[
-            "SECONDS WITHOUT",
-            "WEBHOOKS",
-            "SENDS",
-            "READS",
-            "BACK AFTER",
-            "GOAL 5 S",
-        ]);
-        for one in &self.struck {
+impl load::Report for Report {
+    fn held(&self) -> bool {
+        self.held
+    }
+
+    fn print(&self) {
+        let done = self.struck.iter().map(|one| {
             let Each {
                 webhooks,
                 sends,
                 reads,
             } = one.seconds_without;
             let back = one.seconds_until_back;
-            done.add_row([
+            vec![
                 one.scenario.name().to_owned(),
                 format!("{webhooks:.1}"),
                 format!("{sends:.1}"),
                 format!("{reads:.1}"),
                 back.map_or_else(|| "never".to_owned(), |back| format!("{back:.1}")),
                 (if one.is_in_time() { "held" } else { "missed" }).to_owned(),
-            ]);
-        }
-        println!("{}\n", done.trim_fmt());
-        load::print(&self.promises);
+            ]
+        });
+        let headers = [
+            "SECONDS WITHOUT",
+            "WEBHOOKS",
+            "SENDS",
+            "READS",
+            "BACK AFTER",
+            "GOAL 5 S",
+        ];
+        cli::table(&headers, done).unwrap();
+        println!();
+        guarantee::print(&self.promises).unwrap();
+        println!();
+        guarantee::say_broken(&self.promises);
         if self.stale_reads > 0 {
             println!(
                 "reads that a former primary answered, on connections that were kept: {}",

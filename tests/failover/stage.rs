@@ -6,7 +6,7 @@ use std::time::Duration;
 use mock_meta_provider::Behaviour;
 use sqlx::ConnectOptions as _;
 
-use crate::load::{ACCEPTED, PROVIDER_TIMEOUT, Role, Scene};
+use crate::load::{ACCEPTED, Role, Scene};
 use crate::proxy::Proxy;
 use crate::support::{Cluster, Program, Run, eventually};
 use crate::{Break, Options, Way};
@@ -68,27 +68,11 @@ impl Stage {
                 format!("{}&target_session_attrs=read-write", Cluster::url(&hosts))
             }
         };
-        let run = Program::new(role.name());
-        let run = match role {
+        let run = self.scene.process(role, &url).env("SEND_WAIT_MS", "500");
+        match role {
             Role::Server => run.args(&["--no-worker"]),
             Role::Worker => run,
-        };
-        run.env("DATABASE_URL", &url)
-            .env("PROVIDER_URL", &self.scene.mock.url())
-            .env(
-                "PROVIDER_TIMEOUT_MS",
-                &PROVIDER_TIMEOUT.as_millis().to_string(),
-            )
-            .env("DELIVERY_ORDER", self.scene.order.name())
-            .envs(&[
-                ("SEND_WAIT_MS", "500"),
-                ("RETRY_BASE_MS", "50"),
-                ("RETRY_CAP_MS", "500"),
-                ("RETRY_MAX_ATTEMPTS", "1000"),
-                // Order is not given up, however long a conversation is held up.
-                ("ORDER_MAX_WAIT_MS", "86400000"),
-                ("RUST_LOG", "warn,gateway::cli=info"),
-            ])
+        }
     }
 
     /// The standby's turn: what it lacks is lost.

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
 use futures_util::future;
+use gateway::cli::repeat::{Refusal, answered_with, repeat};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -166,31 +167,28 @@ impl Caller {
         mut server: usize,
         repeated: bool,
     ) -> Option<Receipt> {
-        let began = Instant::now();
-        while began.elapsed() < PATIENCE {
-            match self.post(request, server).await {
-                Some((status @ (200 | 201), answer)) => {
-                    let receipt = request.receipt(status, &answer, repeated);
-                    self.scene.acknowledge(request.kind, &receipt);
-                    return Some(receipt);
-                }
-                // Not stored, or not known to be.
-                None | Some((503, _)) => {}
-                Some((status, answer)) => {
-                    let what = format!("{}: answered {status} {answer}", request.key);
-                    self.scene.surprise(what);
-                    return None;
-                }
-            }
+        let ask = || {
+            let asked = server;
             server = (server + 1) % self.scene.servers.len();
-            tokio::time::sleep(PAUSE).await;
+            self.post(request, asked)
+        };
+        match repeat(PATIENCE, PAUSE, ask).await {
+            Ok((status, answer)) => {
+                let receipt = request.receipt(status, &answer, repeated);
+                self.scene.acknowledge(request.kind, &receipt);
+                Some(receipt)
+            }
+            Err(Refusal::Again(_)) => None,
+            Err(Refusal::Final(error)) => {
+                self.scene.surprise(format!("{}: {error:#}", request.key));
+                None
+            }
         }
-        None
     }
 
-    /// None: no server, no answer, or half of one.
-    async fn post(&self, request: &Request, server: usize) -> Option<(u16, Value)> {
-        let url = self.scene.servers[server].lock().unwrap().clone()?;
+    async fn post(&self, request: &Request, server: usize) -> Result<(u16, Value), Refusal> {
+        let url = self.scene.servers[server].lock().unwrap().clone();
+        let url = url.ok_or_else(|| Refusal::Again("it does not run".to_owned()))?;
         let Request {
             key,
             channel,
@@ -215,9 +213,7 @@ impl Caller {
             .post(format!("{url}{path}"))
             .timeout(ANSWER)
             .json(&body);
-        let answer = post.send().await.ok()?;
-        let status = answer.status().as_u16();
-        Some((status, answer.json().await.ok()?))
+        answered_with(post).await
     }
 }
 

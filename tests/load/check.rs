@@ -3,39 +3,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
+use gateway::cli::guarantee::Guarantee;
 use mock_meta_provider::{Channel, Ledger};
-use serde::Serialize;
 use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
 use super::callers::{Kind, Promise};
 use super::{Order, Scene};
-
-/// Violations of a promise that are told; the others are only counted.
-const TOLD: usize = 5;
-
-/// A promise, and how it stood the test.
-#[derive(Debug, Serialize)]
-pub struct Row {
-    pub promise: &'static str,
-    pub tried: String,
-    pub held: bool,
-    pub broken: usize,
-    /// The first ones.
-    pub violations: Vec<String>,
-}
-
-pub fn row(promise: &'static str, tried: String, mut violations: Vec<String>) -> Row {
-    let broken = violations.len();
-    violations.truncate(TOLD);
-    Row {
-        promise,
-        tried,
-        held: broken == 0,
-        broken,
-        violations,
-    }
-}
 
 /// A message as the database has it.
 #[derive(Debug, FromRow)]
@@ -95,7 +69,7 @@ pub async fn check(
     pool: &PgPool,
     promises: &[Promise],
     left: Vec<String>,
-) -> Vec<Row> {
+) -> Vec<Guarantee> {
     let stored: Vec<Stored> = sqlx::query_as(STORED).fetch_all(pool).await.unwrap();
     let recount: Vec<String> = sqlx::query_scalar(RECOUNT).fetch_all(pool).await.unwrap();
     let left_over: Vec<String> = sqlx::query_scalar(LEFT).fetch_all(pool).await.unwrap();
@@ -119,15 +93,17 @@ pub async fn check(
     if scene.order == Order::Conversation {
         rows.push(evidence.in_order());
     }
-    rows.push(row(
+    rows.push(Guarantee::new(
         "unreadCount and previews are a recount's",
         conversations,
+        format!("{} wrong", recount.len()),
         recount,
     ));
     let left = [left, left_over].concat();
-    rows.push(row(
+    rows.push(Guarantee::new(
         "nothing is left over",
         format!("{} messages", stored.len()),
+        format!("{} left", left.len()),
         left,
     ));
     rows
@@ -157,7 +133,7 @@ impl Evidence<'_> {
     }
 
     /// Every request is acknowledged in the end; until then, 503 is the only refusal; processes die of nothing but SIGKILL.
-    fn acknowledged(&self, surprises: Vec<String>) -> Row {
+    fn acknowledged(&self, surprises: Vec<String>) -> Guarantee {
         let refused = self
             .promises
             .iter()
@@ -169,30 +145,25 @@ impl Evidence<'_> {
             .iter()
             .map(|promise| promise.receipts.len())
             .sum();
-        let tried = format!(
-            "{} requests, {receipts} acknowledgements",
-            self.promises.len()
-        );
-        row(
+        Guarantee::new(
             "every request is acknowledged in the end",
-            tried,
+            format!("{} requests", self.promises.len()),
+            format!("{receipts} acknowledgements"),
             surprises.into_iter().chain(refused).collect(),
         )
     }
 
     /// Each acknowledged key is one message of its own, the one that all its acknowledgements name; and there is no other.
-    fn one_message(&self, kind: Kind, promise: &'static str) -> Row {
-        let direction = if kind == Kind::Event {
-            "INBOUND"
-        } else {
-            "OUTBOUND"
+    fn one_message(&self, kind: Kind, promise: &'static str) -> Guarantee {
+        let (direction, requests) = match kind {
+            Kind::Event => ("INBOUND", "events"),
+            Kind::Send => ("OUTBOUND", "sends"),
         };
+        let messages = self.stored.iter();
+        let messages = messages.filter(|message| message.direction == direction);
+        let observed = format!("{} messages", messages.clone().count());
         let mut stored: HashMap<&str, Vec<&Stored>> = HashMap::new();
-        for message in self
-            .stored
-            .iter()
-            .filter(|message| message.direction == direction)
-        {
+        for message in messages {
             stored.entry(&message.text).or_default().push(message);
         }
         let mut violations = Vec::new();
@@ -210,20 +181,12 @@ impl Evidence<'_> {
                 .into_keys()
                 .map(|text| format!("{text}: nobody asked for it")),
         );
-        let tried = format!(
-            "{} {}",
-            self.of(kind).count(),
-            if kind == Kind::Event {
-                "events"
-            } else {
-                "sends"
-            }
-        );
-        row(promise, tried, violations)
+        let tried = format!("{} {requests}", self.of(kind).count());
+        Guarantee::new(promise, tried, observed, violations)
     }
 
     /// Each record is one delivery, which has the id that the record has; and there is no other.
-    fn one_delivery(&self) -> Row {
+    fn one_delivery(&self) -> Guarantee {
         let mut ledger: BTreeMap<&str, _> = self
             .ledger
             .messages
@@ -253,27 +216,25 @@ impl Evidence<'_> {
         );
         let calls: u64 = self.ledger.messages.iter().map(|known| known.calls).sum();
         let tried = format!("{} records, {calls} calls", self.outbound().count());
-        row("a record is one delivery", tried, violations)
+        let observed = format!("{} deliveries", self.ledger.deliveries());
+        Guarantee::new("a record is one delivery", tried, observed, violations)
     }
 
-    fn no_overlap(&self) -> Row {
-        let overlapped = self.ledger.messages.iter();
-        let overlapped = overlapped
-            .filter(|known| known.max_overlapping_calls > 1 || known.overlapping_calls > 0);
-        let repeated = self
-            .ledger
-            .messages
-            .iter()
-            .filter(|known| known.calls > 1)
-            .count();
-        row(
+    fn no_overlap(&self) -> Guarantee {
+        let messages = self.ledger.messages.iter();
+        let repeated = messages.clone().filter(|known| known.calls > 1).count();
+        let overlapped =
+            messages.filter(|known| known.max_overlapping_calls > 1 || known.overlapping_calls > 0);
+        let overlapped: Vec<_> = overlapped.map(|known| format!("{known:?}")).collect();
+        Guarantee::new(
             "calls for one message never overlap",
             format!("{repeated} messages with more than one call"),
-            overlapped.map(|known| format!("{known:?}")).collect(),
+            format!("{} overlapped", overlapped.len()),
+            overlapped,
         )
     }
 
-    fn in_order(&self) -> Row {
+    fn in_order(&self) -> Guarantee {
         let mut accepted: BTreeMap<_, Vec<&str>> = BTreeMap::new();
         for record in self.outbound() {
             let conversation = (&*record.channel, &*record.participant_id);
@@ -294,9 +255,10 @@ impl Evidence<'_> {
                 violations.push(format!("{channel} {participant}: {delivered} was delivered where {accepted} was accepted"));
             }
         }
-        row(
+        Guarantee::new(
             "messages are delivered in the order of acceptance",
             tried,
+            format!("{} in another order", violations.len()),
             violations,
         )
     }

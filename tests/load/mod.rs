@@ -3,11 +3,11 @@
 pub mod callers;
 pub mod check;
 
+use std::process::ExitCode;
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use comfy_table::{ContentArrangement, Table, presets};
 use futures_util::future;
 use mock_meta_provider::{Behaviour, Config, Mock};
 use rand::rngs::StdRng;
@@ -15,11 +15,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::callers::{Caller, Kind, Promise, Receipt};
-use self::check::Row;
-use crate::support::Program;
+use crate::support::{Program, Run};
 
 /// The most time of an attempt. The mock answers long before, or not at all.
-pub const PROVIDER_TIMEOUT: Duration = Duration::from_secs(1);
+const PROVIDER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Twice the time of an attempt and 5 s.
 pub const LEASE: Duration = Duration::from_secs(7);
 /// Remembers the order of acceptance, which the gateway forgets.
@@ -114,6 +113,25 @@ impl Scene {
         }
     }
 
+    /// A process of the gateway on this database, which calls this provider and tries again soon.
+    pub fn process(&self, role: Role, database_url: &str) -> Run {
+        Program::on(database_url, &[role.name()])
+            .env("PROVIDER_URL", &self.mock.url())
+            .env(
+                "PROVIDER_TIMEOUT_MS",
+                &PROVIDER_TIMEOUT.as_millis().to_string(),
+            )
+            .env("DELIVERY_ORDER", self.order.name())
+            .envs(&[
+                ("RETRY_BASE_MS", "50"),
+                ("RETRY_CAP_MS", "500"),
+                ("RETRY_MAX_ATTEMPTS", "1000"),
+                // Order is not given up, however long a conversation is held up.
+                ("ORDER_MAX_WAIT_MS", "86400000"),
+                ("RUST_LOG", "warn,gateway::cli=info"),
+            ])
+    }
+
     pub fn surprise(&self, what: String) {
         self.surprises.lock().unwrap().push(what);
     }
@@ -178,28 +196,33 @@ pub async fn terminate(processes: Vec<Program>) -> Vec<String> {
     left
 }
 
-/// Prints what was promised, and how it stood the test.
-pub fn print(rows: &[Row]) {
-    let mut promised = table(&["PROMISED", "TRIED", ""]);
-    for row in rows {
-        let held = if row.held {
-            "held".to_owned()
-        } else {
-            format!("BROKEN {} times", row.broken)
-        };
-        promised.add_row([row.promise.to_owned(), row.tried.clone(), held]);
+/// Prints the reports, as tables or as JSON; whether every promise was held.
+pub async fn tell<R: Report>(
+    json: bool,
+    runs: impl IntoIterator<Item: Future<Output = R>>,
+) -> ExitCode {
+    let mut reports = Vec::new();
+    for run in runs {
+        let report = run.await;
+        if !json {
+            report.print();
+        }
+        reports.push(report);
     }
-    println!("{}\n", promised.trim_fmt());
-    for row in rows.iter().filter(|row| !row.held) {
-        println!("{}:\n  {}", row.promise, row.violations.join("\n  "));
+    if json {
+        println!("{}", serde_json::to_string_pretty(&reports).unwrap());
+    }
+    if reports.iter().all(Report::held) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 
-pub fn table(headers: &[&str]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(headers);
-    table
+/// What a run tells.
+pub trait Report: serde::Serialize {
+    /// As tables.
+    fn print(&self);
+    /// Whether every promise was held.
+    fn held(&self) -> bool;
 }

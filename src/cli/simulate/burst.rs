@@ -6,9 +6,10 @@ use anyhow::{bail, ensure};
 use indicatif::HumanCount;
 use serde::Serialize;
 
-use super::client::{Gateway, Refusal};
+use super::client::Gateway;
 use super::drive::{self, Seen};
 use super::plan::{Conversation, RunSettings};
+use super::repeat::Refusal;
 use super::scenario::Scenario;
 use super::system::{HandWritten, System};
 use crate::cli::output;

@@ -5,54 +5,15 @@ use std::collections::{HashMap, HashSet};
 
 use indicatif::HumanCount;
 use mock_meta_provider::Ledger;
-use serde::Serialize;
 
 use super::client::MessageView;
 use super::drive::Seen;
+use super::guarantee::Guarantee;
 use super::plan::{Conversation, RETRY_AFTER_SECONDS};
 use super::scenario::Scenario;
 
 /// Characters of a preview.
 const PREVIEW: usize = 200;
-/// Violations of a guarantee that are listed; the others are only counted.
-const LISTED: usize = 5;
-
-/// A guarantee, and how it stood the test.
-#[derive(Debug, Serialize)]
-pub struct Guarantee {
-    /// What is promised.
-    pub promise: &'static str,
-    /// What was tried.
-    pub tried: String,
-    /// What was observed.
-    pub observed: String,
-    /// Whether it was kept.
-    pub held: bool,
-    /// How often it was broken.
-    pub broken: usize,
-    /// The first violations.
-    pub violations: Vec<String>,
-}
-
-impl Guarantee {
-    fn new(
-        promise: &'static str,
-        tried: String,
-        observed: String,
-        mut violations: Vec<String>,
-    ) -> Self {
-        let broken = violations.len();
-        violations.truncate(LISTED);
-        Self {
-            promise,
-            tried,
-            observed,
-            held: broken == 0,
-            broken,
-            violations,
-        }
-    }
-}
 
 /// All that is known after a run.
 pub struct Evidence<'a> {

@@ -16,6 +16,7 @@ use sha2::Sha256;
 
 use super::baseline::transaction::Stored;
 use super::plan::{Conversation, Event, Send};
+use super::repeat::{Refusal, answered};
 use crate::http::auth::SIGNATURE_HEADER;
 use crate::peer::{self, Peer};
 
@@ -60,15 +61,6 @@ impl Credentials {
             .into_iter()
             .filter_map(|(name, value)| Some((name, value.clone()?)))
     }
-}
-
-/// Why a request has no answer to count.
-#[derive(Debug)]
-pub enum Refusal {
-    /// It may be repeated: 503, or no answer at all.
-    Again(String),
-    /// It will not be any better the next time.
-    Final(anyhow::Error),
 }
 
 /// The answer to an event.
@@ -341,29 +333,6 @@ impl Provider {
 
 fn http(peer: &Peer) -> anyhow::Result<reqwest::Client> {
     Ok(peer.built(peer.client().timeout(ANSWER).build())?)
-}
-
-async fn answered<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, Refusal> {
-    let again = |error: reqwest::Error| Refusal::Again(format!("{:#}", anyhow::Error::from(error)));
-    let answer = request.send().await.map_err(again)?;
-    let (status, url) = (answer.status(), answer.url().clone());
-    let body = answer.bytes().await.map_err(again)?;
-    if status.as_u16() == 503 {
-        return Err(Refusal::Again("it answers 503".to_owned()));
-    }
-    if !status.is_success() {
-        let body = String::from_utf8_lossy(&body);
-        let hint = if status.as_u16() == 401 {
-            "; set API_KEYS and WEBHOOK_SECRET as the gateway has them"
-        } else {
-            ""
-        };
-        let error = anyhow::anyhow!("{url} answers {status}{hint}: {body}");
-        return Err(Refusal::Final(error));
-    }
-    serde_json::from_slice(&body)
-        .with_context(|| format!("{url} answers {status} with something else than expected"))
-        .map_err(Refusal::Final)
 }
 
 fn signature(secret: &str, body: &str) -> Result<String, Refusal> {

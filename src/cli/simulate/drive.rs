@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, TryStreamExt, future, stream};
 use indicatif::ProgressBar;
 
-use super::client::{ConversationView, EventAnswer, Gateway, MessageView, Refusal};
+use super::client::{ConversationView, EventAnswer, Gateway, MessageView};
 use super::plan::{Conversation, Request};
+use super::repeat::{Refusal, repeat};
 use super::system::{Part, System};
 
 /// How long a request is repeated until it counts as not acknowledged.
@@ -168,41 +169,41 @@ async fn acknowledged(
     request: Request,
 ) -> anyhow::Result<Answered> {
     let started_at = Instant::now();
-    let mut repeated = false;
-    loop {
-        let answer = match request {
-            Request::Event(event) => gateway
-                .deliver(conversation, &conversation.events[event])
-                .await
-                .map(Answer::Event),
-            Request::Send(send) => gateway
-                .send(conversation, &conversation.sends[send])
-                .await
-                .map(|message| Answer::Send(Box::new(message))),
-        };
-        let answer = match answer {
-            Ok(answer) => Ok(answer),
-            Err(Refusal::Final(error)) => return Err(error),
-            Err(Refusal::Again(reason)) if started_at.elapsed() > PATIENCE => Err(format!(
-                "{}: {request:?} was not acknowledged within {} s: {reason}",
-                conversation.participant,
-                PATIENCE.as_secs()
-            )),
-            Err(Refusal::Again(_)) => {
-                repeated = true;
-                system.check().await?;
-                tokio::time::sleep(PAUSE).await;
-                continue;
+    let mut tries = 0;
+    let ask = || {
+        tries += 1;
+        let is_repeated = tries > 1;
+        async move {
+            if is_repeated {
+                system.check().await.map_err(Refusal::Final)?;
             }
-        };
-        let took = started_at.elapsed();
-        return Ok(Answered {
-            request,
-            answer,
-            repeated,
-            took,
-        });
-    }
+            match request {
+                Request::Event(event) => gateway
+                    .deliver(conversation, &conversation.events[event])
+                    .await
+                    .map(Answer::Event),
+                Request::Send(send) => gateway
+                    .send(conversation, &conversation.sends[send])
+                    .await
+                    .map(|message| Answer::Send(Box::new(message))),
+            }
+        }
+    };
+    let answer = match repeat(PATIENCE, PAUSE, ask).await {
+        Ok(answer) => Ok(answer),
+        Err(Refusal::Final(error)) => return Err(error),
+        Err(Refusal::Again(reason)) => Err(format!(
+            "{}: {request:?} was not acknowledged within {} s: {reason}",
+            conversation.participant,
+            PATIENCE.as_secs()
+        )),
+    };
+    Ok(Answered {
+        request,
+        answer,
+        repeated: tries > 1,
+        took: started_at.elapsed(),
+    })
 }
 
 /// Kills parts of the system while the requests are being made, of which there are `requests`.
@@ -270,15 +271,11 @@ async fn look(system: &System, id: Option<String>) -> anyhow::Result<Option<Conv
     let Some(id) = id else {
         return Ok(None);
     };
-    let started_at = Instant::now();
-    loop {
-        match system.gateway.conversation(&id).await {
-            Ok(view) => return Ok(Some(view)),
-            Err(Refusal::Final(error)) => return Err(error),
-            Err(Refusal::Again(reason)) if started_at.elapsed() > PATIENCE => {
-                anyhow::bail!("conversation {id} cannot be read: {reason}")
-            }
-            Err(Refusal::Again(_)) => tokio::time::sleep(PAUSE).await,
+    match repeat(PATIENCE, PAUSE, || system.gateway.conversation(&id)).await {
+        Ok(view) => Ok(Some(view)),
+        Err(Refusal::Final(error)) => Err(error),
+        Err(Refusal::Again(reason)) => {
+            anyhow::bail!("conversation {id} cannot be read: {reason}")
         }
     }
 }

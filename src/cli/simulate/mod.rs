@@ -9,8 +9,10 @@ mod burst;
 mod check;
 mod client;
 mod drive;
+pub mod guarantee;
 mod plan;
 mod process;
+pub mod repeat;
 mod scenario;
 mod system;
 
@@ -28,9 +30,10 @@ use crate::error::UsageError;
 use crate::peer;
 use crate::process::{hidden::Hidden, signal};
 use burst::{Burst, Comparison};
-use check::{Evidence, Guarantee};
+use check::Evidence;
 use client::Credentials;
 use drive::{Crashes, Seen};
+use guarantee::Guarantee;
 use plan::{Conversation, RunSettings};
 use scenario::Scenario;
 use system::System;
@@ -390,16 +393,7 @@ fn print(args: &Args, report: &Report) -> anyhow::Result<()> {
     if args.json {
         return output::json(report);
     }
-    let guarantees = report.guarantees.iter().map(|guarantee| {
-        let held = if guarantee.held { "held" } else { "BROKEN" };
-        vec![
-            guarantee.promise.to_owned(),
-            guarantee.tried.clone(),
-            guarantee.observed.clone(),
-            held.to_owned(),
-        ]
-    });
-    output::table(&["PROMISED", "TRIED", "OBSERVED", ""], guarantees)?;
+    guarantee::print(&report.guarantees)?;
     if !report.faults.is_empty() {
         output::line("")?;
         let faults = report
@@ -409,15 +403,7 @@ fn print(args: &Args, report: &Report) -> anyhow::Result<()> {
         output::table(&["WHAT WENT WRONG ON PURPOSE", "TIMES"], faults)?;
     }
     burst::print(&report.bursts, report.comparison.as_ref())?;
-    for guarantee in report.guarantees.iter().filter(|guarantee| !guarantee.held) {
-        output::say(&format!(
-            "broken {} times: {}",
-            guarantee.broken, guarantee.promise
-        ));
-        for violation in &guarantee.violations {
-            output::say(&format!("  {violation}"));
-        }
-    }
+    guarantee::say_broken(&report.guarantees);
     output::say(&format!(
         "{:.1} s, random seed {}",
         report.seconds, report.random_seed
