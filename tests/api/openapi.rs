@@ -1,4 +1,5 @@
-//! The OpenAPI document: it has the routes of the contract, no other, and says of each what is true.
+//! The OpenAPI document: it has the routes of the contract, no other, and says of each what is
+//! true.
 
 use std::collections::BTreeSet;
 

@@ -51,7 +51,8 @@ async fn without_keys_a_web_page_of_another_origin_or_by_another_name_cannot_do_
             .await
             .expect(200);
     }
-    // Of the requests that send and of those that deliver the one event, only the three own ones each were heard.
+    // Of the requests that send and of those that deliver the one event, only the three own ones
+    // each were heard.
     let outbound = "select count(*) from messages where direction = 'OUTBOUND'";
     assert_eq!(system.database.count(outbound).await, 3);
 }

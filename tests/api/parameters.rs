@@ -1,4 +1,5 @@
-//! Query parameters: all that are wrong are named together, and a cursor is one that the list has given.
+//! Query parameters: all that are wrong are named together, and a cursor is one that the list has
+//! given.
 
 use crate::support::System;
 

@@ -1,4 +1,5 @@
-//! Problems: whatever is wrong with a request, it gets the right status and the one shape, and its id is in the log.
+//! Problems: whatever is wrong with a request, it gets the right status and the one shape, and its
+//! id is in the log.
 
 use serde_json::Value;
 

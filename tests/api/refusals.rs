@@ -1,4 +1,5 @@
-//! Refused webhooks: each is counted, and logged with the id of its event, whatever is wrong with it.
+//! Refused webhooks: each is counted, and logged with the id of its event, whatever is wrong with
+//! it.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
-//! Signatures: only a webhook that a secret has signed is taken in, and it is the raw body that is signed.
+//! Signatures: only a webhook that a secret has signed is taken in, and it is the raw body that is
+//! signed.
 
 use mock_meta_provider::{Config, Mock};
 use serde_json::json;

@@ -1,4 +1,5 @@
-//! What strangers try: it leaves a trace, they do not write the log with it, and it tells them nothing.
+//! What strangers try: it leaves a trace, they do not write the log with it, and it tells them
+//! nothing.
 
 use serde_json::json;
 
@@ -107,7 +108,8 @@ async fn webhooks_that_nobody_signed_do_not_write_the_log() {
     assert_seen(&system, "missing_signature", 150).await;
     assert!(system.gateway.lines("a webhook was refused").is_empty());
 
-    // A wrong one may be the provider's, with a secret that was mixed up: its ids are said, but not without end.
+    // A wrong one may be the provider's, with a secret that was mixed up: its ids are said, but not
+    // without end.
     let forged = format!("sha256={}", "0".repeat(64));
     for _ in 0..200 {
         ask(

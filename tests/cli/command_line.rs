@@ -1,4 +1,5 @@
-//! The commands of an operator: data on stdout, talk on stderr, and an exit code that says how it went.
+//! The commands of an operator: data on stdout, talk on stderr, and an exit code that says how it
+//! went.
 
 use mock_meta_provider::Fault;
 use serde_json::Value;

@@ -1,4 +1,5 @@
-//! `gateway forget`: nothing that was said is left, nothing more is sent, and duplicates stay duplicates.
+//! `gateway forget`: nothing that was said is left, nothing more is sent, and duplicates stay
+//! duplicates.
 
 use mock_meta_provider::Fault;
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
-//! `gateway seed` with numbers: a large inbox that is right in every count, the same for the same seed, and never doubled.
+//! `gateway seed` with numbers: a large inbox that is right in every count, the same for the same
+//! seed, and never doubled.
 
 use serde_json::Value;
 use sqlx::Connection;

@@ -1,4 +1,5 @@
-//! `gateway simulate`: it finds nothing where the gateway keeps its promises, and each broken promise where something breaks it.
+//! `gateway simulate`: it finds nothing where the gateway keeps its promises, and each broken
+//! promise where something breaks it.
 
 use futures_util::future::join_all;
 use serde_json::Value;
@@ -400,7 +401,8 @@ async fn an_interrupted_or_killed_run_leaves_no_process_behind() {
     }
 }
 
-/// The command lines of all processes in whose command line or environment this is, with a NUL after each argument.
+/// The command lines of all processes in whose command line or environment this is, with a NUL
+/// after each argument.
 fn processes(mark: &str) -> Vec<String> {
     let mut found = Vec::new();
     // A URL escapes the dot.

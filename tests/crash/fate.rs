@@ -61,7 +61,8 @@ impl Slot {
         }
     }
 
-    /// One life after another, until it is calm; then the blackout, and a last process that goes on.
+    /// One life after another, until it is calm; then the blackout, and a last process that goes
+    /// on.
     pub async fn run(mut self) -> Program {
         let mut at_point = self.rng.random();
         while !self.stage.calm.is_cancelled() {

@@ -1,16 +1,17 @@
-//! Proof by crash: everything is killed under load, again and again, and then what was acknowledged is held against the
-//! database and the provider's ledger.
+//! Proof by crash: everything is killed under load, again and again, and then what was acknowledged
+//! is held against the database and the provider's ledger.
 //!
 //!     cargo test --features crash-points --test crash -- --seconds 300 --random-seed 7
 //!
-//! Several `gateway serve` and `gateway worker` run on a PostgreSQL of their own, through a proxy, with the mock provider. Each
-//! process lives until a random moment, or dies by itself at a named point of its code (feature `crash-points`); connections are
-//! cut before, during and after statements that write; PostgreSQL is killed with everything it runs; and in the end all of them
-//! at once. Callers meanwhile repeat each request until it is acknowledged. The seed repeats every choice, though not how the
-//! processes interleave. Exit code 1: a promise was broken.
+//! Several `gateway serve` and `gateway worker` run on a PostgreSQL of their own, through a proxy,
+//! with the mock provider. Each process lives until a random moment, or dies by itself at a named
+//! point of its code (feature `crash-points`); connections are cut before, during and after
+//! statements that write; PostgreSQL is killed with everything it runs; and in the end all of them
+//! at once. Callers meanwhile repeat each request until it is acknowledged. The seed repeats every
+//! choice, though not how the processes interleave. Exit code 1: a promise was broken.
 //!
-//! In reading order: `stage` what plays, `proxy` cuts connections, `fate` kills processes, `load::callers` calls, `load::check` compares,
-//! `recovery` measures, `report` tells.
+//! In reading order: `stage` what plays, `proxy` cuts connections, `fate` kills processes,
+//! `load::callers` calls, `load::check` compares, `recovery` measures, `report` tells.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(clippy::print_stdout, clippy::print_stderr)] // it is a program
 

@@ -93,7 +93,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-/// The statements whose answers a connection waits for: the name of one whose answer is to be swallowed.
+/// The statements whose answers a connection waits for: the name of one whose answer is to be
+/// swallowed.
 type Awaited = Mutex<VecDeque<Option<String>>>;
 
 async fn pass_on(client: TcpStream, server: UnixStream, shared: &Shared) -> io::Result<()> {

@@ -18,11 +18,13 @@ const MARGIN: Duration = Duration::from_secs(1);
 pub struct Recovery {
     /// Messages whose holder was killed, claimed by another.
     pub messages: usize,
-    /// Messages whose holder lived: the claim's answer was cut off, or the database was away for too long.
+    /// Messages whose holder lived: the claim's answer was cut off, or the database was away for
+    /// too long.
     pub of_the_living: usize,
     /// From the kill to that claim.
     pub waits: Percentiles,
-    /// The same without the time after the end of the lease in which PostgreSQL was away, and nobody could claim.
+    /// The same without the time after the end of the lease in which PostgreSQL was away, and
+    /// nobody could claim.
     pub waits_for_gateway: Percentiles,
     /// A lease and a second.
     pub goal_ms: u64,
@@ -37,7 +39,8 @@ pub struct Percentiles {
     pub max_ms: u64,
 }
 
-/// Reads the journal of leases: a message is recovered by the first claim after the kill of its holder.
+/// Reads the journal of leases: a message is recovered by the first claim after the kill of its
+/// holder.
 pub async fn measure(stage: &Stage) -> Recovery {
     let taken_over =
         "select life, ends_at, taken_over_at from leases where taken_over_at is not null";

@@ -1,4 +1,5 @@
-//! What plays: a PostgreSQL of its own with a journal of every lease, the proxy in front of it, the mock provider.
+//! What plays: a PostgreSQL of its own with a journal of every lease, the proxy in front of it, the
+//! mock provider.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,7 +16,8 @@ use crate::load::{ACCEPTED, Order, Role, Scene};
 use crate::proxy::Proxy;
 use crate::support::{Database, Postgres, Run, Stopped, eventually, socket_of};
 
-/// What goes wrong at the provider. Few 429: each pauses its whole channel, for as long as that message would wait.
+/// What goes wrong at the provider. Few 429: each pauses its whole channel, for as long as that
+/// message would wait.
 const BEHAVIOUR: Behaviour = Behaviour {
     server_error_rate: 0.08,
     rate_limit_rate: 0.01,

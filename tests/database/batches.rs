@@ -7,7 +7,8 @@ use sqlx::AssertSqlSafe;
 
 use crate::support::{System, explain, rows_of, settings, statement};
 
-/// The nodes of the plan that a writer's statement is carried out by, made while its tables were as they are.
+/// The nodes of the plan that a writer's statement is carried out by, made while its tables were as
+/// they are.
 async fn plan(system: &System, header: &str, arguments: &str) -> Vec<Value> {
     let mut connection = system.database.pool().acquire().await.unwrap().detach();
     let prepare = format!("prepare batch as {}", statement(header));

@@ -1,4 +1,5 @@
-//! A primary and its standby: nothing but a server that can be written to is ever used, whichever the way leads to.
+//! A primary and its standby: nothing but a server that can be written to is ever used, whichever
+//! the way leads to.
 
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,8 @@ async fn failed(system: &System) -> String {
     message["id"].as_str().unwrap().to_owned()
 }
 
-/// Everything that is acknowledged is there at once for whoever asks, and a worker sends what is due.
+/// Everything that is acknowledged is there at once for whoever asks, and a worker sends what is
+/// due.
 async fn assert_in_order(system: &System, key: &str, failed: &str) {
     let client = &system.client;
     let hello = event(key, key, "Hello", "2025-01-01T10:00:00Z");

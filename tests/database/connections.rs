@@ -21,7 +21,8 @@ async fn serve(role: &Role, mock: &Mock, environment: &[(&str, &str)]) -> (Progr
     (gateway, client)
 }
 
-/// Readers that never pause, while something else is tried; how many of their requests were answered with 200.
+/// Readers that never pause, while something else is tried; how many of their requests were
+/// answered with 200.
 async fn while_reading(client: &Client, tried: impl Future<Output = ()>) -> usize {
     let over = CancellationToken::new();
     let read = AtomicUsize::new(0);

@@ -1,4 +1,5 @@
-//! `gateway serve` without a configuration: a database and a provider of its own, which live and die with it and keep the data.
+//! `gateway serve` without a configuration: a database and a provider of its own, which live and
+//! die with it and keep the data.
 
 use std::process::Command;
 

@@ -1,4 +1,5 @@
-//! What the database must be, and what is said when it is not: at once where waiting mends nothing, and always with the cause.
+//! What the database must be, and what is said when it is not: at once where waiting mends nothing,
+//! and always with the cause.
 
 use futures_util::future::join_all;
 use serde_json::json;
@@ -83,7 +84,8 @@ async fn a_read_only_database_is_not_used_and_whoever_asks_is_told() {
         "{cause}"
     );
 
-    // All goes on when it can be written again, through new connections: the old ones stay as they are.
+    // All goes on when it can be written again, through new connections: the old ones stay as they
+    // are.
     system
         .database
         .execute(&format!(

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use crate::support::{Database, System, plan, rows_of, run};
 
-/// 20,000 messages that are parked, all of whatsapp and every 16th of the key `shop`, and among them 40 that are pending and 40 that
-/// wait for their next attempt.
+/// 20,000 messages that are parked, all of whatsapp and every 16th of the key `shop`, and among
+/// them 40 that are pending and 40 that wait for their next attempt.
 async fn fill(database: &Database) {
     let rows = "insert into conversations (id, channel, participant_id, last_message_id, last_message_at, last_message_preview)
         values ('00000000-0000-7000-8000-000000000000', 'whatsapp', 'user-1', gen_random_uuid(), now(), '');

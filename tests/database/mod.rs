@@ -1,4 +1,5 @@
-//! The database: what it must be, what the gateway makes of it, and what happens when it is not there.
+//! The database: what it must be, what the gateway makes of it, and what happens when it is not
+//! there.
 
 mod batches;
 mod cluster;

@@ -1,4 +1,5 @@
-//! Poolers before the database: one that would mix up sessions or take limits away is found out at the start, and wherever it shows later.
+//! Poolers before the database: one that would mix up sessions or take limits away is found out at
+//! the start, and wherever it shows later.
 
 use std::sync::{Arc, Mutex};
 

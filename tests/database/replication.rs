@@ -109,7 +109,8 @@ async fn a_repetition_is_acknowledged_when_the_first_could_have_been() {
     send.await
         .unwrap()
         .expect_problem(503, "database_unavailable");
-    // Whoever asks again finds what another request has left; and what was safe all the time, comes with it.
+    // Whoever asks again finds what another request has left; and what was safe all the time, comes
+    // with it.
     let known = [stage.webhook("crash"), stage.webhook("before")];
     let replay = stage.send("crash");
     stage.waits("webhook::find_known", &known[0]).await;

@@ -9,7 +9,8 @@ use crate::support::{
     serve_at,
 };
 
-/// What takes the place of a function of PostgreSQL wherever its own does not match exactly, and leaves a trace.
+/// What takes the place of a function of PostgreSQL wherever its own does not match exactly, and
+/// leaves a trace.
 const TRAPS: &str = "
     create table public.trace (who text, what text);
     grant insert on public.trace to public;

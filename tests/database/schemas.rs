@@ -1,4 +1,5 @@
-//! One schema for each gateway, of any number on one database; and what a schema is, however it came about.
+//! One schema for each gateway, of any number on one database; and what a schema is, however it
+//! came about.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Failures that leave open whether the provider has accepted: the record says so, and they are retried or held, as asked for.
+//! Failures that leave open whether the provider has accepted: the record says so, and they are
+//! retried or held, as asked for.
 
 use mock_meta_provider::Fault;
 use serde_json::{Value, json};

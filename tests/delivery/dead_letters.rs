@@ -37,7 +37,8 @@ async fn pages(system: &System, query: &str) -> Vec<Vec<Value>> {
     }
 }
 
-/// Six failures, and one message that went through among them: the ids and channels of the failures, newest first.
+/// Six failures, and one message that went through among them: the ids and channels of the
+/// failures, newest first.
 async fn failures(system: &System) -> Vec<(Value, &'static str)> {
     let mut failed = Vec::new();
     for n in 0..7 {

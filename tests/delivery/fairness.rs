@@ -28,7 +28,8 @@ async fn send_many(client: &Client, key: &str, count: usize, to: impl Fn(usize) 
     }
 }
 
-/// Another's message is sent while all of those to the hanging recipient are still waiting for an answer.
+/// Another's message is sent while all of those to the hanging recipient are still waiting for an
+/// answer.
 async fn assert_another_is_sent(system: &System, message: &Value) {
     let id = message["id"].as_str().unwrap();
     system.message_becomes(id, "SENT").await;
@@ -93,7 +94,8 @@ async fn a_recipient_that_hangs_holds_up_nothing_that_is_stored_for_a_worker() {
 async fn what_waits_for_its_recipients_share_goes_when_another_ends() {
     let environment = [NO_FIRST_ATTEMPT, ("WORKER_CONCURRENCY", "8")];
     let system = System::with(&environment).await;
-    // One at a time, so each of the others has to be woken: by looking every half a second it would take too long.
+    // One at a time, so each of the others has to be woken: by looking every half a second it would
+    // take too long.
     send_many(&system.client, "", 200, |_| "one".to_owned()).await;
     eventually("all are sent", async || {
         let unsent = "select count(*) from messages where status <> 'SENT'";

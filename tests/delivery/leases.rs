@@ -1,4 +1,5 @@
-//! Leases: whatever was accepted is sent, also when a process dies or dawdles, and only one holder at a time can write a failure.
+//! Leases: whatever was accepted is sent, also when a process dies or dawdles, and only one holder
+//! at a time can write a failure.
 
 use futures_util::future::join_all;
 use mock_meta_provider::{Behaviour, Fault};

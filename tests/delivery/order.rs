@@ -1,4 +1,5 @@
-//! `DELIVERY_ORDER=conversation`: the messages of a conversation reach the provider in the order in which they were accepted.
+//! `DELIVERY_ORDER=conversation`: the messages of a conversation reach the provider in the order in
+//! which they were accepted.
 
 use futures_util::future::join_all;
 use mock_meta_provider::{Behaviour, Channel, Fault};

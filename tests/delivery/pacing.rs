@@ -1,4 +1,5 @@
-//! Pacing: a 429 slows its whole channel, in all processes; and no channel is called more often than is allowed.
+//! Pacing: a 429 slows its whole channel, in all processes; and no channel is called more often
+//! than is allowed.
 
 use futures_util::future::join_all;
 use mock_meta_provider::{Behaviour, Fault};

@@ -1,4 +1,5 @@
-//! Retries: what has failed is tried again when that can help, after the wait that backoff and provider ask for.
+//! Retries: what has failed is tried again when that can help, after the wait that backoff and
+//! provider ask for.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use mock_meta_provider::Fault;

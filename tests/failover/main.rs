@@ -1,16 +1,17 @@
-//! Proof by failover: the database goes from one server to another under load, and then what was acknowledged is held against it and
-//! the provider's ledger.
+//! Proof by failover: the database goes from one server to another under load, and then what was
+//! acknowledged is held against it and the provider's ledger.
 //!
 //!     cargo test --test failover -- --rounds 3 --random-seed 7
 //!
-//! Several `gateway serve` and `gateway worker` run on a primary with a synchronous standby, with the mock provider, through a proxy
-//! that leads connections to where a balancer would, right or wrong; then without it, on a `DATABASE_URL` that names both servers.
-//! Callers repeat each request until it is acknowledged, others read what was acknowledged a moment ago. After each fault all must be
-//! served again; how long that takes is reported, and breaks no promise. The seed repeats every choice, though not how the processes
-//! interleave. Exit code 1: a promise was broken.
+//! Several `gateway serve` and `gateway worker` run on a primary with a synchronous standby, with
+//! the mock provider, through a proxy that leads connections to where a balancer would, right or
+//! wrong; then without it, on a `DATABASE_URL` that names both servers. Callers repeat each request
+//! until it is acknowledged, others read what was acknowledged a moment ago. After each fault all
+//! must be served again; how long that takes is reported, and breaks no promise. The seed repeats
+//! every choice, though not how the processes interleave. Exit code 1: a promise was broken.
 //!
-//! In reading order: `stage` what plays, `proxy` the way to the database, `scenario` what happens, `measure` for how long,
-//! `load::callers` calls, `load::check` compares, `report` tells.
+//! In reading order: `stage` what plays, `proxy` the way to the database, `scenario` what happens,
+//! `measure` for how long, `load::callers` calls, `load::check` compares, `report` tells.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(clippy::print_stdout, clippy::print_stderr)] // it is a program
 
@@ -52,7 +53,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const PEACE: Duration = Duration::from_millis(1500);
 const READERS: u8 = 4;
 
-/// Move the database from one server to another under load, and compare what was acknowledged with what is there
+/// Move the database from one server to another under load, and compare what was acknowledged with
+/// what is there
 #[derive(Debug, Parser)]
 #[command(name = "failover")]
 struct Options {

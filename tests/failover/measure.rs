@@ -105,7 +105,8 @@ pub fn longest_gaps(scene: &Scene, reads: &Reads, from: Instant) -> Each<f64> {
     }
 }
 
-/// When each was served again after this moment, if all of them were: reads of what was acknowledged since.
+/// When each was served again after this moment, if all of them were: reads of what was
+/// acknowledged since.
 pub fn back_at(scene: &Scene, reads: &Reads, since: Instant) -> Option<Instant> {
     let seen = reads.seen.lock().unwrap();
     let read = seen

@@ -1,4 +1,5 @@
-//! What stands before the database, as a balancer does: leads new connections to one server, and keeps or cuts those that are.
+//! What stands before the database, as a balancer does: leads new connections to one server, and
+//! keeps or cuts those that are.
 
 use std::sync::{Arc, Mutex};
 

@@ -15,17 +15,21 @@ const NOTICE: Duration = Duration::from_secs(1);
 pub enum Scenario {
     /// The primary is killed, and the standby promoted
     Kill,
-    /// The primary is stopped in an orderly way, the standby promoted, and the old one made its standby
+    /// The primary is stopped in an orderly way, the standby promoted, and the old one made its
+    /// standby
     Switch,
-    /// The primary is put to sleep, the standby promoted, all connections are cut; the old one wakes up, out of reach
+    /// The primary is put to sleep, the standby promoted, all connections are cut; the old one
+    /// wakes up, out of reach
     Sleep,
     /// The same, but connections stay: the old one wakes up as a second primary
     Kept,
-    /// All connections are cut and lead to the standby for a while, whose replay is paused, and stay there
+    /// All connections are cut and lead to the standby for a while, whose replay is paused, and
+    /// stay there
     Landed,
     /// The standby is put to sleep for a while: commits wait
     Alone,
-    /// The standby sleeps, the primary crashes and restarts; then it is killed, and the standby promoted
+    /// The standby sleeps, the primary crashes and restarts; then it is killed, and the standby
+    /// promoted
     Twice,
 }
 
@@ -47,7 +51,8 @@ impl Scenario {
         !matches!(self, Self::Kill | Self::Switch)
     }
 
-    /// Whether a read may be answered by a server that is primary no more: it is reached still, and nothing tells.
+    /// Whether a read may be answered by a server that is primary no more: it is reached still, and
+    /// nothing tells.
     pub fn may_read_stale(self) -> bool {
         self == Self::Kept
     }
@@ -75,7 +80,8 @@ impl Scenario {
                 tokio::time::sleep(NOTICE).await;
                 stage.promote().await;
                 let promoted = Instant::now();
-                // Before the gateway loses patience: what it has asked for meanwhile is done now, by a primary of the past.
+                // Before the gateway loses patience: what it has asked for meanwhile is done now,
+                // by a primary of the past.
                 tokio::time::sleep(NOTICE).await;
                 stage.cluster.standby.wake();
                 return promoted;

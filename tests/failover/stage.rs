@@ -1,4 +1,5 @@
-//! What plays: a primary and its synchronous standby, the proxy before them, the mock provider, and the processes of the gateway.
+//! What plays: a primary and its synchronous standby, the proxy before them, the mock provider, and
+//! the processes of the gateway.
 
 use std::sync::Arc;
 use std::time::Duration;

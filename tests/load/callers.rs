@@ -1,4 +1,5 @@
-//! Callers who take no 503 for an answer, race themselves, hang up early and ask again; and remember what they were told.
+//! Callers who take no 503 for an answer, race themselves, hang up early and ask again; and
+//! remember what they were told.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Scene;
 
-/// Participants on each channel: few enough that callers meet, many enough that an ordered conversation keeps up.
+/// Participants on each channel: few enough that callers meet, many enough that an ordered
+/// conversation keeps up.
 const PARTICIPANTS: u32 = 60;
 /// With more messages than this unsent, callers wait: a run of any length ends within bounds.
 const MAX_UNSENT: i64 = 1500;
@@ -29,7 +31,8 @@ const ANSWER: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct Request {
     pub kind: Kind,
-    /// The event's id, or the client's id of the message. Its text too, so that a message is known by its text.
+    /// The event's id, or the client's id of the message. Its text too, so that a message is known
+    /// by its text.
     pub key: String,
     pub channel: &'static str,
     pub participant: String,

@@ -132,7 +132,8 @@ impl Evidence<'_> {
         stored.filter(|message| message.direction == "OUTBOUND")
     }
 
-    /// Every request is acknowledged in the end; until then, 503 is the only refusal; processes die of nothing but SIGKILL.
+    /// Every request is acknowledged in the end; until then, 503 is the only refusal; processes die
+    /// of nothing but SIGKILL.
     fn acknowledged(&self, surprises: Vec<String>) -> Guarantee {
         let refused = self
             .promises
@@ -153,7 +154,8 @@ impl Evidence<'_> {
         )
     }
 
-    /// Each acknowledged key is one message of its own, the one that all its acknowledgements name; and there is no other.
+    /// Each acknowledged key is one message of its own, the one that all its acknowledgements name;
+    /// and there is no other.
     fn one_message(&self, kind: Kind, promise: &'static str) -> Guarantee {
         let (direction, requests) = match kind {
             Kind::Event => ("INBOUND", "events"),

@@ -1,4 +1,5 @@
-//! What the proofs by crash and by failover have in common: callers who remember what they were told, and what that is compared with.
+//! What the proofs by crash and by failover have in common: callers who remember what they were
+//! told, and what that is compared with.
 
 pub mod callers;
 pub mod check;

@@ -1,4 +1,5 @@
-//! A configuration that cannot work: it ends the program with 2, names the setting, and repeats no secret.
+//! A configuration that cannot work: it ends the program with 2, names the setting, and repeats no
+//! secret.
 
 use crate::support::Program;
 

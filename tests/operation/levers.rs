@@ -1,4 +1,5 @@
-//! What a caller may ask for costs others nothing: deep pages, and readiness that thousands ask for.
+//! What a caller may ask for costs others nothing: deep pages, and readiness that thousands ask
+//! for.
 
 use std::time::Instant;
 

@@ -1,4 +1,5 @@
-//! How the programs begin and end: at once, whatever the database does, and without cutting anything off.
+//! How the programs begin and end: at once, whatever the database does, and without cutting
+//! anything off.
 
 use std::net::TcpListener;
 
@@ -374,7 +375,8 @@ async fn says(program: &Program, what: &str) {
     eventually(&format!("it says {what}: {:?}", program.log()), said).await;
 }
 
-/// Gives the database another name, so that there is none of its own, or its own again. Quicker than making it twice.
+/// Gives the database another name, so that there is none of its own, or its own again. Quicker
+/// than making it twice.
 async fn rename(database: &Database, is_there: bool) {
     let options = database.options();
     let name = options.get_database().unwrap().to_owned();

@@ -1,4 +1,5 @@
-//! Operation: how the programs start and end, what they say, what they keep to themselves, and what they survive.
+//! Operation: how the programs start and end, what they say, what they keep to themselves, and what
+//! they survive.
 
 mod clear_text;
 mod configuration;

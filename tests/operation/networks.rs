@@ -1,5 +1,5 @@
-//! URLs, proxies and certificates: what is given is understood or refused by name, this machine is reached directly, and no error
-//! shows a secret.
+//! URLs, proxies and certificates: what is given is understood or refused by name, this machine is
+//! reached directly, and no error shows a secret.
 
 use std::path::Path;
 
@@ -243,7 +243,8 @@ async fn nothing_on_this_machine_is_asked_for_through_a_proxy() {
     assert_eq!(proxy.asked(), Vec::<String>::new());
 }
 
-/// The failure of a send to a provider elsewhere, by way of this proxy; nothing that is logged shows its password.
+/// The failure of a send to a provider elsewhere, by way of this proxy; nothing that is logged
+/// shows its password.
 async fn failure(provider: &str, proxy: &str, environment: &[(&str, &str)]) -> Value {
     let proxies = proxied(proxy);
     let mut variables = borrowed(&proxies);

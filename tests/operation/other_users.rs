@@ -1,4 +1,5 @@
-//! Another user of the machine: what he prepares, swaps or links where a gateway is started is refused, and gives him nothing.
+//! Another user of the machine: what he prepares, swaps or links where a gateway is started is
+//! refused, and gives him nothing.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};

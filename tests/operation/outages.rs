@@ -1,4 +1,5 @@
-//! The database away, stuck or locked: nobody is told a lie, nothing acknowledged is lost, and all goes on by itself.
+//! The database away, stuck or locked: nobody is told a lie, nothing acknowledged is lost, and all
+//! goes on by itself.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -281,7 +282,8 @@ pub struct Load {
     refused: [AtomicUsize; CALLERS],
 }
 
-/// The ids that requests were acknowledged with, by their keys: those of events, and those of messages to be sent.
+/// The ids that requests were acknowledged with, by their keys: those of events, and those of
+/// messages to be sent.
 #[derive(Default)]
 pub struct Promises {
     received: BTreeMap<String, String>,
@@ -365,9 +367,11 @@ impl Load {
     }
 }
 
-/// Each acknowledged request is one message, those to be sent were delivered once, and there is nothing else.
+/// Each acknowledged request is one message, those to be sent were delivered once, and there is
+/// nothing else.
 pub async fn assert_kept(system: &System, promises: &Promises) {
-    // What is stored but was not acknowledged then has nobody who sends it before its lease has ended.
+    // What is stored but was not acknowledged then has nobody who sends it before its lease has
+    // ended.
     system.skip_waits().await;
     let unsent = "select count(*) from messages where status in ('PENDING', 'FAILED')";
     eventually("all is sent", async || {

@@ -107,7 +107,8 @@ async fn an_old_month_goes_as_a_whole_while_webhooks_come_in() {
 #[tokio::test]
 async fn many_bodies_elsewhere_go_in_bounded_batches_although_somebody_holds_some() {
     let system = System::without_worker(&[]).await;
-    // The first are in no month's table, the others were stored with their events by an older version.
+    // The first are in no month's table, the others were stored with their events by an older
+    // version.
     let bodies = "insert into webhook_bodies (received_at, message_id, body)
         select now() - interval '150 days' + n * interval '1 second', ('00000000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, 'x' from generate_series(1, 1200) n;
         insert into webhook_events (provider, event_id, message_id, body, received_at)

@@ -1,4 +1,5 @@
-//! No secret, no token and no message's text is in anything that the programs say: one whole run, at the highest log level.
+//! No secret, no token and no message's text is in anything that the programs say: one whole run,
+//! at the highest log level.
 
 use axum::Router;
 use axum::http::StatusCode;

@@ -1,4 +1,5 @@
-//! Where secrets may be: in the environment, or in a file that a variable names; not in an argument, nor in what is printed of a setting.
+//! Where secrets may be: in the environment, or in a file that a variable names; not in an
+//! argument, nor in what is printed of a setting.
 
 use std::path::Path;
 use std::process::Command;
@@ -283,7 +284,8 @@ async fn a_url_in_the_environment_is_not_repeated_where_it_is_wrong() {
     );
 }
 
-/// Not a claim: what is printed of the settings, in a process that has the secrets in its environment.
+/// Not a claim: what is printed of the settings, in a process that has the secrets in its
+/// environment.
 #[test]
 #[allow(clippy::print_stdout)] // how it talks to whoever spawned it
 fn printed_settings() {

@@ -1,4 +1,5 @@
-//! Settings as env files, compose files and shells pass them: blank ones, ones with a line break, quotes or a `~`.
+//! Settings as env files, compose files and shells pass them: blank ones, ones with a line break,
+//! quotes or a `~`.
 
 use std::collections::BTreeMap;
 

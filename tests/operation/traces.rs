@@ -1,4 +1,5 @@
-//! Traces: one from the caller through the gateway and its queue to the provider, and none where nobody asked for them.
+//! Traces: one from the caller through the gateway and its queue to the provider, and none where
+//! nobody asked for them.
 
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
@@ -31,7 +32,8 @@ async fn post_traced(client: &Client, path: &str, body: &Value) -> Answer {
     client.call(request).await.unwrap()
 }
 
-/// Sends a message in the caller's trace, while the provider answers the first attempt with this status.
+/// Sends a message in the caller's trace, while the provider answers the first attempt with this
+/// status.
 async fn send(client: &Client, provider: &Held, status: u16) -> (Value, Option<String>) {
     let body = json!({ "channel": "whatsapp", "to": "user-1", "text": "Merhaba!" });
     let (answer, traceparent) = tokio::join!(post_traced(client, "/messages/send", &body), async {

@@ -1,4 +1,5 @@
-//! The container files name only what the programs know: nothing else would say that a setting has gone.
+//! The container files name only what the programs know: nothing else would say that a setting has
+//! gone.
 
 use std::collections::BTreeSet;
 

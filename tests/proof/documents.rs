@@ -1,4 +1,5 @@
-//! The pages for people: every link leads somewhere, lines are short, and the front page has every route.
+//! The pages for people: every link leads somewhere, lines are short, and the front page has every
+//! route.
 
 use std::path::{Path, PathBuf};
 

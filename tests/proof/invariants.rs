@@ -285,8 +285,8 @@ fn every_statement_says_where_it_stands() {
     assert!(found >= 25, "{found}");
 }
 
-/// What is written like a function's call, but is a part of the language; and the functions whose arguments are exactly what these
-/// statements give them, so that PostgreSQL's own comes first.
+/// What is written like a function's call, but is a part of the language; and the functions whose
+/// arguments are exactly what these statements give them, so that PostgreSQL's own comes first.
 const CALLED_BY_NAME: [&str; 33] = [
     "all",
     "and",
@@ -449,8 +449,8 @@ fn the_check_of_a_connection_knows_every_table() {
     }
 }
 
-/// Behind a pooler that begins to mix up sessions, a statement may meet another's parameters. Where those are of other types, or more or
-/// less of them, it is an error, and nothing is changed.
+/// Behind a pooler that begins to mix up sessions, a statement may meet another's parameters. Where
+/// those are of other types, or more or less of them, it is an error, and nothing is changed.
 #[test]
 fn what_a_get_runs_has_other_parameters_than_whatever_changes_something() {
     let statements = prepared();

@@ -1,4 +1,5 @@
-//! PostgreSQL with a synchronous standby. Nobody watches over the two: what is killed stays dead, and only the test promotes.
+//! PostgreSQL with a synchronous standby. Nobody watches over the two: what is killed stays dead,
+//! and only the test promotes.
 
 use std::fmt::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
@@ -16,7 +17,8 @@ use super::{Program, Stopped, eventually, signal};
 const NAME: &str = "gateway";
 /// What the standby calls itself.
 const STANDBY: &str = "standby";
-/// Runs the server until it ends, or until standard input does: then whoever held the other end of the pipe is gone.
+/// Runs the server until it ends, or until standard input does: then whoever held the other end of
+/// the pipe is gone.
 const SCRIPT: &str = r#"
 trap '' HUP INT TERM
 exec 3<&0 </dev/null
@@ -75,13 +77,15 @@ impl Cluster {
         format!("postgres://{NAME}@{hosts}/{NAME}?sslmode=disable")
     }
 
-    /// Promotes the standby, which waits for nobody; the old primary, however it is, takes its name.
+    /// Promotes the standby, which waits for nobody; the old primary, however it is, takes its
+    /// name.
     pub async fn promote(&mut self) {
         self.standby.promote().await;
         std::mem::swap(&mut self.primary, &mut self.standby);
     }
 
-    /// Makes the standby anew, from the primary, and has commits wait for it. The old one may have what the primary never had.
+    /// Makes the standby anew, from the primary, and has commits wait for it. The old one may have
+    /// what the primary never had.
     pub async fn replace_standby(&mut self) {
         self.standby.kill().await;
         self.standby.copy(&self.primary).await;
@@ -240,7 +244,8 @@ impl Server {
         done.unwrap();
     }
 
-    /// Ends the backends that wait for the standby in this statement, as an administrator would; how many those were.
+    /// Ends the backends that wait for the standby in this statement, as an administrator would;
+    /// how many those were.
     pub async fn terminate_waiting(&self, statement: &str) -> i64 {
         let waiting = waiting(statement);
         self.count(&format!(
@@ -292,7 +297,8 @@ impl Server {
         succeed(copy).await;
     }
 
-    /// Starts it with these settings, and waits until it answers: as a standby where one of them says whose.
+    /// Starts it with these settings, and waits until it answers: as a standby where one of them
+    /// says whose.
     pub async fn start(&mut self, settings: &[(&str, &str)]) {
         self.configure(settings);
         let signal = self.data().join("standby.signal");

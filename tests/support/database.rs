@@ -1,4 +1,5 @@
-//! Real databases: one PostgreSQL for all tests of this checkout, started by the first of them, and a database for each.
+//! Real databases: one PostgreSQL for all tests of this checkout, started by the first of them, and
+//! a database for each.
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
@@ -124,7 +125,8 @@ impl Database {
     /// A new one on the PostgreSQL that the tests share.
     pub async fn new() -> Self {
         static SHARED: OnceLock<PgConnectOptions> = OnceLock::new();
-        // Blocks the first time; the server must outlive the runtime of the test that happened to come first.
+        // Blocks the first time; the server must outlive the runtime of the test that happened to
+        // come first.
         let options = tokio::task::spawn_blocking(|| SHARED.get_or_init(start_shared).clone());
         Self::create(options.await.unwrap()).await
     }
@@ -196,7 +198,8 @@ impl Database {
         self.options.get_database().unwrap()
     }
 
-    /// A new role that may do with this database what `rights` are, such as `connection limit 5`; and the URL with it.
+    /// A new role that may do with this database what `rights` are, such as `connection limit 5`;
+    /// and the URL with it.
     pub async fn role(&self, rights: &str) -> Role {
         let name = self.name().replace("test_", "role_");
         self.execute(&format!(
@@ -273,7 +276,8 @@ impl Database {
         contents
     }
 
-    /// What must be true of every database at rest: counts, previews and the queue are what a recount says.
+    /// What must be true of every database at rest: counts, previews and the queue are what a
+    /// recount says.
     pub async fn assert_consistent(&self) {
         for (promise, sql) in [
             (
@@ -317,7 +321,8 @@ impl Drop for Database {
     }
 }
 
-/// Starts the shared server in a thread that is never joined: it ends with the process, by the pipe to its supervisor.
+/// Starts the shared server in a thread that is never joined: it ends with the process, by the pipe
+/// to its supervisor.
 fn start_shared() -> PgConnectOptions {
     std::thread::spawn(|| {
         runtime().block_on(async {
@@ -337,7 +342,8 @@ fn start_shared() -> PgConnectOptions {
 async fn start_first_free() -> Embedded {
     for number in 1.. {
         let directory = shared_directory().join(format!("data-{number}"));
-        // No test pulls this machine's plug; without fsync, making and dropping databases does not slow the others down.
+        // No test pulls this machine's plug; without fsync, making and dropping databases does not
+        // slow the others down.
         let settings = [("max_connections", "500"), ("fsync", "off")];
         match Embedded::start_with(&directory, &settings).await {
             Err(EmbeddedError::InUse { .. }) => {}

@@ -1,4 +1,5 @@
-//! A provider whose answers a test gives by hand: for what must happen while a call is waiting for one.
+//! A provider whose answers a test gives by hand: for what must happen while a call is waiting for
+//! one.
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

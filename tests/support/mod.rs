@@ -1,4 +1,5 @@
-//! What every test stands on: a database of its own, a mock provider of its own, and the real program.
+//! What every test stands on: a database of its own, a mock provider of its own, and the real
+//! program.
 
 #[allow(dead_code)] // the proof by failover uses the rest
 mod cluster;
@@ -36,7 +37,8 @@ pub use settings::{
 };
 pub use standby::{Standby, Switch, socket_of};
 
-/// How long to wait for what must happen; on a busy machine things take long, and no test passes by waiting.
+/// How long to wait for what must happen; on a busy machine things take long, and no test passes by
+/// waiting.
 const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Waits until `probe` has something to show.
@@ -119,7 +121,8 @@ impl System {
         worker
     }
 
-    /// `gateway worker --drain` on the same database and provider: when it returns, nothing is due, and nothing of its own in flight.
+    /// `gateway worker --drain` on the same database and provider: when it returns, nothing is due,
+    /// and nothing of its own in flight.
     pub async fn drain(&self, environment: &[(&str, &str)]) {
         let drained = self.run(&["worker", "--drain"], environment).finish().await;
         assert_eq!(drained.code, Some(0), "{}", drained.stderr);

@@ -6,7 +6,8 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::{Database, statement};
 
-/// The nodes of the plan that PostgreSQL carries a statement out by, prepared and used often, as the program does.
+/// The nodes of the plan that PostgreSQL carries a statement out by, prepared and used often, as
+/// the program does.
 pub async fn plan(database: &Database, header: &str, types: &str, arguments: &str) -> Vec<Value> {
     let mut connection = database.pool().acquire().await.unwrap();
     let prepare = format!("prepare listing ({types}) as {}", statement(header));

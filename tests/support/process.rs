@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use super::{NOWHERE, eventually};
 
-/// How to start the program. Nothing of this process's environment that could configure it gets through.
+/// How to start the program. Nothing of this process's environment that could configure it gets
+/// through.
 pub struct Run(Command);
 
 impl Run {
@@ -47,7 +48,8 @@ impl Run {
         self
     }
 
-    /// With these limits of open files: the one that it begins with, and the one up to which it may raise that.
+    /// With these limits of open files: the one that it begins with, and the one up to which it may
+    /// raise that.
     #[must_use]
     pub fn limited_to_files(self, soft: u32, hard: u32) -> Self {
         let limit = format!(r#"ulimit -S -n {soft} && ulimit -H -n {hard} && exec "$0" "$@""#);
@@ -173,7 +175,8 @@ impl Program {
         Self::at(Path::new(env!("CARGO_BIN_EXE_gateway")), subcommand)
     }
 
-    /// A command, such as `["retry", "--list"]`, on this database, with a provider that is not there.
+    /// A command, such as `["retry", "--list"]`, on this database, with a provider that is not
+    /// there.
     pub fn on(database_url: &str, arguments: &[&str]) -> Run {
         Self::new(arguments[0])
             .args(&arguments[1..])

@@ -175,7 +175,8 @@ impl Switch {
         }
     }
 
-    /// Leads new connections to the server on this socket; those that there are stay where they are.
+    /// Leads new connections to the server on this socket; those that there are stay where they
+    /// are.
     pub fn lead_to(&self, socket: PathBuf) {
         *self.target.lock().unwrap() = socket;
     }

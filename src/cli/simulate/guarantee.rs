@@ -1,4 +1,5 @@
-//! What is promised, and how it stood the test. The proofs by crash and by failover (tests/load) tell theirs by it, too.
+//! What is promised, and how it stood the test. The proofs by crash and by failover (tests/load)
+//! tell theirs by it, too.
 
 use std::io;
 

@@ -1,5 +1,5 @@
-//! Requests that are repeated until they are acknowledged, as providers and backends do. The proofs by crash and by failover
-//! (tests/load) ask by it, too.
+//! Requests that are repeated until they are acknowledged, as providers and backends do. The proofs
+//! by crash and by failover (tests/load) ask by it, too.
 
 use std::time::{Duration, Instant};
 

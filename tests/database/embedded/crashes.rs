@@ -1,4 +1,5 @@
-//! What is killed, at whatever moment, leaves a directory that the next start can use, with all data.
+//! What is killed, at whatever moment, leaves a directory that the next start can use, with all
+//! data.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;

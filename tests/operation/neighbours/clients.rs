@@ -1,4 +1,5 @@
-//! Clients that are slow, deaf or many: each has its time, together they have a limit, and the others are served meanwhile.
+//! Clients that are slow, deaf or many: each has its time, together they have a limit, and the
+//! others are served meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -159,7 +160,8 @@ pub async fn large_page(client: &Client) -> String {
     format!("/conversations/{conversation_id}?limit=200")
 }
 
-/// Asks for something on a connection of its own and waits until the answer is coming, but reads none of it.
+/// Asks for something on a connection of its own and waits until the answer is coming, but reads
+/// none of it.
 async fn ask_and_read_nothing(client: &Client, path: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();

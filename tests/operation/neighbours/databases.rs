@@ -1,4 +1,5 @@
-//! Databases that have no connection left, or no room on their disk: callers are told so, and nothing acknowledged is lost.
+//! Databases that have no connection left, or no room on their disk: callers are told so, and
+//! nothing acknowledged is lost.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -164,7 +165,8 @@ impl Drop for Disk {
     }
 }
 
-/// What makes a database's disk full: a real disk, or where this process may not mount one, a trigger that says so.
+/// What makes a database's disk full: a real disk, or where this process may not mount one, a
+/// trigger that says so.
 enum Room {
     Disk(Disk),
     Trigger,

@@ -1,4 +1,5 @@
-//! Bad neighbours: whatever they do, the gateway's memory is bounded, it says what is wrong, and afterwards it is in full service.
+//! Bad neighbours: whatever they do, the gateway's memory is bounded, it says what is wrong, and
+//! afterwards it is in full service.
 
 mod clients;
 mod databases;

@@ -1,4 +1,5 @@
-//! Providers that are silent, slow, verbose, or send one elsewhere: an attempt ends in time, as what it was, and costs no memory.
+//! Providers that are silent, slow, verbose, or send one elsewhere: an attempt ends in time, as
+//! what it was, and costs no memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -16,7 +17,8 @@ const IMPATIENT: (&str, &str) = ("PROVIDER_TIMEOUT_MS", "1000");
 /// Longer than an attempt may take, shorter than a provider goes on that is never cut off.
 const SOON: Duration = Duration::from_secs(30);
 
-/// The message after its one attempt, which must have failed like this and be waiting for the next one, if there is to be one.
+/// The message after its one attempt, which must have failed like this and be waiting for the next
+/// one, if there is to be one.
 #[track_caller]
 fn assert_failed(message: &Value, kind: &str, is_retried: bool) {
     assert_eq!(message["status"], "FAILED", "{message}");

@@ -1,4 +1,5 @@
-//! Strangers: what they send and do not read takes little, none of it from those who have a key, and silence keeps nobody out.
+//! Strangers: what they send and do not read takes little, none of it from those who have a key,
+//! and silence keeps nobody out.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -153,7 +154,8 @@ async fn bodies_that_never_end_take_little_memory() {
     }
 }
 
-/// The gateway's ends of connections, also of those that it has closed: how many bytes the kernel keeps for each.
+/// The gateway's ends of connections, also of those that it has closed: how many bytes the kernel
+/// keeps for each.
 fn kept_by_the_kernel(gateway: SocketAddr) -> Vec<usize> {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let port = format!(":{:04X}", gateway.port());
@@ -161,7 +163,8 @@ fn kept_by_the_kernel(gateway: SocketAddr) -> Vec<usize> {
         .lines()
         .skip(1)
         .map(|row| row.split_whitespace().collect::<Vec<_>>());
-    // Local address, remote address, state (0A: it listens, 06: nobody's any more), bytes to send and to read.
+    // Local address, remote address, state (0A: it listens, 06: nobody's any more), bytes to send
+    // and to read.
     let own = rows.filter(|row| row[1].ends_with(&port) && !matches!(row[3], "0A" | "06"));
     own.map(|row| usize::from_str_radix(row[4].split(':').next().unwrap(), 16).unwrap())
         .collect()
@@ -198,7 +201,8 @@ async fn what_nobody_reads_is_little_in_the_kernel_and_gone_when_it_is_cut_off()
     assert_full_service(&system.client).await;
 }
 
-/// Asks with a key, on a connection of its own, reads nothing of the answer, and waits until it is coming.
+/// Asks with a key, on a connection of its own, reads nothing of the answer, and waits until it is
+/// coming.
 async fn ask_and_read_nothing(client: &Client, key: &str, path: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();

@@ -1,8 +1,10 @@
-//! What can happen, and what each statement does: to the tables, and to what its process knows then.
+//! What can happen, and what each statement does: to the tables, and to what its process knows
+//! then.
 //!
-//! A statement takes effect at once, when it commits. But what it reads without a lock it reads in its snapshot, which is older
-//! than the locks that it waits for. So those that look before they lock take two steps: `…Begins` takes the snapshot, the
-//! statement's name is the commit. What the others look at, they have locked.
+//! A statement takes effect at once, when it commits. But what it reads without a lock it reads in
+//! its snapshot, which is older than the locks that it waits for. So those that look before they
+//! lock take two steps: `…Begins` takes the snapshot, the statement's name is the commit. What the
+//! others look at, they have locked.
 
 use stateright::{Model, Property};
 
@@ -12,10 +14,11 @@ use super::state::{Delivery, DueAt, Lease, Message, Process, State, Status, Toke
 /// How much of everything, and what is taken away.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Engine {
-    /// Each accepts, works and obeys operators, one thing at a time. A program that does many things at once is as many of
-    /// these, and its crash as many crashes in a row.
+    /// Each accepts, works and obeys operators, one thing at a time. A program that does many
+    /// things at once is as many of these, and its crash as many crashes in a row.
     pub processes: usize,
-    /// With `DELIVERY_ORDER=conversation`, all in one conversation. With `none` a message is alone, as one is here.
+    /// With `DELIVERY_ORDER=conversation`, all in one conversation. With `none` a message is alone,
+    /// as one is here.
     pub messages: usize,
     /// `AMBIGUOUS_POLICY=hold`: a message that the provider may have taken waits for an operator.
     pub holds_ambiguous: bool,
@@ -28,7 +31,8 @@ pub struct Engine {
 pub enum Action {
     AcceptBegins(usize, usize),
     Enqueue(usize),
-    /// The same where nothing may be called now (no permit, calls are paused or spread): due, for whoever claims it.
+    /// The same where nothing may be called now (no permit, calls are paused or spread): due, for
+    /// whoever claims it.
     EnqueueUnleased(usize),
     ClaimBegins(usize, usize),
     Claim(usize, usize),
@@ -210,7 +214,8 @@ impl Engine {
         }
     }
 
-    /// Whether time may run out for a lease: at any moment when its holder is dead, but not during the call that it covers.
+    /// Whether time may run out for a lease: at any moment when its holder is dead, but not during
+    /// the call that it covers.
     fn can_end(&self, state: &State, message: usize, token: Option<Token>) -> bool {
         let is_holder = |process: &&Process| {
             let lease = process.lease();
@@ -243,7 +248,8 @@ fn possible_crashes(state: &State, p: usize, actions: &mut Vec<Action>) {
 
 // message::enqueue
 //
-// Its snapshot shows the queue; the row lock of the conversation, held to the commit, gives the number.
+// Its snapshot shows the queue; the row lock of the conversation, held to the commit, gives the
+// number.
 
 fn accept_begins(engine: &Engine, state: &mut State, p: usize, message: usize) {
     state.processes[p] = Process::Accepting {
@@ -456,7 +462,8 @@ pub fn list_unreleased(state: &State) -> bool {
 
 // delivery::requeue
 //
-// A parked one goes to the end of the order, under the row lock of the conversation; another is due.
+// A parked one goes to the end of the order, under the row lock of the conversation; another is
+// due.
 
 fn is_requeueable(engine: &Engine, state: &State, message: usize) -> bool {
     let Some(delivery) = &state.deliveries[message] else {

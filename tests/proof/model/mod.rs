@@ -1,11 +1,14 @@
-//! The engine as a model: in every order in which statements, calls, crashes and the ends of leases can follow one another, for
-//! small numbers of everything, each promise is kept. Take a rule away, and there is a story of how one is broken.
+//! The engine as a model: in every order in which statements, calls, crashes and the ends of leases
+//! can follow one another, for small numbers of everything, each promise is kept. Take a rule away,
+//! and there is a story of how one is broken.
 //!
-//! A way to learn the engine: `state.rs` is what there is, `engine.rs` what can happen, `rules.rs` what is promised, `stories.rs` why
-//! each rule is there. Actions carry the names of the statements that they stand for (`Claim`: `-- delivery::claim`).
+//! A way to learn the engine: `state.rs` is what there is, `engine.rs` what can happen, `rules.rs`
+//! what is promised, `stories.rs` why each rule is there. Actions carry the names of the statements
+//! that they stand for (`Claim`: `-- delivery::claim`).
 //!
-//! What is left out is SQL, batches of more than one, the pace of calls, and the program: `stress.py` runs the statements as they
-//! ship, `gateway simulate` and the other tests the program. Larger bounds: `cargo test --release --test gateway model -- --ignored`.
+//! What is left out is SQL, batches of more than one, the pace of calls, and the program:
+//! `stress.py` runs the statements as they ship, `gateway simulate` and the other tests the
+//! program. Larger bounds: `cargo test --release --test gateway model -- --ignored`.
 
 mod engine;
 mod rules;
@@ -33,7 +36,8 @@ const SOME_TROUBLE: Trouble = Trouble {
     operations: 0,
 };
 
-/// Sees every state, and that there are more than so many; in none a promise is broken, in some these events happen.
+/// Sees every state, and that there are more than so many; in none a promise is broken, in some
+/// these events happen.
 #[track_caller]
 fn assert_kept(engine: Engine, states: usize, events: &[&'static str]) {
     let checker = engine
@@ -154,7 +158,8 @@ fn larger_bounds_keep_every_promise() {
     }
 }
 
-/// `NOT_STUCK` is about states where nothing happens any more. It always comes to one: no run leads back to where it was.
+/// `NOT_STUCK` is about states where nothing happens any more. It always comes to one: no run leads
+/// back to where it was.
 #[test]
 fn every_run_ends() {
     let trouble = Trouble {

@@ -19,7 +19,8 @@ pub enum Rule {
     LongLease,
     /// No call begins that might outlast its lease.
     Deadline,
-    /// All calls for a message have one idempotency key, and the provider delivers once for each key.
+    /// All calls for a message have one idempotency key, and the provider delivers once for each
+    /// key.
     OneKey,
     /// With `AMBIGUOUS_POLICY=hold`, what was claimed before and never settled is not sent.
     HoldDoubtful,
@@ -48,9 +49,10 @@ pub const NOT_STUCK: &str = "what is neither sent nor parked goes on by itself";
 
 /// What is true in every state.
 ///
-/// `NOT_STUCK` is such a property too: where nothing but a new request or an operator can change anything, all is sent or parked.
-/// stateright's `eventually` would not do: it does not look again at a state that it has reached on another path, and so misses
-/// counterexamples wherever paths meet. What is left to show is that there always is an end: `every_run_ends`.
+/// `NOT_STUCK` is such a property too: where nothing but a new request or an operator can change
+/// anything, all is sent or parked. stateright's `eventually` would not do: it does not look again
+/// at a state that it has reached on another path, and so misses counterexamples wherever paths
+/// meet. What is left to show is that there always is an end: `every_run_ends`.
 pub fn promises() -> Vec<Property<Engine>> {
     vec![
         Property::always(NOT_LOST, |_, state: &State| {

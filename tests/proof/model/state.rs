@@ -61,7 +61,8 @@ pub enum Process {
         seen_seq: u8,
         seen_queue: bool,
     },
-    /// `claim` has found this due. Only without its row lock: with it, this and the commit are one step.
+    /// `claim` has found this due. Only without its row lock: with it, this and the commit are one
+    /// step.
     Claiming {
         message: usize,
     },
@@ -100,10 +101,12 @@ pub struct Lease {
     pub is_doubtful: bool,
 }
 
-/// How often each thing may happen that nobody wishes for. What the engine does itself has no limit.
+/// How often each thing may happen that nobody wishes for. What the engine does itself has no
+/// limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Trouble {
-    /// A process dies, and what it knew with it. To all others a connection that is lost between two statements is the same.
+    /// A process dies, and what it knew with it. To all others a connection that is lost between
+    /// two statements is the same.
     pub crashes: u8,
     /// A lease ends although its holder lives: it was too slow, before its call or after it.
     pub delays: u8,
@@ -173,7 +176,8 @@ impl State {
         unfinished.min_by_key(|(_, delivery)| delivery.seq)
     }
 
-    /// A token that nobody holds. One that is forgotten everywhere is as good as new, and makes fewer states.
+    /// A token that nobody holds. One that is forgotten everywhere is as good as new, and makes
+    /// fewer states.
     pub fn new_token(&self) -> Token {
         let leases = self.processes.iter().filter_map(Process::lease);
         let held: Vec<Token> = leases

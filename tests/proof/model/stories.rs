@@ -1,4 +1,5 @@
-//! Why each rule is there: what happens without it. A and B are processes, `ONE` and `TWO` messages.
+//! Why each rule is there: what happens without it. A and B are processes, `ONE` and `TWO`
+//! messages.
 
 use stateright::{Checker, Model};
 

@@ -33,7 +33,8 @@ impl Rig {
         let environment = vec![
             variable("DELIVERY_ORDER", order),
             variable("RETRY_MAX_ATTEMPTS", &MAX_ATTEMPTS.to_string()),
-            // Nothing ends by itself: no backoff, no place behind another message, and on the busiest machine no attempt.
+            // Nothing ends by itself: no backoff, no place behind another message, and on the
+            // busiest machine no attempt.
             variable("RETRY_BASE_MS", "3600000"),
             variable("ORDER_MAX_WAIT_MS", "86400000"),
             variable("PROVIDER_TIMEOUT_MS", "60000"),
@@ -135,7 +136,8 @@ impl<'a> Inbox<'a> {
         }
     }
 
-    /// Does a step, and asserts that its answers and what it is about are as the reference says after it.
+    /// Does a step, and asserts that its answers and what it is about are as the reference says
+    /// after it.
     pub async fn apply(&mut self, state: &State, transition: &Transition) -> Checked {
         let is_archived =
             |address: &Address| state.conversation(address).is_some_and(|c| c.archived);

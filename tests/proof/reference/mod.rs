@@ -1,10 +1,12 @@
 //! Whatever is asked of it, in whatever order: the inbox is what a few plain structs say.
 //!
-//! Random sequences of webhooks, sends, and what a provider, agents, operators and workers do, go to two real gateways on one PostgreSQL,
-//! and into [`model`]; both must agree, after each step on what it was about, in the end on everything that can be read.
+//! Random sequences of webhooks, sends, and what a provider, agents, operators and workers do, go
+//! to two real gateways on one PostgreSQL, and into [`model`]; both must agree, after each step on
+//! what it was about, in the end on everything that can be read.
 //!
-//! The cases are the same each time, so that a change fails by its own fault; `PROPTEST_RNG_SEED=n` takes others, `PROPTEST_CASES=n` more.
-//! A failure shows its case, made smaller for two minutes at most, and its seed.
+//! The cases are the same each time, so that a change fails by its own fault; `PROPTEST_RNG_SEED=n`
+//! takes others, `PROPTEST_CASES=n` more. A failure shows its case, made smaller for two minutes at
+//! most, and its seed.
 
 mod comparison;
 mod inbox;

@@ -107,7 +107,8 @@ pub struct Conversation {
     /// By number, as they were stored, and as the provider got them.
     pub messages: Vec<usize>,
     pub delivered: Vec<usize>,
-    /// With `DELIVERY_ORDER=conversation`: the messages that are on their way, in the order in which they go.
+    /// With `DELIVERY_ORDER=conversation`: the messages that are on their way, in the order in
+    /// which they go.
     queue: VecDeque<usize>,
 }
 
@@ -194,8 +195,8 @@ impl State {
         self.messages.len() - 1 - back
     }
 
-    /// What makes an end of everything: the provider is well again, and an operator retries all that failed for good, the last
-    /// first.
+    /// What makes an end of everything: the provider is well again, and an operator retries all
+    /// that failed for good, the last first.
     pub fn end(&self) -> Vec<Transition> {
         let parked = |back: &usize| self.messages[self.number(*back)].stage == Stage::Parked;
         let retries = (0..self.messages.len())

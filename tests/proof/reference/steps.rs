@@ -16,11 +16,13 @@ pub enum Clock {
     Past(i64),
     /// So many seconds after five minutes from the case's beginning: ahead, but not too far.
     Ahead(u8),
-    /// So many hours from the case's beginning: too far ahead, to be listed as if it were ten minutes.
+    /// So many hours from the case's beginning: too far ahead, to be listed as if it were ten
+    /// minutes.
     FarAhead(u32),
 }
 
-/// Where a message is listed, before its id decides. What is listed by the database's clock is known by its number.
+/// Where a message is listed, before its id decides. What is listed by the database's clock is
+/// known by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     Past(i64),
@@ -90,13 +92,14 @@ pub enum Transition {
     /// The provider accepts everything again.
     Heal,
     Mark(Mark, Address),
-    /// The message that is so many before the newest: that stays the same when a case is made smaller before it.
+    /// The message that is so many before the newest: that stays the same when a case is made
+    /// smaller before it.
     Retry(usize),
     Cancel(usize),
     /// The pauses of all channels end.
     Resume,
-    /// A worker does what is due, apart from what a paused channel holds back. A pause that this leads to ends at once, and the
-    /// worker goes on.
+    /// A worker does what is due, apart from what a paused channel holds back. A pause that this
+    /// leads to ends at once, and the worker goes on.
     Work,
     /// The same after the backoffs of these channels have ended.
     WorkLater,

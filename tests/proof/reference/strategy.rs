@@ -1,4 +1,5 @@
-//! Which cases are tried: few participants, events and keys, so that they meet; texts, names and times that hurt.
+//! Which cases are tried: few participants, events and keys, so that they meet; texts, names and
+//! times that hurt.
 
 use gateway::channel::Channel;
 use proptest::prelude::*;
@@ -9,7 +10,8 @@ use proptest_state_machine::ReferenceStateMachine;
 use super::model::{Stage, State};
 use super::steps::{Address, Clock, Event, Mark, Mood, Outgoing, Transition};
 
-/// In characters: of four bytes each, as many as the body of a request can hold; and what the contract allows.
+/// In characters: of four bytes each, as many as the body of a request can hold; and what the
+/// contract allows.
 const LONGEST_INBOUND: usize = 16_000;
 const LONGEST_OUTBOUND: usize = 4096;
 
@@ -219,7 +221,8 @@ fn past() -> impl Strategy<Value = Clock> {
     .prop_map(Clock::Past)
 }
 
-/// A participant, an event id or a key: up to so many of any characters that are no control characters. Some only look the same.
+/// A participant, an event id or a key: up to so many of any characters that are no control
+/// characters. Some only look the same.
 fn name(longest: usize) -> impl Strategy<Value = String> {
     let hard = [
         "é",
@@ -245,8 +248,9 @@ fn name(longest: usize) -> impl Strategy<Value = String> {
     ]
 }
 
-/// Any characters but NUL, up to so many, and often around the 200 of a preview. A failure that has nothing to do with the
-/// text gets a short one; else it is not made smaller character by character: that would take all of the time.
+/// Any characters but NUL, up to so many, and often around the 200 of a preview. A failure that has
+/// nothing to do with the text gets a short one; else it is not made smaller character by
+/// character: that would take all of the time.
 fn text(longest: usize) -> BoxedStrategy<String> {
     let lengths = prop_oneof![4 => 198_usize..203, 1 => longest - 2..=longest];
     let long = ("[a\u{301}🙂ğ\u{5d0}]{1,5}".no_shrink(), lengths);
