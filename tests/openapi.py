@@ -1,11 +1,12 @@
-"""Holds a real gateway to its OpenAPI document: schemathesis with all of its checks, first on a gateway without secrets, then
-on one with them.
+"""Holds a real gateway to its OpenAPI document: schemathesis with all of its checks, first on a gateway
+without secrets, then on one with them.
 
     python3 -m venv v && v/bin/pip install 'schemathesis>=4.32,<5'
     v/bin/python tests/openapi.py target/debug/gateway [--examples N] [--seed N]
 
-Each gateway has a private PostgreSQL of its own with a few messages that have failed, and a mock provider that answers at once
-and sometimes fails. Exit 0 when nothing was found, else 1 with schemathesis' report, whose curl commands start a search.
+Each gateway has a private PostgreSQL of its own with a few messages that have failed, and a mock provider
+that answers at once and sometimes fails. Exit 0 when nothing was found, else 1 with schemathesis' report,
+whose curl commands start a search.
 schemathesis loads this file too, for what its options cannot say.
 """
 import argparse
@@ -27,7 +28,8 @@ SECRETS = {"API_KEYS": "a-key", "WEBHOOK_SECRET": "a-secret"}
 MOCK = {"FAILURE_RATE": "0", "DELAY_MAX_MS": "0", "REJECT_RATE": "1", "SEED": "1"}
 LATER = {"rejectRate": 0.2, "serverErrorRate": 0.2}
 WEBHOOKS = "/webhooks/mock-meta"
-# A warning says that something could not be tested: that some operation never succeeded, for example. So half of the ids exist.
+# A warning says that something could not be tested: that some operation never succeeded, for example. So
+# half of the ids exist.
 CONFIG = """
 [warnings]
 fail-on = true
@@ -56,15 +58,18 @@ def main():
                 config = CONFIG.format(**failed_messages(url, provider))
                 report = compare(url, config, secrets, directory, options)
         if report.returncode:
-            sys.exit(f"{report.stdout}\nopenapi: {name}, the gateway and its document differ, or something could not be tested")
-        cases = next((line.strip() for line in report.stdout.splitlines() if " passed" in line and "generated" in line), "")
+            why = "the gateway and its document differ, or something could not be tested"
+            sys.exit(f"{report.stdout}\nopenapi: {name}, {why}")
+        counts = (line.strip() for line in report.stdout.splitlines() if " passed" in line and "generated" in line)
+        cases = next(counts, "")
         print(f"openapi: {name} nothing found ({cases})", flush=True)
 
 
 @contextlib.contextmanager
 def serving(program, secrets, directory):
     """A gateway that is ready: its URL, and its provider's."""
-    theirs = {name: value for name, value in os.environ.items() if name not in {*SECRETS, "DATABASE_URL", "PROVIDER_URL"}}
+    ours = {*SECRETS, "DATABASE_URL", "PROVIDER_URL"}
+    theirs = {name: value for name, value in os.environ.items() if name not in ours}
     environment = {**theirs, **MOCK, **secrets, "HOST": "127.0.0.1", "RUST_LOG": "info", "LOG_FORMAT": "json"}
     command = [program, "serve", "--port", "0", "--mock-port", "0", "--data-dir", f"{directory}/data"]
     log = pathlib.Path(directory, "log")
@@ -108,18 +113,21 @@ def compare(url, config, secrets, directory, options):
     """Runs schemathesis in a directory in which it finds nothing of earlier runs."""
     pathlib.Path(directory, "schemathesis.toml").write_text(config)
     here = pathlib.Path(__file__)
-    environment = {**os.environ, "SECRETS": str(bool(secrets)), "SCHEMATHESIS_HOOKS": here.stem, "PYTHONPATH": str(here.resolve().parent)}
+    hooks = {"SCHEMATHESIS_HOOKS": here.stem, "PYTHONPATH": str(here.resolve().parent)}
+    environment = {**os.environ, **hooks, "SECRETS": str(bool(secrets))}
     # Timings decide nothing, so no health check; shrinking finds nothing more.
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{url}/api/openapi.json", "--url", url, "--checks", "all",
                "--seed", str(options.seed), "--max-examples", str(options.examples), "--generation-database", "none",
                "--continue-on-failure", "--suppress-health-check", "all", "--no-shrink", "--no-color"]
-    return subprocess.run(command, env=environment, cwd=directory, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return subprocess.run(
+        command, env=environment, cwd=directory, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 @schemathesis.hook
 def map_case(context, case):
-    """What a document cannot say of two parameters: a page and a cursor together are refused, so a valid case has one of them; so are a
-    page and a limit whose product is beyond 100,000; and so are two different keys, so a valid case has one in its body or in its header."""
+    """What a document cannot say of two parameters: a page and a cursor together are refused, so a valid case
+    has one of them; so are a page and a limit whose product is beyond 100,000; and so are two different keys,
+    so a valid case has one in its body or in its header."""
     if not case.meta.generation.mode.is_positive:
         return case
     if isinstance(case.body, dict) and case.headers and "Idempotency-Key" in case.headers:

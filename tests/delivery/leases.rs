@@ -224,7 +224,7 @@ async fn an_outcome_is_kept_while_somebody_else_has_its_row_locked() {
 
 #[tokio::test]
 async fn an_error_that_nobody_has_thought_of_holds_up_the_outcome_of_one_message_only() {
-    let system = System::with(&[PATIENT, SHORT_WAIT]).await;
+    let system = System::with(&[LONG_ATTEMPT, SHORT_WAIT]).await;
     let refuse = "
         create function refuse() returns trigger language plpgsql as
           $$ begin raise exception 'nobody has thought of it'; end $$;

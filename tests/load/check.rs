@@ -245,7 +245,10 @@ impl Evidence<'_> {
         let tried = format!("{} conversations", accepted.len());
         let mut violations = Vec::new();
         for ((channel, participant), mut accepted) in accepted {
-            let name = Channel::try_from(channel.to_owned()).unwrap();
+            let name = match channel {
+                "whatsapp" => Channel::Whatsapp,
+                _ => Channel::Instagram,
+            };
             // One that is missing or comes again is another promise's matter.
             let mut before = HashSet::new();
             let delivered = self.ledger.texts(name, participant).iter();

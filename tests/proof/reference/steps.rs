@@ -1,6 +1,6 @@
 //! What can be asked of the inbox, and what can happen to it.
 
-use gateway::conversation::Channel;
+use gateway::channel::Channel;
 
 /// What a conversation is known by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
