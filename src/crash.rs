@@ -3,6 +3,11 @@
 
 /// A moment at which dying is hardest to make good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(
+    feature = "crash-points",
+    derive(strum::EnumString, strum::IntoStaticStr, strum::VariantArray),
+    strum(serialize_all = "snake_case")
+)]
 pub enum Point {
     /// An event is committed, and nobody was told.
     AfterIngest,
@@ -32,6 +37,7 @@ mod armed {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use rustix::process::{Signal, getpid, kill_process};
+    use strum::VariantArray;
 
     use super::Point;
 
@@ -54,32 +60,17 @@ mod armed {
 
     fn parse(at: &str) -> Option<(Point, u64)> {
         let (name, pass) = at.split_once(':')?;
-        let point = Point::ALL.into_iter().find(|point| point.name() == name)?;
-        Some((point, pass.parse().ok()?))
+        Some((name.parse().ok()?, pass.parse().ok()?))
     }
 
     impl Point {
         /// All of them, in the order of a message's way.
-        pub const ALL: [Self; 6] = [
-            Self::AfterIngest,
-            Self::AfterAccept,
-            Self::BeforeCall,
-            Self::AfterCall,
-            Self::BeforeSettle,
-            Self::AfterSettle,
-        ];
+        pub const ALL: &[Self] = Self::VARIANTS;
 
         /// Its name in [`VARIABLE`].
         #[must_use]
-        pub const fn name(self) -> &'static str {
-            match self {
-                Self::AfterIngest => "after_ingest",
-                Self::AfterAccept => "after_accept",
-                Self::BeforeCall => "before_call",
-                Self::AfterCall => "after_call",
-                Self::BeforeSettle => "before_settle",
-                Self::AfterSettle => "after_settle",
-            }
+        pub fn name(self) -> &'static str {
+            self.into()
         }
     }
 }

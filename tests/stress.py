@@ -13,8 +13,8 @@ this program. `--break` takes one rule away. The run must then end with 1 and sa
 promise that this rule keeps is broken. `--check-breaks` says whether each break still matches its
 statement.
 
-Statements come from src/**/store.rs, by the comment on their first line; tables from migrations/; the
-settings of connections from src/database/plans.rs. What the program does around its statements (it asks
+Statements come from .sqlx, by the comment on their first line; tables from migrations/; the settings
+of connections from src/database/plans.rs. What the program does around its statements (it asks
 what is known, releases, claims what was born due) is written here once more. That is the price of taking
 rules away: `query!` fixes the program's statements when it is compiled, so that the program cannot run
 without one of its rules, and this can.

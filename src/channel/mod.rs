@@ -25,11 +25,14 @@ use std::time::Duration;
     serde::Serialize,
     serde::Deserialize,
     sqlx::Type,
+    strum::EnumString,
+    strum::IntoStaticStr,
     utoipa::ToSchema,
     clap::ValueEnum,
 )]
 #[serde(rename_all = "lowercase")]
 #[sqlx(type_name = "text", rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Channel {
     /// WhatsApp.
     Whatsapp,
@@ -41,23 +44,24 @@ impl Channel {
     /// The channel of that name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        match name {
-            "whatsapp" => Some(Self::Whatsapp),
-            "instagram" => Some(Self::Instagram),
-            _ => None,
-        }
+        name.parse().ok()
     }
 
     /// Its name, as in the API and in the database.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Whatsapp => "whatsapp",
-            Self::Instagram => "instagram",
-        }
+        self.into()
     }
 }
 
+/// Calls in a second when a pause ends; each second there are `RAMP_FACTOR` times as many.
+pub const RAMP_START_PER_SECOND: f64 = 50.0;
+/// See `RAMP_START_PER_SECOND`.
+pub const RAMP_FACTOR: f64 = 2.0;
+/// The longest time for which calls are spread after a pause.
+pub const LONGEST_RAMP: Duration = Duration::from_secs(10);
+/// Where calls are spread, as many may begin at once as are allowed in a second divided by this.
+pub const BURSTS_PER_SECOND: f64 = 20.0;
 /// The longest pause, where the provider does not say how long.
 pub const MAX_BACKOFF: Duration = Duration::from_mins(1);
 

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use super::{Channel, Pause};
+use super::{Channel, LONGEST_RAMP, Pause};
 use crate::database::pool::Pool;
 
 /// A channel that is paused.
@@ -14,8 +14,8 @@ pub struct Paused {
     pub until: DateTime<Utc>,
 }
 
-/// Pauses channels, each at most once, and returns those whose pause has become longer. Afterwards their calls are spread for as long as
-/// the pause was, for 10 s at most.
+/// Pauses channels, each at most once, and returns those whose pause has become longer. Afterwards
+/// their calls are spread for as long as the pause was, but for `LONGEST_RAMP` at most.
 pub async fn pause(connection: &mut PgConnection, pauses: &[Pause]) -> sqlx::Result<Vec<Paused>> {
     let channels: Vec<&str> = pauses.iter().map(|p| p.channel.as_str()).collect();
     let waits: Vec<f64> = pauses.iter().map(|p| p.wait.as_secs_f64()).collect();
@@ -25,7 +25,7 @@ pub async fn pause(connection: &mut PgConnection, pauses: &[Pause]) -> sqlx::Res
 -- Locks channels by their name.
 with held as (
   select c.channel, now() + pg_catalog.make_interval(secs => p.wait) as until,
-    now() + pg_catalog.make_interval(secs => p.wait) + pg_catalog.make_interval(secs => least(p.wait, 10)) as ramp_until
+    now() + pg_catalog.make_interval(secs => p.wait) + pg_catalog.make_interval(secs => least(p.wait, $3::float8)) as ramp_until
   from unnest($1::text[], $2::float8[]) as p(channel, wait) join channels c on c.channel = p.channel order by c.channel for update of c
 )
 update channels c set paused_until = h.until, ramp_until = h.ramp_until
@@ -33,6 +33,7 @@ from held h where c.channel = h.channel and c.paused_until < h.until
 returning c.channel as "channel: Channel", c.paused_until as until"#,
         &channels as &[&str],
         &waits,
+        LONGEST_RAMP.as_secs_f64(),
     )
     .fetch_all(connection)
     .await

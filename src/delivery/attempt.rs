@@ -8,11 +8,12 @@ use futures_util::FutureExt;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use tokio::sync::Notify;
 use tracing::Instrument;
-use tracing::field::Empty;
+use tracing::field::{Empty, display};
 
 use super::backoff::Backoff;
-use super::settle::{Settle, Settlement};
-use super::{Accepted, AttemptResult, DeliveryPolicy, Failed, Lease, store};
+use super::settle::Settle;
+use super::store::Settled;
+use super::{DeliveryPolicy, Lease, Next, Settlement};
 use crate::channel::Pause;
 use crate::crash::{self, Point};
 use crate::database::batch::Writer;
@@ -51,30 +52,32 @@ pub struct Courier {
 }
 
 impl Courier {
-    /// Makes one attempt at a leased message and writes down how it went.
+    /// Makes one attempt at a leased message, writes down how it ended, and returns what that has
+    /// made of the message. None: somebody else has settled it, or holds it by now.
     ///
-    /// The first send, the worker and `gateway retry` all pass through here. However it ends, that is one line in the log.
+    /// The first send, the worker and `gateway retry` all pass through here. However it ends, that
+    /// is one line in the log.
     ///
     /// # Errors
     /// `LeaseTooShort`, before anything was sent, when the attempt might outlast the lease.
-    pub async fn attempt(&self, lease: Lease) -> Result<AttemptResult> {
+    pub async fn attempt(&self, lease: Lease) -> Result<Option<Settled>> {
         let (message_id, conversation_id) = (lease.outgoing.message_id, lease.conversation_id);
-        // At the highest level, so that no filter takes the ids from a line that it lets through.
-        let span = tracing::error_span!("attempt", %message_id, %conversation_id, attempt = lease.attempt, otel.kind = Empty);
-        trace::begin_attempt(&span, lease.traceparent.as_deref());
-        let attempt = lease.attempt;
+        let attempt = lease.claims;
+        // ERROR level, so that no log filter drops this span and the ids on its lines.
+        let span = tracing::error_span!("attempt", %message_id, %conversation_id, attempt, otel.kind = Empty);
+        trace::begin_attempt(&span, lease.trace.carried());
         IN_FLIGHT.increment(1.0);
         let ended = self.make(lease).instrument(span).await;
         IN_FLIGHT.decrement(1.0);
-        if matches!(ended, Ok(AttemptResult::Superseded)) {
+        if matches!(ended, Ok(None)) {
             counter!("gateway_attempts_refused_total").increment(1);
         }
         ended.inspect_err(|error| {
-        tracing::warn!(%message_id, %conversation_id, attempt, error = %Causes(error), "an attempt was not settled, its lease will end");
-    })
+            tracing::warn!(%message_id, %conversation_id, attempt, error = %Causes(error), "an attempt was not settled, its lease will end");
+        })
     }
 
-    async fn make(&self, lease: Lease) -> Result<AttemptResult> {
+    async fn make(&self, lease: Lease) -> Result<Option<Settled>> {
         if lease.expires_at < Instant::now() + self.provider.timeout() {
             return Err(Error::LeaseTooShort);
         }
@@ -94,7 +97,7 @@ impl Courier {
         attempts.increment(1);
         trace::end_attempt(label, matches!(outcome, Outcome::Accepted { .. }));
         duration.record(started.elapsed());
-        self.record(&lease, outcome).await
+        self.record(lease, outcome).await
     }
 
     async fn call(&self, lease: &Lease) -> Outcome {
@@ -105,7 +108,7 @@ impl Courier {
             let detail = "the process ended again and again during an attempt at this message";
             (MAX_UNSETTLED_CLAIMS, detail)
         };
-        if lease.attempt - lease.failures > most {
+        if lease.unsettled_claims() > most {
             return Outcome::Failed(Failure::new(ErrorKind::Interrupted, detail));
         }
         AssertUnwindSafe(self.provider.send(&lease.outgoing))
@@ -119,60 +122,46 @@ impl Courier {
             })
     }
 
-    async fn record(&self, lease: &Lease, outcome: Outcome) -> Result<AttemptResult> {
-        let message_id = lease.outgoing.message_id;
-        let conversation_id = lease.conversation_id;
+    async fn record(&self, lease: Lease, outcome: Outcome) -> Result<Option<Settled>> {
+        let lease = Arc::new(lease);
         match outcome {
             Outcome::Accepted {
                 provider_message_id,
             } => {
-                let accepted = Accepted {
-                    message_id,
-                    conversation_id,
+                let sent = Settlement::Sent {
+                    lease: Arc::clone(&lease),
                     provider_message_id: provider_message_id.clone(),
                 };
-                let settled = self.settle(accepted.into()).await?;
-                tracing::info!(%message_id, %conversation_id, attempt = lease.attempt, provider_message_id, "sent");
-                Ok(
-                    settled.map_or(AttemptResult::Superseded, |settled| AttemptResult::Sent {
-                        provider_message_id,
-                        at: settled.settled_at,
-                    }),
-                )
+                let settled = self.settle(sent).await?;
+                let (message_id, conversation_id) =
+                    (lease.outgoing.message_id, lease.conversation_id);
+                tracing::info!(%message_id, %conversation_id, attempt = lease.claims, provider_message_id, "sent");
+                Ok(settled)
             }
             Outcome::Failed(failure) => {
-                let failures = u32::try_from(lease.failures).unwrap_or(0);
-                let failed = Failed {
-                    message_id,
-                    conversation_id,
-                    lease_token: lease.token,
-                    wait: self.backoff.after(&failure, failures),
-                    pause: self
-                        .backoff
-                        .pause_after(&failure, failures)
-                        .map(|wait| Pause {
-                            channel: lease.outgoing.channel,
-                            wait,
-                        }),
+                let failed_attempts =
+                    u32::try_from(lease.failed_attempts).expect("a count is never negative");
+                let next = self.backoff.next(&failure, failed_attempts);
+                let pause = self.backoff.pause_after(&failure, failed_attempts);
+                let failed = Settlement::Failed {
+                    lease: Arc::clone(&lease),
                     failure: failure.clone(),
-                };
-                let settled = self.settle(failed.into()).await?;
-                log_failure(lease, &failure, settled.as_ref());
-                Ok(
-                    settled.map_or(AttemptResult::Superseded, |settled| AttemptResult::Failed {
-                        failure,
-                        next_attempt_at: settled.next_attempt_at,
-                        retry_count: settled.retry_count,
-                        at: settled.settled_at,
+                    next,
+                    pause: pause.map(|wait| Pause {
+                        channel: lease.outgoing.outbound.channel,
+                        wait,
                     }),
-                )
+                };
+                let settled = self.settle(failed).await?;
+                log_failure(&lease, &failure, next, settled.as_ref());
+                Ok(settled)
             }
         }
     }
 
     /// Hands an outcome in until it is written or refused. A row that is locked, or that the database
     /// has an unexpected error for, is waited for here, where it holds up this attempt only.
-    async fn settle(&self, settlement: Settlement) -> Result<Option<store::Settled>> {
+    async fn settle(&self, settlement: Settlement) -> Result<Option<Settled>> {
         loop {
             match self.settle.submit(settlement.clone()).await {
                 Err(Error::Locked | Error::Unavailable(_)) => {
@@ -184,12 +173,12 @@ impl Courier {
     }
 }
 
-/// A retry that is to come is a warning. Nobody but an operator looks after a message that has failed for good, nobody else
-/// mends the gateway: those are errors. What the record has refused concerns nobody.
-fn log_failure(lease: &Lease, failure: &Failure, settled: Option<&store::Settled>) {
+/// The level says who must act: a warning if a retry follows, an error if an operator must look
+/// after the message or mend the gateway, and nobody if another holder has settled it.
+fn log_failure(lease: &Lease, failure: &Failure, next: Next, settled: Option<&Settled>) {
     let message_id = lease.outgoing.message_id;
     let conversation_id = lease.conversation_id;
-    let attempt = lease.attempt;
+    let attempt = lease.claims;
     let kind = failure.kind.as_str();
     let http_status = failure.http_status;
     let ambiguous = failure.ambiguous;
@@ -197,15 +186,16 @@ fn log_failure(lease: &Lease, failure: &Failure, settled: Option<&store::Settled
         tracing::info!(%message_id, %conversation_id, attempt, kind, http_status, ambiguous, refused = true, "an attempt failed");
         return;
     };
-    match settled.next_attempt_at {
-        None => {
+    let next_attempt_at = settled.next_attempt_at.map(display);
+    match next {
+        Next::Park => {
             tracing::error!(%message_id, %conversation_id, attempt, kind, http_status, ambiguous, "a message has failed for good");
         }
-        Some(next_attempt_at) if failure.kind == ErrorKind::Internal => {
-            tracing::error!(%message_id, %conversation_id, attempt, kind, http_status, ambiguous, %next_attempt_at, "an attempt failed");
+        Next::Retry(_) if failure.kind == ErrorKind::Internal => {
+            tracing::error!(%message_id, %conversation_id, attempt, kind, http_status, ambiguous, next_attempt_at, "an attempt failed");
         }
-        Some(next_attempt_at) => {
-            tracing::warn!(%message_id, %conversation_id, attempt, kind, http_status, ambiguous, %next_attempt_at, "an attempt failed");
+        Next::Retry(_) => {
+            tracing::warn!(%message_id, %conversation_id, attempt, kind, http_status, ambiguous, next_attempt_at, "an attempt failed");
         }
     }
 }

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
+use super::Next;
 use crate::channel;
-use crate::provider::ErrorKind;
-use crate::provider::Failure;
+use crate::provider::{ErrorKind, Failure};
 
 /// How often and how long a failed message is tried again.
 #[derive(Debug, Clone, Copy)]
@@ -24,38 +24,39 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The wait after a failure, `failures` of which came before it; none when there is to be no further attempt.
+    /// What follows a failure, before which `failed_attempts` have failed.
     #[must_use]
-    pub fn after(&self, failure: &Failure, failures: u32) -> Option<Duration> {
-        self.jittered(failure, failures, rand::random())
+    pub fn next(&self, failure: &Failure, failed_attempts: u32) -> Next {
+        self.jittered(failure, failed_attempts, rand::random())
     }
 
-    /// How long the whole channel is left alone after such a failure: as long as the provider asks for, else as long as this message
-    /// would wait, but for a minute at most.
+    /// How long nobody calls the whole channel after such a failure: as long as the provider asks
+    /// for, else as long as this message would wait, but for a minute at most.
     #[must_use]
-    pub fn pause_after(&self, failure: &Failure, failures: u32) -> Option<Duration> {
+    pub fn pause_after(&self, failure: &Failure, failed_attempts: u32) -> Option<Duration> {
         if failure.kind != ErrorKind::RateLimited {
             return None;
         }
         let asked_for = failure.retry_after.filter(|wait| !wait.is_zero());
         Some(asked_for.unwrap_or_else(|| {
-            self.exponential(failures, rand::random())
+            self.exponential(failed_attempts, rand::random())
                 .min(channel::MAX_BACKOFF)
         }))
     }
 
-    fn jittered(&self, failure: &Failure, failures: u32, random: f64) -> Option<Duration> {
+    fn jittered(&self, failure: &Failure, failed_attempts: u32, random: f64) -> Next {
         let is_held = self.holds_ambiguous && failure.ambiguous;
-        if !failure.retryable || is_held || failures.saturating_add(1) >= self.max_attempts {
-            return None;
+        let is_last = failed_attempts.saturating_add(1) >= self.max_attempts;
+        if !failure.retryable || is_held || is_last {
+            return Next::Park;
         }
-        let wait = self.exponential(failures, random);
-        Some(wait.max(failure.retry_after.unwrap_or_default()))
+        let wait = self.exponential(failed_attempts, random);
+        Next::Retry(wait.max(failure.retry_after.unwrap_or_default()))
     }
 
-    fn exponential(&self, failures: u32, random: f64) -> Duration {
+    fn exponential(&self, failed_attempts: u32, random: f64) -> Duration {
         let full = 2_u32
-            .checked_pow(failures)
+            .checked_pow(failed_attempts)
             .and_then(|factor| self.base.checked_mul(factor))
             .map_or(self.cap, |wait| wait.min(self.cap));
         full.mul_f64(0.5 + random / 2.0)
@@ -73,6 +74,13 @@ mod tests {
         holds_ambiguous: false,
     };
 
+    fn wait(next: Next) -> Duration {
+        match next {
+            Next::Retry(wait) => wait,
+            Next::Park => panic!("parked"),
+        }
+    }
+
     fn failure() -> Failure {
         Failure::new(ErrorKind::Connection, "reset")
     }
@@ -81,7 +89,7 @@ mod tests {
     fn the_wait_doubles_up_to_the_cap_and_half_of_it_is_random() {
         for (failures, full) in [(0, 1), (1, 2), (5, 32), (11, 2048), (12, 3600), (28, 3600)] {
             let full = Duration::from_secs(full);
-            let wait = |random| BACKOFF.jittered(&failure(), failures, random).unwrap();
+            let wait = |random| wait(BACKOFF.jittered(&failure(), failures, random));
             assert_eq!(wait(0.0), full / 2, "{failures}");
             assert_eq!(wait(0.5), full * 3 / 4, "{failures}");
             assert!(wait(0.999_999) < full, "{failures}");
@@ -90,19 +98,19 @@ mod tests {
 
     #[test]
     fn the_budget_counts_settled_failures() {
-        assert!(BACKOFF.after(&failure(), 28).is_some());
-        assert_eq!(BACKOFF.after(&failure(), 29), None);
+        assert_ne!(BACKOFF.next(&failure(), 28), Next::Park);
+        assert_eq!(BACKOFF.next(&failure(), 29), Next::Park);
         let once = Backoff {
             max_attempts: 1,
             ..BACKOFF
         };
-        assert_eq!(once.after(&failure(), 0), None);
+        assert_eq!(once.next(&failure(), 0), Next::Park);
     }
 
     #[test]
     fn a_final_failure_is_not_tried_again() {
         let rejected = Failure::new(ErrorKind::Rejected, "no");
-        assert_eq!(BACKOFF.after(&rejected, 0), None);
+        assert_eq!(BACKOFF.next(&rejected, 0), Next::Park);
     }
 
     #[test]
@@ -111,10 +119,11 @@ mod tests {
             holds_ambiguous: true,
             ..BACKOFF
         };
-        assert!(failure().ambiguous && BACKOFF.after(&failure(), 0).is_some());
-        assert_eq!(hold.after(&failure(), 0), None);
+        assert!(failure().ambiguous);
+        assert_ne!(BACKOFF.next(&failure(), 0), Next::Park);
+        assert_eq!(hold.next(&failure(), 0), Next::Park);
         let limited = Failure::new(ErrorKind::RateLimited, "429");
-        assert!(hold.after(&limited, 0).is_some());
+        assert_ne!(hold.next(&limited, 0), Next::Park);
     }
 
     #[test]
@@ -127,8 +136,8 @@ mod tests {
             cap: Duration::from_secs(2),
             ..BACKOFF
         };
-        assert_eq!(short.after(&asked(3600), 9), Some(Duration::from_hours(1)));
-        assert!(BACKOFF.after(&asked(0), 0).unwrap() >= Duration::from_millis(500));
+        assert_eq!(wait(short.next(&asked(3600), 9)), Duration::from_hours(1));
+        assert!(wait(BACKOFF.next(&asked(0), 0)) >= Duration::from_millis(500));
     }
 
     #[test]
@@ -151,7 +160,7 @@ mod tests {
     #[test]
     fn the_defaults_add_up_to_about_half_a_day() {
         let total: Duration = (0..29)
-            .map(|failures| BACKOFF.jittered(&failure(), failures, 0.5).unwrap())
+            .map(|failures| wait(BACKOFF.jittered(&failure(), failures, 0.5)))
             .sum();
         let hours = total.as_secs() / 3600;
         assert!((10..16).contains(&hours), "{hours} h");

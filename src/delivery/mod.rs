@@ -1,4 +1,4 @@
-//! Delivery: a lease, an attempt, a settlement. The only road to `SENT` or `FAILED`.
+//! Delivery: a lease, an attempt, a settlement. Nothing else writes `SENT` or `FAILED`.
 //!
 //! ```text
 //!   enqueue ─► leased ──────► attempt ─┬─► SENT: the delivery is gone
@@ -11,17 +11,54 @@ pub mod attempt;
 pub mod backlog;
 pub mod backoff;
 pub mod settle;
-pub mod store;
+mod states;
+pub(crate) mod store;
 pub mod worker;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::channel::Pause;
 use crate::id::{ConversationId, MessageId};
 use crate::provider::{Failure, Outgoing};
+
+/// How far a message has come: inbound ones are `RECEIVED`; outbound ones are `PENDING` until an
+/// attempt has ended, then `SENT` or `FAILED`.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    sqlx::Type,
+    strum::IntoStaticStr,
+    utoipa::ToSchema,
+)]
+#[serde(rename_all = "UPPERCASE")]
+#[sqlx(type_name = "text", rename_all = "UPPERCASE")]
+#[strum(serialize_all = "UPPERCASE")]
+#[schema(as = MessageStatus)]
+pub enum Status {
+    /// Inbound.
+    Received,
+    /// Outbound, no attempt at it has ended.
+    Pending,
+    /// Outbound, the provider has accepted it.
+    Sent,
+    /// Outbound, the last attempt failed; whether another follows is in `next_attempt_at`.
+    Failed,
+}
+
+impl Status {
+    /// Its name, as in the API and in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
 
 /// How messages are delivered.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +73,55 @@ pub struct DeliveryPolicy {
     pub max_per_second: Option<f64>,
 }
 
+/// A delivery that was claimed, or stored with its lease.
+#[derive(Debug)]
+pub struct Claimed {
+    /// What is to be sent.
+    pub outgoing: Outgoing,
+    /// The conversation that it belongs to.
+    pub conversation_id: ConversationId,
+    /// Claims so far, this one included.
+    pub claims: i32,
+    /// Attempts that have failed, and were settled, so far.
+    pub failed_attempts: i32,
+    /// The trace that its attempt belongs to.
+    pub trace: Trace,
+}
+
+impl Claimed {
+    /// A message that was stored a moment ago, whose first attempt is made at once.
+    #[must_use]
+    pub fn first(outgoing: Outgoing, conversation_id: ConversationId) -> Self {
+        Self {
+            outgoing,
+            conversation_id,
+            claims: 1,
+            failed_attempts: 0,
+            trace: Trace::Current,
+        }
+    }
+}
+
+/// The trace that an attempt belongs to.
+#[derive(Debug)]
+pub enum Trace {
+    /// That of the current span; where there is none, the attempt begins one.
+    Current,
+    /// That of the request, which the queue has carried: its `traceparent`.
+    Carried(String),
+}
+
+impl Trace {
+    /// The `traceparent` that was carried.
+    #[must_use]
+    pub fn carried(&self) -> Option<&str> {
+        match self {
+            Self::Current => None,
+            Self::Carried(traceparent) => Some(traceparent),
+        }
+    }
+}
+
 /// The right to make one attempt at a message, and to write down its failure.
 #[derive(Debug)]
 pub struct Lease {
@@ -45,65 +131,76 @@ pub struct Lease {
     pub conversation_id: ConversationId,
     /// Whoever presents it holds the lease.
     pub token: Uuid,
-    /// When it ends, by this process's monotonic clock, noted before the database was asked for it.
+    /// When it ends, by this process's monotonic clock.
     pub expires_at: Instant,
     /// Claims so far, this one included.
-    pub attempt: i32,
-    /// Settled failures so far.
-    pub failures: i32,
-    /// The trace that it was accepted in; none: that of the current span, if there is one.
-    pub traceparent: Option<String>,
+    pub claims: i32,
+    /// Attempts that have failed, and were settled, so far.
+    pub failed_attempts: i32,
+    /// The trace that its attempt belongs to.
+    pub trace: Trace,
 }
 
-/// An accepted message, to be settled.
+impl Lease {
+    /// The lease of what was claimed with this token. It is counted from `asked_at`, before the
+    /// database was asked: so it ends here before it ends there.
+    #[must_use]
+    pub fn new(claimed: Claimed, token: Uuid, asked_at: Instant, policy: &DeliveryPolicy) -> Self {
+        Self {
+            outgoing: claimed.outgoing,
+            conversation_id: claimed.conversation_id,
+            token,
+            expires_at: asked_at + Duration::from_secs_f64(policy.lease_seconds),
+            claims: claimed.claims,
+            failed_attempts: claimed.failed_attempts,
+            trace: claimed.trace,
+        }
+    }
+
+    /// Claims that nobody has settled: this one, and those whose holders have died or were too slow.
+    #[must_use]
+    pub fn unsettled_claims(&self) -> i32 {
+        self.claims - self.failed_attempts
+    }
+}
+
+/// What follows a failed attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Another attempt, after this wait.
+    Retry(Duration),
+    /// None: the message has failed for good, and waits for an operator.
+    Park,
+}
+
+/// How an attempt ended, to be written down.
 #[derive(Debug, Clone)]
-pub struct Accepted {
-    /// The message.
-    pub message_id: MessageId,
-    /// Its conversation, to be released.
-    pub conversation_id: ConversationId,
-    /// The provider's id for it.
-    pub provider_message_id: String,
-}
-
-/// A failed attempt, to be settled.
-#[derive(Debug, Clone)]
-pub struct Failed {
-    /// The message.
-    pub message_id: MessageId,
-    /// Its conversation, to be released if it is parked.
-    pub conversation_id: ConversationId,
-    /// The lease under which the attempt was made.
-    pub lease_token: Uuid,
-    /// How long until the next attempt; none: it is parked.
-    pub wait: Option<Duration>,
-    /// What went wrong.
-    pub failure: Failure,
-    /// How its channel is to be left alone.
-    pub pause: Option<Pause>,
-}
-
-/// What an attempt did to the record.
-#[derive(Debug)]
-pub enum AttemptResult {
-    /// It is `SENT`.
+pub enum Settlement {
+    /// The provider has accepted the message.
     Sent {
-        /// The provider's id for it.
+        /// The lease under which the attempt was made.
+        lease: Arc<Lease>,
+        /// The provider's id for the message.
         provider_message_id: String,
-        /// When it was settled.
-        at: DateTime<Utc>,
     },
-    /// It is `FAILED`.
+    /// The attempt failed.
     Failed {
+        /// The lease under which the attempt was made.
+        lease: Arc<Lease>,
         /// What went wrong.
         failure: Failure,
-        /// When it is tried again.
-        next_attempt_at: Option<DateTime<Utc>>,
-        /// Attempts that have failed.
-        retry_count: i32,
-        /// When it was settled.
-        at: DateTime<Utc>,
+        /// What follows.
+        next: Next,
+        /// How its channel is to be left alone.
+        pause: Option<Pause>,
     },
-    /// Nothing: somebody else has settled it, or holds it by now.
-    Superseded,
+}
+
+impl Settlement {
+    /// The message that was attempted.
+    #[must_use]
+    pub fn message_id(&self) -> MessageId {
+        let (Self::Sent { lease, .. } | Self::Failed { lease, .. }) = self;
+        lease.outgoing.message_id
+    }
 }

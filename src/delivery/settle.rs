@@ -7,37 +7,18 @@ use std::time::Duration;
 use sqlx::PgConnection;
 use tokio::sync::Notify;
 
-use super::{Accepted, Failed, store};
+use super::store::Settled;
+use super::{Lease, Next, Settlement, store};
 use crate::channel::Channel;
 use crate::channel::{self, Pause};
 use crate::crash::{self, Point};
 use crate::database;
 use crate::database::batch::{Batch, WriteError};
-use crate::id::ConversationId;
-use crate::id::MessageId;
+use crate::id::{ConversationId, MessageId};
+use crate::provider::Failure;
 
-/// How one attempt ended.
-#[derive(Debug, Clone)]
-pub enum Settlement {
-    /// The provider has accepted it.
-    Accepted(Accepted),
-    /// It failed.
-    Failed(Failed),
-}
-
-impl From<Accepted> for Settlement {
-    fn from(accepted: Accepted) -> Self {
-        Self::Accepted(accepted)
-    }
-}
-
-impl From<Failed> for Settlement {
-    fn from(failed: Failed) -> Self {
-        Self::Failed(failed)
-    }
-}
-
-/// The batch of settlements. Outcomes are kept until they are written or refused; the attempts' permits bound them.
+/// The batch of settlements. Outcomes are kept until they are written or refused; the attempts'
+/// permits bound them.
 #[derive(Debug)]
 pub struct Settle {
     /// Whether messages of one conversation wait for each other.
@@ -48,8 +29,9 @@ pub struct Settle {
 
 impl Batch for Settle {
     type Item = Settlement;
-    /// None: somebody else has settled it, or holds it by now; or this is a repetition, and it was settled before.
-    type Answer = Option<store::Settled>;
+    /// None: somebody else has settled it, or holds it by now; or this is a repetition, and it was
+    /// settled before.
+    type Answer = Option<Settled>;
     const NAME: &'static str = "settle";
     const RETRY_FOR: Option<Duration> = None;
 
@@ -57,23 +39,35 @@ impl Batch for Settle {
         &self,
         connection: &mut PgConnection,
         settlements: &[&Settlement],
-    ) -> Result<Vec<Option<store::Settled>>, WriteError> {
-        let mut accepted = Vec::new();
-        let mut failed = Vec::new();
+    ) -> Result<Vec<Option<Settled>>, WriteError> {
+        let (mut sent, mut failed, mut pauses) = (Vec::new(), Vec::new(), Vec::new());
         for settlement in settlements {
             match settlement {
-                Settlement::Accepted(item) => accepted.push(item),
-                Settlement::Failed(item) => failed.push(item),
+                Settlement::Sent {
+                    lease,
+                    provider_message_id,
+                } => sent.push((&**lease, &**provider_message_id)),
+                Settlement::Failed {
+                    lease,
+                    failure,
+                    next,
+                    pause,
+                } => {
+                    failed.push((&**lease, failure, *next));
+                    pauses.extend(*pause);
+                }
             }
         }
         crash::point(Point::BeforeSettle);
-        pause_channels(connection, &failed).await?;
-        let mut sent = self.mark_sent(connection, &accepted).await?;
-        let mut rescheduled = self.mark_failed(connection, &failed).await?;
-        let answer = |settlement: &&Settlement| match settlement {
-            Settlement::Accepted(item) => sent.remove(&item.message_id),
-            Settlement::Failed(item) => rescheduled.remove(&item.message_id),
-        };
+        // Before anything else is written: what is stored or claimed from now on waits.
+        pause_channels(connection, pauses).await?;
+        let mut settled = self.mark_sent(connection, &sent).await?;
+        settled.extend(self.mark_failed(connection, &failed).await?);
+        let mut settled: HashMap<MessageId, Settled> = settled
+            .into_iter()
+            .map(|row| (row.message_id, row))
+            .collect();
+        let answer = |settlement: &&Settlement| settled.remove(&settlement.message_id());
         Ok(settlements.iter().map(answer).collect())
     }
 }
@@ -82,34 +76,34 @@ impl Settle {
     async fn mark_sent(
         &self,
         connection: &mut PgConnection,
-        accepted: &[&Accepted],
-    ) -> sqlx::Result<HashMap<MessageId, store::Settled>> {
-        if accepted.is_empty() {
-            return Ok(HashMap::new());
+        sent: &[(&Lease, &str)],
+    ) -> sqlx::Result<Vec<Settled>> {
+        if sent.is_empty() {
+            return Ok(Vec::new());
         }
-        let settled = store::mark_sent(connection, accepted).await?;
+        let settled = store::mark_sent(connection, sent).await?;
         crash::point(Point::AfterSettle);
         confirm(connection, &settled).await?;
-        self.release(connection, accepted.iter().map(|item| item.conversation_id))
-            .await?;
-        Ok(by_message(settled))
+        let conversation_ids = sent.iter().map(|(lease, _)| lease.conversation_id);
+        self.release(connection, conversation_ids).await?;
+        Ok(settled)
     }
 
     async fn mark_failed(
         &self,
         connection: &mut PgConnection,
-        failed: &[&Failed],
-    ) -> sqlx::Result<HashMap<MessageId, store::Settled>> {
+        failed: &[(&Lease, &Failure, Next)],
+    ) -> sqlx::Result<Vec<Settled>> {
         if failed.is_empty() {
-            return Ok(HashMap::new());
+            return Ok(Vec::new());
         }
         let settled = store::mark_failed(connection, failed).await?;
         crash::point(Point::AfterSettle);
         confirm(connection, &settled).await?;
-        let parked = failed.iter().filter(|item| item.wait.is_none());
-        self.release(connection, parked.map(|item| item.conversation_id))
+        let parked = failed.iter().filter(|(.., next)| *next == Next::Park);
+        self.release(connection, parked.map(|(lease, ..)| lease.conversation_id))
             .await?;
-        Ok(by_message(settled))
+        Ok(settled)
     }
 
     /// Also where a row was settled before: that may have been this batch, whose release was then lost with the connection.
@@ -132,10 +126,10 @@ impl Settle {
     }
 }
 
-/// Pauses channels before anything else is written: what is accepted or claimed from now on waits.
-async fn pause_channels(connection: &mut PgConnection, failed: &[&Failed]) -> sqlx::Result<()> {
+/// Pauses each channel for the longest of its pauses.
+async fn pause_channels(connection: &mut PgConnection, pauses: Vec<Pause>) -> sqlx::Result<()> {
     let mut longest: HashMap<Channel, Pause> = HashMap::new();
-    for pause in failed.iter().filter_map(|failed| failed.pause) {
+    for pause in pauses {
         let known = longest.entry(pause.channel).or_insert(pause);
         known.wait = known.wait.max(pause.wait);
     }
@@ -150,16 +144,9 @@ async fn pause_channels(connection: &mut PgConnection, failed: &[&Failed]) -> sq
 }
 
 /// Where nothing was written, all of it was settled before: it is forgotten only when that is as safe as a settlement of its own.
-async fn confirm(connection: &mut PgConnection, settled: &[store::Settled]) -> sqlx::Result<()> {
+async fn confirm(connection: &mut PgConnection, settled: &[Settled]) -> sqlx::Result<()> {
     if settled.is_empty() {
         database::store::confirm(connection).await?;
     }
     Ok(())
-}
-
-fn by_message(settled: Vec<store::Settled>) -> HashMap<MessageId, store::Settled> {
-    settled
-        .into_iter()
-        .map(|row| (row.message_id, row))
-        .collect()
 }

@@ -1,55 +1,41 @@
 //! The statements of the queue. Only the settling ones here write `SENT` or `FAILED`.
+//!
+//! The columns `attempt` and `failures` count claims and failed attempts. They keep their names,
+//! since older binaries run beside a newer schema. Here they are called what they count.
+
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-use super::{Accepted, DeliveryPolicy, Failed};
-use crate::channel::Channel;
+use super::states::query_states;
+use super::{Claimed, DeliveryPolicy, Lease, Next, Status, Trace};
+use crate::channel::{
+    BURSTS_PER_SECOND, Channel, LONGEST_RAMP, RAMP_FACTOR, RAMP_START_PER_SECOND,
+};
 use crate::database::pool::Pool;
-use crate::id::ConversationId;
-use crate::id::MessageId;
-use crate::provider::ErrorKind;
+use crate::id::{ConversationId, MessageId};
+use crate::provider::{ErrorKind, Failure, Outbound, Outgoing};
 
-/// A claimed delivery, with what the provider needs of its message.
-pub struct Claimed {
-    /// The message.
-    pub message_id: MessageId,
-    /// Its channel.
-    pub channel: Channel,
-    /// To whom it goes.
-    pub participant_id: String,
-    /// What it says.
-    pub text: String,
-    /// The caller's key.
-    pub client_message_id: Option<String>,
-    /// Claims so far, this one included.
-    pub attempt: i32,
-    /// Settled failures so far.
-    pub failures: i32,
-    /// Its conversation.
-    pub conversation_id: ConversationId,
-    /// The trace that it was accepted in.
-    pub traceparent: Option<String>,
-}
-
-/// A statement that leases what `$due` selects of the due deliveries of a channel, `room` of which may be called at this moment.
+/// A statement that leases what `$due` selects of the due deliveries of a channel, `room` of which
+/// may be called at this moment.
 macro_rules! query_claimed {
-    ($head:literal, $due:literal $(, $argument:expr)*) => {
-        sqlx::query_as!(
-            Claimed,
+    ($head:literal, $due:literal, ($limit:expr, $token:expr, $policy:expr) $(, $argument:expr)*) => {
+        sqlx::query!(
             $head
                 + r#"-- Locks channels whose calls are spread, by their name, then deliveries, for which it does not wait.
 with pace as (      -- null: as fast as it goes; a pause ends before its ramp does
-  select channel, least($4::float8, case when ramp_until > now() then 50::numeric * pg_catalog.power(2::numeric, least(extract(epoch from now() - paused_until), 10)) end) as per_second
+  select channel, least($4::float8, case when ramp_until > now() then $5::float8::numeric    -- numeric: a long pause is no underflow
+    * pg_catalog.power($6::float8::numeric, least(extract(epoch from now() - paused_until), $7::float8::numeric)) end) as per_second
   from channels
-), spread as (      -- in bursts of up to a twentieth of a second, and never more than that many in any second
-  select c.channel, c.next_call_at, greatest(floor(p.per_second / 20::float8), 1) as burst, p.per_second
+), spread as (      -- in bursts, and never more than per_second in any second
+  select c.channel, c.next_call_at, greatest(floor(p.per_second / $8::float8), 1) as burst, p.per_second
   from channels c join pace p on p.channel = c.channel
   where p.per_second is not null and c.paused_until <= now()
     and (select due_at from deliveries where channel = c.channel and due_at <= now() order by due_at limit 1) is not null   -- exists(), or without the order, would be planned to read all that is due
   order by c.channel for update of c
-), slot as (
+), slot as (        -- the token bucket: when its next call is, and how long each takes of it
   select channel, every, greatest(next_call_at, now() - (burst - 1::float8) * every) as first_at
   from spread cross join lateral (select interval '1 second' / (per_second - burst + 1::float8) + interval '1 microsecond' as every) e
 ), room as (
@@ -70,11 +56,49 @@ with pace as (      -- null: as fast as it goes; a pause ends before its ramp do
 ), leased as (
   update deliveries d set lease_token = $2::uuid, attempt = d.attempt + 1, due_at = now() + pg_catalog.make_interval(secs => $3)
   where d.message_id = any(array(select message_id from due))   -- not a join: a generic plan would hash the whole backlog
-  returning d.message_id, d.attempt, d.failures, d.traceparent
+  returning d.message_id, d.attempt as claims, d.failures as failed_attempts, d.traceparent
 )
 select m.id as "message_id: MessageId", m.channel as "channel: Channel", m.participant_id, m.text,
-  m.client_message_id, l.attempt, l.failures, m.conversation_id as "conversation_id: ConversationId", l.traceparent
-from leased l cross join lateral (select * from messages where id = l.message_id limit 1) m"#   // row by row, never a join of the tables
+  m.client_message_id, l.claims, l.failed_attempts, m.conversation_id as "conversation_id: ConversationId", l.traceparent
+from leased l cross join lateral (select * from messages where id = l.message_id limit 1) m"#,   // row by row, never a join of the tables
+            $limit,
+            $token,
+            $policy.lease_seconds,
+            $policy.max_per_second,
+            RAMP_START_PER_SECOND,
+            RAMP_FACTOR,
+            LONGEST_RAMP.as_secs_f64(),
+            BURSTS_PER_SECOND
+            $(, $argument)*
+        )
+        .map(|row| Claimed {
+            outgoing: Outgoing {
+                message_id: row.message_id,
+                outbound: Arc::new(Outbound {
+                    channel: row.channel,
+                    participant_id: row.participant_id,
+                    text: row.text,
+                    client_message_id: row.client_message_id,
+                }),
+            },
+            conversation_id: row.conversation_id,
+            claims: row.claims,
+            failed_attempts: row.failed_attempts,
+            trace: row.traceparent.map_or(Trace::Current, Trace::Carried),
+        })
+    };
+}
+
+/// A statement that settles: it returns what it has made of each message `m`.
+macro_rules! query_settled {
+    ($head:literal $(, $argument:expr)*) => {
+        sqlx::query_as!(
+            Settled,
+            $head
+                + r#"
+returning m.id as "message_id!: MessageId", m.status as "status!: Status", m.provider_message_id, m.retry_count as "retry_count!", m.next_attempt_at,
+  m.error_kind as "error_kind: ErrorKind", m.error_http_status, m.error_detail, m.error_retryable, m.error_ambiguous,
+  m.updated_at as "updated_at!", m.sent_at"#
             $(, $argument)*
         )
     };
@@ -83,11 +107,10 @@ from leased l cross join lateral (select * from messages where id = l.message_id
 /// What a process has in flight of each conversation, and how much of one that may be.
 #[derive(Debug)]
 pub struct InFlight {
-    /// The conversations.
     pub conversation_ids: Vec<ConversationId>,
-    /// How much of each.
+    /// Attempts in flight of each.
     pub counts: Vec<i64>,
-    /// The most of one.
+    /// The most of one conversation.
     pub share: i64,
 }
 
@@ -109,14 +132,11 @@ pub async fn claim(
       from (
         select message_id, channel, conversation_id, due_at from deliveries
         where channel = room.channel and due_at <= now()
-          and conversation_id <> all(array(select id from unnest($5::uuid[], $6::bigint[]) as full_ones(id, n) where n >= $7))
+          and conversation_id <> all(array(select id from unnest($9::uuid[], $10::bigint[]) as full_ones(id, n) where n >= $11))
         order by due_at limit room.n for update skip locked) f
-      left join unnest($5::uuid[], $6::bigint[]) as h(id, n) on h.id = f.conversation_id) ranked
-    where nth <= $7",
-        limit,
-        token,
-        policy.lease_seconds,
-        policy.max_per_second,
+      left join unnest($9::uuid[], $10::bigint[]) as h(id, n) on h.id = f.conversation_id) ranked
+    where nth <= $11",
+        (limit, token, policy),
         &in_flight.conversation_ids as &[ConversationId],
         &in_flight.counts,
         in_flight.share
@@ -138,42 +158,41 @@ pub async fn claim_only(
 "#,
         "
     select message_id, channel, due_at from deliveries   -- not as an index could serve it: that one has the whole backlog
-    where message_id = any($5::uuid[]) and channel = room.channel and coalesce(due_at <= now(), false) order by due_at limit room.n for update skip locked",
-        limit,
-        token,
-        policy.lease_seconds,
-        policy.max_per_second,
+    where message_id = any($9::uuid[]) and channel = room.channel and coalesce(due_at <= now(), false) order by due_at limit room.n for update skip locked",
+        (limit, token, policy),
         message_ids as &[MessageId]
     )
     .fetch_all(connection)
     .await
 }
 
-/// A delivery that ended, or one that failed.
+/// What a settlement has made of its message: all that an attempt can change.
+#[derive(Debug)]
 pub struct Settled {
-    /// The message.
     pub message_id: MessageId,
-    /// Its conversation.
-    pub conversation_id: ConversationId,
-    /// By the database's clock.
-    pub settled_at: DateTime<Utc>,
-    /// When it is tried again.
-    pub next_attempt_at: Option<DateTime<Utc>>,
-    /// Attempts that have failed.
+    pub status: Status,
+    pub provider_message_id: Option<String>,
     pub retry_count: i32,
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    pub error_kind: Option<ErrorKind>,
+    pub error_http_status: Option<i32>,
+    pub error_detail: Option<String>,
+    pub error_retryable: Option<bool>,
+    pub error_ambiguous: Option<bool>,
+    pub updated_at: DateTime<Utc>,
+    pub sent_at: Option<DateTime<Utc>>,
 }
 
-/// Writes `SENT`, once, and the delivery goes. By message id: an acceptance is final, whoever holds the lease.
-/// Rows only for those that it settled. Must not touch conversations; a `release` of theirs must follow.
+/// Writes `SENT`, once, with the provider's id, and the delivery goes. By message id: an acceptance
+/// is final, whoever holds the lease. Rows only for those that it settled. Must not touch
+/// conversations; a `release` of theirs must follow.
 pub async fn mark_sent(
     connection: &mut PgConnection,
-    accepted: &[&Accepted],
+    sent: &[(&Lease, &str)],
 ) -> sqlx::Result<Vec<Settled>> {
-    let message_ids: Vec<MessageId> = accepted.iter().map(|a| a.message_id).collect();
-    let provider_message_ids: Vec<&str> =
-        accepted.iter().map(|a| &*a.provider_message_id).collect();
-    sqlx::query_as!(
-        Settled,
+    let message_ids: Vec<MessageId> = sent.iter().map(|(l, _)| l.outgoing.message_id).collect();
+    let provider_message_ids: Vec<&str> = sent.iter().map(|&(_, id)| id).collect();
+    query_settled!(
         r#"-- delivery::mark_sent
 -- Locks deliveries by message_id, then their messages.
 with held as (
@@ -181,71 +200,66 @@ with held as (
 ), gone as (
   delete from deliveries where message_id = any(array(select message_id from held)) returning message_id
 )
-update messages set status = 'SENT', provider_message_id = ($2::text[])[pg_catalog.array_position($1::uuid[], id)],   -- not a join: without hashes it takes the square of the batch
+update messages m set status = 'SENT', provider_message_id = ($2::text[])[pg_catalog.array_position($1::uuid[], id)],   -- not a join: without hashes it takes the square of the batch
   next_attempt_at = null, sent_at = now(), updated_at = now()
-where id = any(array(select message_id from gone))
-returning id as "message_id!: MessageId", conversation_id as "conversation_id!: ConversationId", sent_at as "settled_at!",
-  null::timestamptz as next_attempt_at, retry_count as "retry_count!""#,
+where id = any(array(select message_id from gone))"#,
         &message_ids as &[MessageId],
-        &provider_message_ids as &[&str],
+        &provider_message_ids as &[&str]
     )
     .fetch_all(connection)
     .await
 }
 
-/// Writes `FAILED` with its error and gives the lease back: due after the wait, or parked where there is none. Only for the
-/// holder of the current token; rows only for those. A `release` of the parked ones' conversations must follow.
+/// Writes `FAILED` with its error and gives the lease back: due after a wait, or parked. Only for
+/// the holder of the current token; rows only for those. A `release` of the parked ones'
+/// conversations must follow.
 pub async fn mark_failed(
     connection: &mut PgConnection,
-    failed: &[&Failed],
+    failed: &[(&Lease, &Failure, Next)],
 ) -> sqlx::Result<Vec<Settled>> {
-    let message_ids: Vec<MessageId> = failed.iter().map(|f| f.message_id).collect();
-    let tokens: Vec<Uuid> = failed.iter().map(|f| f.lease_token).collect();
-    let waits: Vec<Option<f64>> = failed
-        .iter()
-        .map(|f| f.wait.map(|wait| wait.as_secs_f64()))
-        .collect();
-    let kinds: Vec<&str> = failed.iter().map(|f| f.failure.kind.as_str()).collect();
-    let http_statuses: Vec<Option<i32>> = failed
-        .iter()
-        .map(|f| f.failure.http_status.map(i32::from))
-        .collect();
-    let details: Vec<&str> = failed.iter().map(|f| &*f.failure.detail).collect();
-    let retryables: Vec<bool> = failed.iter().map(|f| f.failure.retryable).collect();
-    let ambiguous: Vec<bool> = failed.iter().map(|f| f.failure.ambiguous).collect();
-    sqlx::query_as!(
-        Settled,
+    let leases = || failed.iter().map(|(lease, ..)| lease);
+    let failures = || failed.iter().map(|(_, failure, _)| failure);
+    let message_ids: Vec<MessageId> = leases().map(|l| l.outgoing.message_id).collect();
+    let tokens: Vec<Uuid> = leases().map(|l| l.token).collect();
+    let next = failed.iter().map(|(.., next)| match next {
+        Next::Retry(wait) => (false, wait.as_secs_f64()),
+        Next::Park => (true, 0.0),
+    });
+    let (parked, waits): (Vec<bool>, Vec<f64>) = next.unzip();
+    let kinds: Vec<&str> = failures().map(|f| f.kind.as_str()).collect();
+    let http_statuses: Vec<Option<i32>> =
+        failures().map(|f| f.http_status.map(i32::from)).collect();
+    let details: Vec<&str> = failures().map(|f| &*f.detail).collect();
+    let retryables: Vec<bool> = failures().map(|f| f.retryable).collect();
+    let ambiguous: Vec<bool> = failures().map(|f| f.ambiguous).collect();
+    query_settled!(
         r#"-- delivery::mark_failed
 -- Locks deliveries by message_id, then their messages.
 with inp as (
-  select * from unnest($1::uuid[], $2::uuid[], $3::float8[], $4::text[], $5::int[], $6::text[], $7::bool[], $8::bool[])
-    as t(message_id, lease_token, wait, error_kind, error_http_status, error_detail, error_retryable, error_ambiguous)
+  select * from unnest($1::uuid[], $2::uuid[], $3::bool[], $4::float8[], $5::text[], $6::int[], $7::text[], $8::bool[], $9::bool[])
+    as t(message_id, lease_token, parked, wait, error_kind, error_http_status, error_detail, error_retryable, error_ambiguous)
 ), held as (
-  select i.*, now() + pg_catalog.make_interval(secs => i.wait) as again_at
+  select i.*, case when not i.parked then now() + pg_catalog.make_interval(secs => i.wait) end as again_at
   from deliveries d join inp i on i.message_id = d.message_id and i.lease_token = d.lease_token
   order by d.message_id for update of d
 ), later as (
   update deliveries d set due_at = h.again_at, lease_token = null, failures = d.failures + 1
   from held h where d.message_id = h.message_id
   returning h.*, d.due_at
-), msg as (
-  update messages m set status = 'FAILED', retry_count = m.retry_count + 1, next_attempt_at = l.due_at, updated_at = now(),
-    error_kind = l.error_kind, error_http_status = l.error_http_status, error_detail = l.error_detail, error_retryable = l.error_retryable,
-    error_ambiguous = l.error_ambiguous
-  from later l where m.id = l.message_id
-  returning m.id, m.conversation_id, m.updated_at, m.next_attempt_at, m.retry_count
 )
-select id as "message_id!: MessageId", conversation_id as "conversation_id!: ConversationId", updated_at as "settled_at!",
-  next_attempt_at, retry_count as "retry_count!"
-from msg"#,
+update messages m set status = 'FAILED', retry_count = m.retry_count + 1, next_attempt_at = l.due_at, updated_at = now(),
+  error_kind = l.error_kind, error_http_status = l.error_http_status, error_detail = l.error_detail, error_retryable = l.error_retryable,
+  error_ambiguous = l.error_ambiguous
+from later l where m.id = l.message_id"#,
         &message_ids as &[MessageId],
         &tokens,
-        &waits as &[Option<f64>],
+        &parked,
+        &waits,
         &kinds as &[&str],
         &http_statuses as &[Option<i32>],
         &details as &[&str],
         &retryables,
-        &ambiguous,
+        &ambiguous
     )
     .fetch_all(connection)
     .await
@@ -258,7 +272,7 @@ pub async fn release(
     connection: &mut PgConnection,
     conversation_ids: &[ConversationId],
 ) -> sqlx::Result<Vec<MessageId>> {
-    sqlx::query_scalar!(
+    query_states!(query_scalar [
         r#"-- delivery::release
 -- Locks deliveries by message_id.
 with head as (
@@ -266,15 +280,15 @@ with head as (
   cross join lateral (
     select message_id, seq, attempt, lease_token, due_at from deliveries
     where conversation_id = c.id and due_at is not null order by seq limit 1) d
-  where d.attempt = 0 and d.lease_token is null and d.due_at > now()
+  where "# blocked r#"
 ), held as (   -- checked only below: a check here that an index can serve lets the planner read every blocked row
   select message_id, seq, attempt, lease_token, due_at from deliveries
   where message_id = any(array(select message_id from head)) order by message_id for update
 ), free as (   -- by its number too: one that was parked and requeued meanwhile is no head any more
-  select message_id from held join head using (message_id, seq) where attempt = 0 and lease_token is null and due_at > now()
+  select message_id from held join head using (message_id, seq) where "# blocked r#"
 )
 update deliveries set due_at = now() where message_id = any(array(select message_id from free))
-returning message_id as "message_id: MessageId""#,
+returning message_id as "message_id: MessageId""#],
         conversation_ids as &[ConversationId],
     )
     .fetch_all(connection)
@@ -283,15 +297,15 @@ returning message_id as "message_id: MessageId""#,
 
 /// Conversations whose head is blocked although nothing is in front of it: a release was lost in a crash.
 pub async fn list_unreleased(pool: &Pool, limit: i64) -> sqlx::Result<Vec<ConversationId>> {
-    sqlx::query_scalar!(
+    query_states!(query_scalar [
         r#"-- delivery::list_unreleased
 select b.conversation_id as "conversation_id!: ConversationId"
-from (select distinct conversation_id from deliveries where attempt = 0 and lease_token is null and due_at > now()) b
+from (select distinct conversation_id from deliveries where "# blocked r#") b
 cross join lateral (
   select attempt, lease_token, due_at from deliveries
   where conversation_id = b.conversation_id and due_at is not null order by seq limit 1) head
-where head.attempt = 0 and head.lease_token is null and head.due_at > now()
-limit $1"#,
+where "# blocked r#"
+limit $1"#],
         limit,
     )
     .fetch_all(pool)
@@ -300,11 +314,9 @@ limit $1"#,
 
 /// A delivery that was made due again.
 pub struct Requeued {
-    /// The message.
     pub message_id: MessageId,
-    /// Its conversation, to be released.
     pub conversation_id: ConversationId,
-    /// Attempts that have failed so far.
+    /// Attempts that have failed, over the message's whole life.
     pub retry_count: i32,
 }
 
@@ -316,20 +328,19 @@ pub async fn requeue(
     message_ids: &[MessageId],
     max_wait_seconds: f64,
 ) -> sqlx::Result<Vec<Requeued>> {
-    sqlx::query_as!(
-        Requeued,
+    query_states!(query_as Requeued [
         r#"-- delivery::requeue
 -- Locks conversations by (channel, participant_id), then deliveries by message_id, then their messages.
 with locked as (
   select id from conversations
-  where id in (select conversation_id from deliveries where message_id = any($1::uuid[]) and due_at is null)
+  where id in (select conversation_id from deliveries where message_id = any($1::uuid[]) and "# parked r#")
   order by channel, participant_id for no key update
 ), free as (    -- the aggregate is read before the first delivery is locked
   select d.message_id, d.conversation_id, d.seq, d.due_at is null as parked
   from (select coalesce(pg_catalog.array_agg(id), '{}') as ids from locked) l cross join deliveries d
   where d.message_id = any($1::uuid[])
-    and (d.lease_token is null or d.due_at <= now() and (select status from messages where id = d.message_id) <> 'PENDING')
-    and (d.due_at is null and d.conversation_id = any(l.ids) or d.due_at is not null and d.attempt > 0)
+    and ("# parked r#" and d.conversation_id = any(l.ids) or "# waiting r#"
+      or "# due r#" and attempt > 0 and (lease_token is null or (select status from messages where id = d.message_id) <> 'PENDING'))
   order by d.message_id for update of d
 ), moved as (
   update conversations c set outbound_seq = c.outbound_seq + p.n
@@ -348,7 +359,7 @@ with locked as (
   update messages m set next_attempt_at = now(), updated_at = now() from requeued r where m.id = r.message_id
   returning m.id, m.conversation_id, m.retry_count
 )
-select id as "message_id!: MessageId", conversation_id as "conversation_id!: ConversationId", retry_count as "retry_count!" from msg"#,
+select id as "message_id!: MessageId", conversation_id as "conversation_id!: ConversationId", retry_count as "retry_count!" from msg"#],
         message_ids as &[MessageId],
         max_wait_seconds,
     )
@@ -361,10 +372,10 @@ pub async fn list_requeueable(
     pool: &Pool,
     message_ids: &[MessageId],
 ) -> sqlx::Result<Vec<MessageId>> {
-    sqlx::query_scalar!(
+    query_states!(query_scalar [
         r#"-- delivery::list_requeueable
 select message_id as "message_id: MessageId" from deliveries
-where message_id = any($1::uuid[]) and (due_at is null or attempt > 0 and (lease_token is null or due_at <= now()))"#,
+where message_id = any($1::uuid[]) and ("# parked r#" or "# waiting r#" or "# due r#" and attempt > 0)"#],
         message_ids as &[MessageId],
     )
     .fetch_all(pool)
@@ -374,21 +385,21 @@ where message_id = any($1::uuid[]) and (due_at is null or attempt > 0 and (lease
 /// Parks a delivery that waits for an attempt and that nobody holds, as `FAILED` and canceled, and returns its conversation, to be
 /// released. It stays ambiguous if it was, and is so too when somebody who held it never settled it.
 pub async fn cancel(pool: &Pool, message_id: MessageId) -> sqlx::Result<Option<ConversationId>> {
-    sqlx::query_scalar!(
+    query_states!(query_scalar [
         r#"-- delivery::cancel
 -- Locks the delivery, then its message.
 with held as (
   select message_id from deliveries
-  where message_id = $1 and due_at is not null and (lease_token is null or due_at <= now()) for update
-), parked as (
+  where message_id = $1 and ("# due r#" or "# waiting r#" or "# blocked r#") for update
+), stopped as (
   update deliveries set due_at = null, lease_token = null where message_id = any(array(select message_id from held))
   returning message_id, attempt > failures as unsettled
 )
 update messages m set status = 'FAILED', next_attempt_at = null, updated_at = now(),
   error_kind = $2, error_http_status = null, error_detail = 'canceled by an operator', error_retryable = false,
-  error_ambiguous = coalesce(m.error_ambiguous, false) or p.unsettled
-from parked p where m.id = p.message_id
-returning m.conversation_id as "conversation_id: ConversationId""#,
+  error_ambiguous = coalesce(m.error_ambiguous, false) or s.unsettled
+from stopped s where m.id = s.message_id
+returning m.conversation_id as "conversation_id: ConversationId""#],
         message_id as MessageId,
         ErrorKind::Canceled.as_str(),
     )
@@ -398,19 +409,17 @@ returning m.conversation_id as "conversation_id: ConversationId""#,
 
 /// How a delivery stands at this moment.
 pub struct DeliveryState {
-    /// Whether somebody holds a valid lease: an attempt is in flight.
+    /// An attempt is in flight.
     pub leased: bool,
-    /// Whether it is parked.
     pub parked: bool,
 }
 
 /// How the delivery of a message stands; none: there is nothing to deliver, or not any more.
 pub async fn find(pool: &Pool, message_id: MessageId) -> sqlx::Result<Option<DeliveryState>> {
-    sqlx::query_as!(
-        DeliveryState,
+    query_states!(query_as DeliveryState [
         r#"-- delivery::find
-select coalesce(lease_token is not null and due_at > now(), false) as "leased!", due_at is null as "parked!"
-from deliveries where message_id = $1"#,
+select coalesce("# leased r#", false) as "leased!", "# parked r#" as "parked!"
+from deliveries where message_id = $1"#],
         message_id as MessageId,
     )
     .fetch_optional(pool)
@@ -419,35 +428,29 @@ from deliveries where message_id = $1"#,
 
 /// How much is in the queue.
 pub struct Backlog {
-    /// Due, and not claimed yet.
     pub due: i64,
-    /// The same, but its channel is paused.
+    /// Due, but its channel is paused.
     pub paused: i64,
-    /// An attempt is in flight.
     pub leased: i64,
-    /// Waits for its next attempt.
     pub waiting: i64,
-    /// Waits behind another of its conversation.
     pub blocked: i64,
-    /// Failed for good, waits for an operator.
     pub parked: i64,
-    /// How long the oldest due one could have been sent, in seconds.
+    /// For how long the oldest due one could have been sent.
     pub due_age_seconds: f64,
 }
 
 /// Counts the queue; what is parked up to `most_parked`.
 pub async fn backlog(pool: &Pool, most_parked: i64) -> sqlx::Result<Backlog> {
-    sqlx::query_as!(
-        Backlog,
+    query_states!(query_as Backlog [
         r#"-- delivery::backlog
-select count(*) filter (where due_at <= now() and paused_until <= now()) as "due!",
-  count(*) filter (where due_at <= now() and paused_until > now()) as "paused!",
-  count(*) filter (where due_at > now() and lease_token is not null) as "leased!",
-  count(*) filter (where due_at > now() and lease_token is null and attempt > 0) as "waiting!",
-  count(*) filter (where due_at > now() and lease_token is null and attempt = 0) as "blocked!",
-  (select count(*) from (select from deliveries where due_at is null order by channel, message_id limit $1) p) as "parked!",   -- in an order: from the index alone
+select count(*) filter (where "# due r#" and paused_until <= now()) as "due!",
+  count(*) filter (where "# due r#" and paused_until > now()) as "paused!",
+  count(*) filter (where "# leased r#") as "leased!",
+  count(*) filter (where "# waiting r#") as "waiting!",
+  count(*) filter (where "# blocked r#") as "blocked!",
+  (select count(*) from (select from deliveries where "# parked r#" order by channel, message_id limit $1) p) as "parked!",   -- in an order: from the index alone
   coalesce(extract(epoch from now() - min(greatest(due_at, paused_until)) filter (where greatest(due_at, paused_until) <= now())), 0)::float8 as "due_age_seconds!"
-from deliveries join channels using (channel) where due_at is not null"#,
+from deliveries join channels using (channel) where due_at is not null"#],
         most_parked,
     )
     .fetch_one(pool)
@@ -456,10 +459,9 @@ from deliveries join channels using (channel) where due_at is not null"#,
 
 /// Counts all that is parked.
 pub async fn count_parked(pool: &Pool) -> sqlx::Result<i64> {
-    sqlx::query_scalar!(
+    query_states!(query_scalar [
         r#"-- delivery::count_parked
-select count(*) as "count!" from deliveries where due_at is null"#
-    )
+select count(*) as "count!" from deliveries where "# parked])
     .fetch_one(pool)
     .await
 }

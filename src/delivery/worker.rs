@@ -15,10 +15,8 @@ use crate::channel;
 use crate::database::bounded;
 use crate::database::pool::Pool;
 use crate::error::{Causes, Error, Result};
-use crate::id::ConversationId;
-use crate::id::MessageId;
+use crate::id::{ConversationId, MessageId};
 use crate::log_throttle::LogThrottle;
-use crate::provider::Outgoing;
 use crate::share::{self, Shares};
 
 /// How often an idle worker looks for due work that nobody woke it for.
@@ -176,7 +174,7 @@ impl Worker {
         }
         let asked_at = Instant::now();
         let token = Uuid::now_v7();
-        let limit = i64::try_from(permits.num_permits()).unwrap_or(1);
+        let limit = i64::try_from(permits.num_permits()).expect("a claim has a limit");
         let policy = &self.courier.policy;
         let pool = &self.pool;
         let claimed = match &self.only {
@@ -188,26 +186,13 @@ impl Worker {
         };
         let count = claimed.len();
         counter!("gateway_claims_total").increment(count as u64);
-        let unsettled = claimed.iter().filter(|row| row.attempt - 1 > row.failures);
-        counter!("gateway_claims_unsettled_total").increment(unsettled.count() as u64);
-        for row in claimed {
+        for claimed in claimed {
+            let lease = Lease::new(claimed, token, asked_at, policy);
+            if lease.unsettled_claims() > 1 {
+                counter!("gateway_claims_unsettled_total").increment(1);
+            }
             let Some(permit) = permits.split(1) else {
                 break;
-            };
-            let lease = Lease {
-                outgoing: Outgoing {
-                    message_id: row.message_id,
-                    channel: row.channel,
-                    participant_id: row.participant_id,
-                    text: row.text,
-                    client_message_id: row.client_message_id,
-                },
-                conversation_id: row.conversation_id,
-                token,
-                expires_at: asked_at + Duration::from_secs_f64(policy.lease_seconds),
-                attempt: row.attempt,
-                failures: row.failures,
-                traceparent: row.traceparent,
             };
             self.start_attempt(lease, permit);
         }
@@ -240,7 +225,7 @@ impl Worker {
     async fn free_permits(&self) -> Result<OwnedSemaphorePermit> {
         // Only this worker takes permits, so what is free now stays free.
         let free = self.permits.available_permits().clamp(1, MAX_CLAIM);
-        let free = u32::try_from(free).unwrap_or(1);
+        let free = u32::try_from(free).expect("a claim has a limit");
         Arc::clone(&self.permits)
             .acquire_many_owned(free)
             .await

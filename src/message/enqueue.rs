@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::{Direction, Message, NewMessage, Status, store};
+use super::{Direction, Message, NewMessage, Outbound, Status, store};
 use crate::database::batch::{Batch, WriteError};
 use crate::database::plans::Work;
 use crate::delivery::{self, DeliveryPolicy};
@@ -112,7 +112,9 @@ impl Enqueue {
             let claim =
                 delivery::store::claim_only(connection, &claimable, limit, token, &self.policy);
             match claim.await {
-                Ok(rows) => message_ids.extend(rows.into_iter().map(|row| row.message_id)),
+                Ok(rows) => {
+                    message_ids.extend(rows.into_iter().map(|row| row.outgoing.message_id));
+                }
                 Err(error) => {
                     tracing::warn!(messages = claimable.len(), error = %ErrorText(&error), "what was stored could not be claimed at once");
                 }
@@ -157,18 +159,26 @@ impl Enqueue {
     }
 }
 
+/// The record of a message that was stored a moment ago. It is made here from what was handed in:
+/// the statement would send every text back over the socket, and the rest of it is known.
 fn created(message: &NewMessage, row: &store::Stored) -> Enqueued {
+    let Outbound {
+        channel,
+        participant_id,
+        text,
+        client_message_id,
+    } = (*message.outbound).clone();
     let created_at = row.created_at;
     Enqueued {
         message: Message {
             id: message.id,
             conversation_id: row.conversation_id,
-            channel: message.channel,
-            participant_id: message.participant_id.clone(),
+            channel,
+            participant_id,
             direction: Direction::Outbound,
-            text: message.text.clone(),
+            text,
             status: Status::Pending,
-            client_message_id: message.client_message_id.clone(),
+            client_message_id,
             sent_by: message.sent_by.as_deref().map(str::to_owned),
             provider_message_id: None,
             retry_count: 0,

@@ -4,7 +4,7 @@ pub mod enqueue;
 pub mod http;
 pub mod outbox;
 pub mod permits;
-pub mod store;
+pub(crate) mod store;
 
 use std::sync::Arc;
 
@@ -12,8 +12,14 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::channel::Channel;
+pub use crate::delivery::Status;
+use crate::delivery::store::Settled;
 use crate::id::{ConversationId, MessageId};
 use crate::provider::ErrorKind;
+pub use crate::provider::Outbound;
+
+/// Characters of the newest message that its conversation shows.
+pub const PREVIEW_LENGTH: i32 = 200;
 
 /// Which way a message goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, sqlx::Type, utoipa::ToSchema)]
@@ -24,36 +30,6 @@ pub enum Direction {
     Inbound,
     /// To the participant.
     Outbound,
-}
-
-/// How far a message has come: inbound ones are `RECEIVED`; outbound ones are `PENDING` until an attempt has ended, then `SENT`
-/// or `FAILED`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, sqlx::Type, utoipa::ToSchema)]
-#[serde(rename_all = "UPPERCASE")]
-#[sqlx(type_name = "text", rename_all = "UPPERCASE")]
-#[schema(as = MessageStatus)]
-pub enum Status {
-    /// Inbound.
-    Received,
-    /// Outbound, no attempt at it has ended.
-    Pending,
-    /// Outbound, the provider has accepted it.
-    Sent,
-    /// Outbound, the last attempt failed; whether another follows is in `next_attempt_at`.
-    Failed,
-}
-
-impl Status {
-    /// Its name, as in the API and in the database.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Received => "RECEIVED",
-            Self::Pending => "PENDING",
-            Self::Sent => "SENT",
-            Self::Failed => "FAILED",
-        }
-    }
 }
 
 /// A row of `messages`.
@@ -114,19 +90,21 @@ impl Message {
             self.error_kind.is_some_and(ErrorKind::is_ambiguous)
         })
     }
-}
 
-/// A validated request to send.
-#[derive(Debug, Clone)]
-pub struct Outbound {
-    /// Where to.
-    pub channel: Channel,
-    /// To whom.
-    pub participant_id: String,
-    /// What.
-    pub text: String,
-    /// The caller's idempotency key.
-    pub client_message_id: Option<String>,
+    /// Takes over what a settlement has made of it.
+    pub(crate) fn settle(&mut self, settled: Settled) {
+        self.status = settled.status;
+        self.provider_message_id = settled.provider_message_id;
+        self.retry_count = settled.retry_count;
+        self.next_attempt_at = settled.next_attempt_at;
+        self.error_kind = settled.error_kind;
+        self.error_http_status = settled.error_http_status;
+        self.error_detail = settled.error_detail;
+        self.error_retryable = settled.error_retryable;
+        self.error_ambiguous = settled.error_ambiguous;
+        self.updated_at = settled.updated_at;
+        self.sent_at = settled.sent_at;
+    }
 }
 
 /// An outbound message, with the ids and the lease that it gets if its key is new.
@@ -136,14 +114,8 @@ pub struct NewMessage {
     pub id: MessageId,
     /// The conversation's id, if the participant is new.
     pub conversation_id: ConversationId,
-    /// Where to.
-    pub channel: Channel,
-    /// To whom.
-    pub participant_id: String,
-    /// What.
-    pub text: String,
-    /// The caller's idempotency key.
-    pub client_message_id: Option<String>,
+    /// What is sent.
+    pub outbound: Arc<Outbound>,
     /// The name of the key that sends it.
     pub sent_by: Option<Arc<str>>,
     /// Who makes the first attempt at once; none: it is due for a worker.

@@ -16,7 +16,8 @@ use crate::database;
 use crate::database::batch::{Writer, overloaded};
 use crate::database::pool::Pool;
 use crate::delivery::attempt::Courier;
-use crate::delivery::{self, AttemptResult, DeliveryPolicy, Lease};
+use crate::delivery::store::Settled;
+use crate::delivery::{self, Claimed, DeliveryPolicy, Lease};
 use crate::error::{Error, Result};
 use crate::id::{ConversationId, MessageId};
 use crate::provider::Outgoing;
@@ -48,7 +49,7 @@ pub struct SendAnswer {
     pub mismatch: bool,
 }
 
-type FirstAttempt = JoinHandle<Result<AttemptResult>>;
+type FirstAttempt = JoinHandle<Result<Option<Settled>>>;
 
 impl Outbox {
     /// Stores a message and makes the first attempt; answers after it has ended, or after `SEND_WAIT_MS` while it goes on.
@@ -63,13 +64,13 @@ impl Outbox {
             return Ok(sent);
         };
         match timeout(self.send_wait, first_attempt).await {
-            Ok(Ok(Ok(AttemptResult::Superseded))) => {
+            Ok(Ok(Ok(Some(settled)))) => sent.message.settle(settled),
+            Ok(Ok(Ok(None))) => {
                 // If it cannot be read now, the answer is how it was when it was stored.
                 if let Ok(Some(message)) = store::find(&self.pool, sent.message.id).await {
                     sent.message = message;
                 }
             }
-            Ok(Ok(Ok(ended))) => apply(&mut sent.message, ended),
             // Still in flight, or left to its lease: the record says PENDING, and that is true.
             Ok(Ok(Err(_)) | Err(_)) | Err(_) => {}
         }
@@ -83,13 +84,10 @@ impl Outbox {
     ) -> Result<(SendAnswer, Option<FirstAttempt>)> {
         let queued = self.permits.queue(&caller);
         let queued = queued.ok_or_else(overloaded::<Enqueue>)?;
-        let Outbound {
-            channel,
-            participant_id,
-            text,
-            client_message_id,
-        } = outbound;
-        let permit = self.permits.take(&caller, channel, &participant_id);
+        let outbound = Arc::new(outbound);
+        let permit = self
+            .permits
+            .take(&caller, outbound.channel, &outbound.participant_id);
         let token = permit.as_ref().map(|_| Uuid::now_v7());
         let asked_at = Instant::now();
         let enqueued = self
@@ -97,10 +95,7 @@ impl Outbox {
             .submit(NewMessage {
                 id: MessageId::new(),
                 conversation_id: ConversationId::new(),
-                channel,
-                participant_id: participant_id.clone(),
-                text: text.clone(),
-                client_message_id,
+                outbound: Arc::clone(&outbound),
                 sent_by: caller.name().cloned(),
                 lease_token: token,
                 traceparent: trace::traceparent(),
@@ -114,33 +109,24 @@ impl Outbox {
         if replayed && !caller.sees(message.sent_by.as_deref()) {
             return Err(Error::Taken);
         }
+        let mismatch = replayed
+            && (message.participant_id != outbound.participant_id || message.text != outbound.text);
         let first_attempt = match (permit, enqueued.lease_token) {
             (Some(permit), Some(token)) => {
-                let lease = Lease {
-                    outgoing: Outgoing {
-                        message_id: message.id,
-                        channel,
-                        participant_id: participant_id.clone(),
-                        text: text.clone(),
-                        client_message_id: message.client_message_id.clone(),
-                    },
-                    conversation_id: message.conversation_id,
-                    token,
-                    expires_at: asked_at
-                        + Duration::from_secs_f64(self.courier.policy.lease_seconds),
-                    attempt: 1,
-                    failures: 0,
-                    traceparent: None,
+                let outgoing = Outgoing {
+                    message_id: message.id,
+                    outbound,
                 };
+                let claimed = Claimed::first(outgoing, message.conversation_id);
+                let lease = Lease::new(claimed, token, asked_at, &self.courier.policy);
                 Some(self.start_attempt(lease, permit))
             }
             _ => None,
         };
         let sent = SendAnswer {
-            mismatch: replayed
-                && (message.participant_id != participant_id || message.text != text),
             message,
             replayed,
+            mismatch,
         };
         Ok((sent, first_attempt))
     }
@@ -273,36 +259,5 @@ fn log(caller: &Caller, enqueued: &Enqueued) {
         tracing::info!(%message_id, %conversation_id, leased, "accepted");
     } else {
         tracing::debug!(%message_id, %conversation_id, new, leased, "accepted");
-    }
-}
-
-fn apply(message: &mut Message, ended: AttemptResult) {
-    match ended {
-        AttemptResult::Sent {
-            provider_message_id,
-            at,
-        } => {
-            message.status = Status::Sent;
-            message.provider_message_id = Some(provider_message_id);
-            message.sent_at = Some(at);
-            message.updated_at = at;
-        }
-        AttemptResult::Failed {
-            failure,
-            next_attempt_at,
-            retry_count,
-            at,
-        } => {
-            message.status = Status::Failed;
-            message.next_attempt_at = next_attempt_at;
-            message.retry_count = retry_count;
-            message.error_kind = Some(failure.kind);
-            message.error_http_status = failure.http_status.map(i32::from);
-            message.error_detail = Some(failure.detail);
-            message.error_retryable = Some(failure.retryable);
-            message.error_ambiguous = Some(failure.ambiguous);
-            message.updated_at = at;
-        }
-        AttemptResult::Superseded => {}
     }
 }

@@ -5,13 +5,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor};
 
-use super::{Direction, Message, NewMessage, Status};
+use super::{Direction, Message, NewMessage, PREVIEW_LENGTH, Status};
 use crate::channel::Channel;
 use crate::conversation::Start;
 use crate::database::pool::Pool;
 use crate::delivery::DeliveryPolicy;
-use crate::id::ConversationId;
-use crate::id::MessageId;
+use crate::id::{ConversationId, MessageId};
 use crate::provider::ErrorKind;
 
 /// A statement whose CTE `m` has rows of `messages`, completed so that they become `Message`s.
@@ -58,13 +57,12 @@ pub async fn enqueue(
     let ids: Vec<MessageId> = messages.iter().map(|m| m.id).collect();
     let conversation_ids: Vec<ConversationId> =
         messages.iter().map(|m| m.conversation_id).collect();
-    let channels: Vec<&str> = messages.iter().map(|m| m.channel.as_str()).collect();
-    let participant_ids: Vec<&str> = messages.iter().map(|m| &*m.participant_id).collect();
-    let texts: Vec<&str> = messages.iter().map(|m| &*m.text).collect();
-    let client_message_ids: Vec<Option<&str>> = messages
-        .iter()
-        .map(|m| m.client_message_id.as_deref())
-        .collect();
+    let outbound = || messages.iter().map(|m| &m.outbound);
+    let channels: Vec<&str> = outbound().map(|o| o.channel.as_str()).collect();
+    let participant_ids: Vec<&str> = outbound().map(|o| &*o.participant_id).collect();
+    let texts: Vec<&str> = outbound().map(|o| &*o.text).collect();
+    let client_message_ids: Vec<Option<&str>> =
+        outbound().map(|o| o.client_message_id.as_deref()).collect();
     let tokens: Vec<Option<uuid::Uuid>> = messages.iter().map(|m| m.lease_token).collect();
     let traceparents: Vec<Option<&str>> =
         messages.iter().map(|m| m.traceparent.as_deref()).collect();
@@ -100,7 +98,7 @@ with inp as (   -- in the order of the keys' columns: by bytes
   from fresh group by conversation_id, channel, participant_id
 ), conv as (    -- the lock that gives the order
   insert into conversations as c (id, channel, participant_id, last_message_id, last_message_at, last_message_preview, outbound_seq)
-  select conversation_id, channel, participant_id, message_id, sort_at, left(preview, 200), n from agg order by channel, participant_id
+  select conversation_id, channel, participant_id, message_id, sort_at, left(preview, $14), n from agg order by channel, participant_id
   on conflict (participant_id, channel) do update set
     outbound_seq = c.outbound_seq + excluded.outbound_seq,
     last_message_id = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_id else c.last_message_id end,
@@ -140,6 +138,7 @@ from planned"#,
         &traceparents as &[Option<&str>],
         policy.max_per_second.is_some(),
         &sent_by as &[Option<&str>],
+        PREVIEW_LENGTH,
     )
     .fetch_all(connection)
     .await
@@ -162,11 +161,10 @@ pub async fn find_replayed(
     messages: &[&NewMessage],
 ) -> sqlx::Result<Vec<Replayed>> {
     let ids: Vec<MessageId> = messages.iter().map(|m| m.id).collect();
-    let channels: Vec<&str> = messages.iter().map(|m| m.channel.as_str()).collect();
-    let client_message_ids: Vec<Option<&str>> = messages
-        .iter()
-        .map(|m| m.client_message_id.as_deref())
-        .collect();
+    let outbound = || messages.iter().map(|m| &m.outbound);
+    let channels: Vec<&str> = outbound().map(|o| o.channel.as_str()).collect();
+    let client_message_ids: Vec<Option<&str>> =
+        outbound().map(|o| o.client_message_id.as_deref()).collect();
     let tokens: Vec<Option<uuid::Uuid>> = messages.iter().map(|m| m.lease_token).collect();
     sqlx::query_as!(
         Replayed,

@@ -6,8 +6,10 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::is_provider_id;
 use crate::json;
+
+/// The longest `providerMessageId`, in characters.
+pub(super) const MAX_PROVIDER_ID: usize = 255;
 
 /// The fields of an answer that mean something, as far as they can be read.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -112,4 +114,8 @@ fn whole_number(value: &RawValue) -> Option<String> {
         number.is_some_and(|number| number.is_finite() && number.fract() == 0.0)
     };
     (is_integer || is_whole()).then(|| value.to_owned())
+}
+
+fn is_provider_id(id: &str) -> bool {
+    !id.is_empty() && id.chars().count() <= MAX_PROVIDER_ID && !id.chars().any(char::is_control)
 }

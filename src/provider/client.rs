@@ -77,11 +77,12 @@ impl Client {
     /// Makes one attempt.
     pub async fn send(&self, outgoing: &Outgoing) -> Outcome {
         let key = outgoing.message_id.to_string();
+        let outbound = &outgoing.outbound;
         let request = Request {
-            channel: outgoing.channel,
-            to: &outgoing.participant_id,
-            text: &outgoing.text,
-            client_message_id: outgoing.client_message_id.as_deref().unwrap_or(&key),
+            channel: outbound.channel,
+            to: &outbound.participant_id,
+            text: &outbound.text,
+            client_message_id: outbound.client_message_id.as_deref().unwrap_or(&key),
         };
         let mut post = self
             .http

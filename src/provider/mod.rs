@@ -3,6 +3,7 @@
 mod answer;
 pub mod client;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use answer::{Answer, Told};
@@ -13,8 +14,6 @@ use crate::id::MessageId;
 
 /// The longest `Retry-After` that is honoured.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
-/// The longest `providerMessageId`, in characters.
-const MAX_PROVIDER_ID: usize = 255;
 /// The longest detail that is kept of an error, in characters.
 const MAX_DETAIL: usize = 500;
 
@@ -27,11 +26,13 @@ const MAX_DETAIL: usize = 500;
     Eq,
     serde::Serialize,
     sqlx::Type,
+    strum::IntoStaticStr,
     utoipa::ToSchema,
     clap::ValueEnum,
 )]
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "text", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 #[clap(rename_all = "snake_case")]
 pub enum ErrorKind {
     /// 429.
@@ -72,33 +73,30 @@ impl ErrorKind {
     /// Its name, as in the API and in the database.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::RateLimited => "rate_limited",
-            Self::ServerError => "server_error",
-            Self::Timeout => "timeout",
-            Self::Connection => "connection",
-            Self::Unreadable => "unreadable",
-            Self::Rejected => "rejected",
-            Self::Canceled => "canceled",
-            Self::Interrupted => "interrupted",
-            Self::Internal => "internal",
-        }
+        self.into()
     }
 }
 
-/// What the provider is given.
+/// What somebody is to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outbound {
+    /// Where.
+    pub channel: Channel,
+    /// Whom.
+    pub participant_id: String,
+    /// What.
+    pub text: String,
+    /// The caller's idempotency key.
+    pub client_message_id: Option<String>,
+}
+
+/// What the provider is given in each attempt at a message.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
     /// The idempotency key of all attempts.
     pub message_id: MessageId,
-    /// Where to.
-    pub channel: Channel,
-    /// To whom.
-    pub participant_id: String,
-    /// What.
-    pub text: String,
-    /// The caller's key.
-    pub client_message_id: Option<String>,
+    /// What is sent.
+    pub outbound: Arc<Outbound>,
 }
 
 /// How an attempt ended: a failure is a value, not an error.
@@ -199,10 +197,6 @@ pub fn classify(
     })
 }
 
-fn is_provider_id(id: &str) -> bool {
-    !id.is_empty() && id.chars().count() <= MAX_PROVIDER_ID && !id.chars().any(char::is_control)
-}
-
 /// Seconds, also with a fraction, or an HTTP date (RFC 9110, section 10.2.3), at most [`MAX_RETRY_AFTER`]; none where it is
 /// neither.
 fn parse_retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
@@ -236,6 +230,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::value::RawValue;
 
+    use super::answer::MAX_PROVIDER_ID;
     use super::*;
     use crate::json;
 

@@ -6,15 +6,19 @@ pub mod ingest;
 pub mod retention;
 pub mod store;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 use crate::channel::Channel;
-use crate::id::ConversationId;
-use crate::id::MessageId;
+use crate::id::{ConversationId, MessageId};
 
 /// The provider's name in `webhook_events`.
 pub const PROVIDER: &str = "mock-meta";
+
+/// How far ahead of the database's clock a message is listed at the most, whatever its provider says.
+pub const MOST_AHEAD: Duration = Duration::from_mins(10);
 
 /// A validated event, with the ids that it gets if it is new.
 #[derive(Debug, Clone)]

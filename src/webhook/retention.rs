@@ -64,7 +64,8 @@ async fn step(pool: &Pool, days: Option<i32>, begins: bool) -> Result<Option<u64
     let Some(days) = days else { return Ok(None) };
     if let Some(month) = bounded(store::find_old_month(pool, days)).await? {
         bounded(store::empty_month(pool, &month)).await?;
-        return Ok(Some(u64::try_from(month.bodies).unwrap_or(0)));
+        let bodies = u64::try_from(month.bodies).expect("a count is never negative");
+        return Ok(Some(bodies));
     }
     let emptied = bounded(store::empty_bodies(pool, days, BATCH)).await?;
     Ok(emptied

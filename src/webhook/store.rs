@@ -3,10 +3,10 @@
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::{Event, PROVIDER};
+use super::{Event, MOST_AHEAD, PROVIDER};
 use crate::database::pool::Pool;
-use crate::id::ConversationId;
-use crate::id::MessageId;
+use crate::id::{ConversationId, MessageId};
+use crate::message::PREVIEW_LENGTH;
 
 /// The message of a new event.
 pub struct Ingested {
@@ -36,7 +36,7 @@ pub async fn ingest(
 -- Locks events by event_id, then conversations by (channel, participant_id): sorted, so that concurrent batches cannot deadlock.
 with inp as (   -- in the order of the keys' columns: by bytes
   select event_id collate "C" as event_id, channel collate "C" as channel, participant_id collate "C" as participant_id, text, timestamp,
-         conversation_id, message_id, body, ord, least(timestamp, now() + interval '10 minutes') as sort_at
+         conversation_id, message_id, body, ord, least(timestamp, now() + pg_catalog.make_interval(secs => $10)) as sort_at
   from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::uuid[], $8::uuid[], $9::bytea[])
     with ordinality as t(event_id, channel, participant_id, text, timestamp, conversation_id, message_id, body, ord)
 ), first as (
@@ -56,7 +56,7 @@ with inp as (   -- in the order of the keys' columns: by bytes
   from fresh group by channel, participant_id
 ), conv as (
   insert into conversations as c (id, channel, participant_id, unread_count, last_message_id, last_message_at, last_message_preview)
-  select id, channel, participant_id, n, message_id, sort_at, left(preview, 200) from agg order by channel, participant_id
+  select id, channel, participant_id, n, message_id, sort_at, left(preview, $11) from agg order by channel, participant_id
   on conflict (participant_id, channel) do update set
     unread_count = c.unread_count + excluded.unread_count, status = 'open', archived_at = null,
     last_message_id = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_id else c.last_message_id end,
@@ -79,6 +79,8 @@ select id as "message_id: MessageId", conversation_id as "conversation_id: Conve
         &conversation_ids as &[ConversationId],
         &message_ids as &[MessageId],
         &bodies as &[&[u8]],
+        MOST_AHEAD.as_secs_f64(),
+        PREVIEW_LENGTH,
     )
     .fetch_all(connection)
     .await

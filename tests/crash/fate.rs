@@ -46,7 +46,7 @@ pub struct Slot {
 impl Slot {
     pub fn new(stage: &Arc<Stage>, role: Role, place: usize, rng: &mut StdRng) -> Self {
         let mut rng = StdRng::from_rng(rng);
-        let passed = Point::ALL.into_iter().filter(|point| match point {
+        let passed = Point::ALL.iter().copied().filter(|point| match point {
             Point::AfterIngest | Point::AfterAccept => role == Role::Server,
             _ => true,
         });

@@ -5,9 +5,9 @@ import time
 from datetime import datetime, timezone
 
 from .inbound import ingest
-from .outbound import accept, attempt, claim, finish, release
+from .outbound import accept, attempt, claim, conversations_of, finish, release
 from .run import Connections
-from .values import Request, chance, events, new_id, requests, rival_events, rival_requests
+from .values import LONGEST_RAMP, Request, chance, events, new_id, requests, rival_events, rival_requests
 
 
 def accepter(run):
@@ -142,7 +142,8 @@ def racer(run):
         if not held:    # the channel is paused
             continue
         accepted = [(message_id, f"provider-{message_id}") for message_id, _, _ in held]
-        conversation_ids = [row[1] for row in finish(run, connections.settle, accepted, crash=1.0)]
+        finish(run, connections.settle, accepted, crash=1.0)
+        conversation_ids = conversations_of(run, [message_id for message_id, _, _ in held])
         with outside.transaction():
             outside.execute("select from deliveries where message_id = $1 for update", [ids[1]])
             joined = run.beside(lambda others: others.reads.run("delivery::release", conversation_ids))
@@ -159,7 +160,7 @@ def pacer(run):
     while not run.stop.is_set():
         time.sleep(random.uniform(0.5, 1.5) * run.options.pause)
         channel, wait = random.choice(["whatsapp", "instagram"]), random.uniform(0.05, 0.3)
-        rows = link.run("channel::pause", [channel], [wait])
+        rows = link.run("channel::pause", [channel], [wait], LONGEST_RAMP)
         known = datetime.now(timezone.utc)
         with run.lock:
             run.pauses.extend((channel, known, until) for channel, until in rows)

@@ -2,6 +2,9 @@
 import pathlib
 from dataclasses import dataclass, field
 
+from .statements import state
+
+BLOCKED, WAITING = state("blocked"), state("waiting")
 NEWEST_PAIR = "(excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id)"
 FOREIGN_KEY = "messages_conversation_id_fkey"
 # At the most: a run ends when its break is noticed.
@@ -24,7 +27,7 @@ class Break:
 
 BREAKS = {
     "no_release": Break(
-        "delivery::release", "d.attempt = 0 and d.lease_token is null and d.due_at > now()", "false",
+        "delivery::release", BLOCKED, "false",
         ("head_left_blocked",), CALM),
     "no_release_place": Break(
         "delivery::release", "join head using (message_id, seq)", "join head using (message_id)",
@@ -48,13 +51,13 @@ BREAKS = {
         "migrations", f"alter constraint {FOREIGN_KEY} deferrable initially deferred", f"drop constraint {FOREIGN_KEY}",
         ("orphan", "empty_conversation"), CALM),
     "no_requeue_guard": Break(
-        "delivery::requeue", "d.lease_token is null or d.due_at <= now() and", "d.lease_token is null or",
+        "delivery::requeue", WAITING, "attempt > 0 and due_at > now()",
         ("requeued_in_flight",), CALM),
     "no_requeue_order": Break(
         "delivery::requeue", "seq = case when p.parked then p.seq else d.seq end", "seq = d.seq",
         ("order",), CALM),
     "no_cancel_guard": Break(
-        "delivery::cancel", " and (lease_token is null or due_at <= now())", "",
+        "delivery::cancel", WAITING, "attempt > 0 and due_at > now()",
         ("canceled_in_flight",), CALM),
     "no_sort_events": Break(
         "webhook::ingest", "from first order by event_id", "from first order by random()",
@@ -69,7 +72,7 @@ BREAKS = {
         "delivery::mark_failed", " and i.lease_token = d.lease_token", "",
         ("lost_lease_settled",), {**SECONDS, "zombie": 0.2, "lease": 0.3}),
     "no_share": Break(
-        "delivery::claim", "where nth <= $7", "",
+        "delivery::claim", "where nth <= $11", "",
         ("more_than_its_share",), CALM),
     "no_pause": Break(
         "delivery::claim", " and c.paused_until <= now()", "",

@@ -2,7 +2,8 @@
 import time
 
 from .run import SCHEMA
-from .values import chance, columns
+from .statements import state
+from .values import PREVIEW_LENGTH, chance, columns
 
 # What mark_read read; by when each may go at the latest; and what a lease must never go through,
 # seen at the moment of the change itself.
@@ -70,14 +71,14 @@ INVARIANTS = {
     "event_without_message": """select event_id from webhook_events e
         full join (select id from messages where direction = 'INBOUND') m on m.id = e.message_id
         where e.event_id is null or m.id is null""",
-    "preview": """select c.id from conversations c,
+    "preview": f"""select c.id from conversations c,
         lateral (select * from messages m where m.conversation_id = c.id order by sort_at desc, id desc limit 1) m
         where (c.last_message_at, c.last_message_id, c.last_message_preview)
-          is distinct from (m.sort_at, m.id, left(m.text, 200))""",
+          is distinct from (m.sort_at, m.id, left(m.text, {PREVIEW_LENGTH}))""",
 }
 
 # Statements of the checks, beside those of the program.
-BLOCKED = "attempt = 0 and lease_token is null and due_at > clock_timestamp()"
+BLOCKED = state("blocked").replace("now()", "clock_timestamp()")
 IN_FRONT = """exists (select from deliveries b
     where b.conversation_id = d.conversation_id and b.seq < d.seq and b.due_at is not null)"""
 STATEMENTS = {

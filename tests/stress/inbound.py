@@ -1,11 +1,11 @@
 """What the program does around the statements of events."""
-from .values import columns
+from .values import MOST_AHEAD, PREVIEW_LENGTH, columns
 
 PROVIDER = "mock-meta"
 
 
 def ingest(run, link, batch, answered=True):
-    fresh = dict(link.run("webhook::ingest", PROVIDER, *columns(batch)))
+    fresh = dict(link.run("webhook::ingest", PROVIDER, *columns(batch), MOST_AHEAD, PREVIEW_LENGTH))
     asked = [event.event_id for event in batch if event.message_id not in fresh]
     known = {row[0]: row[1:] for row in link.run("webhook::find_known", PROVIDER, asked)} if asked else {}
     if not answered:

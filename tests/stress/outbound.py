@@ -3,7 +3,8 @@ import collections
 import random
 import time
 
-from .values import chance, columns, new_id, sent_by, traceparent
+from .values import (
+    BURSTS, LONGEST_RAMP, PREVIEW_LENGTH, RAMP_FACTOR, RAMP_START, chance, columns, new_id, sent_by, traceparent)
 
 
 def release(run, link, conversation_ids, crash):
@@ -14,6 +15,11 @@ def release(run, link, conversation_ids, crash):
     run.count("released", len(link.run("delivery::release", list(conversation_ids))))
 
 
+def conversations_of(run, message_ids):
+    with run.lock:
+        return [run.conversation_of[message_id] for message_id in message_ids]
+
+
 def finish(run, link, accepted, crash):
     with run.lock:
         run.accepted_by_provider.update(message_id for message_id, _ in accepted)
@@ -22,31 +28,32 @@ def finish(run, link, accepted, crash):
     run.count("sent_before", len(accepted) - len(rows))
     with run.lock:
         run.settled_as_sent.update(row[0] for row in rows)
-    release(run, link, [row[1] for row in rows], crash)
-    return rows
+    release(run, link, conversations_of(run, [message_id for message_id, _ in accepted]), crash)
 
 
 def reschedule(run, link, failed, lost):
     rows = link.run("delivery::mark_failed", *columns(failed))
     run.count("failed", len(rows))
     run.count("failure_refused", len(failed) - len(rows))
-    for message_id, _, _, next_attempt_at, _ in rows:
+    parked = []
+    for message_id, _, _, _, next_attempt_at, *_ in rows:
         if message_id in lost:
             run.bad("lost_lease_settled", message_id)
         if next_attempt_at is None:
-            run.count("parked")
-            with run.lock:
-                run.parked.append(message_id)
-    release(run, link, [row[1] for row in rows if row[3] is None], run.options.crash)
+            parked.append(message_id)
+    run.count("parked", len(parked))
+    with run.lock:
+        run.parked.extend(parked)
+    release(run, link, conversations_of(run, parked), run.options.crash)
 
 
-def outcome(run, message_id, token, failures):
-    """How an attempt ends: what `finish` takes, or what `reschedule` takes."""
+def outcome(run, message_id, token, failed_attempts):
+    """How an attempt ends: what `mark_sent` takes, or what `mark_failed` takes."""
     if chance(1 - run.options.fail):
         return (message_id, f"provider-{message_id}"), None
-    final = chance(0.15) or failures >= 4
-    wait = None if final else random.randint(0, 80) / 1000
-    return None, (message_id, token, wait, "rate_limited", 429, "detail", not final, False)
+    final = chance(0.15) or failed_attempts >= 4
+    wait = random.randint(0, 80) / 1000
+    return None, (message_id, token, final, wait, "rate_limited", 429, "detail", not final, False)
 
 
 def begin_settling(run, held):
@@ -62,7 +69,7 @@ def begin_settling(run, held):
 
 
 def attempt(run, connections, held):
-    """Attempts at (message, token, failures), all leased at one time, and their settlement."""
+    """Attempts at (message, token, failed attempts), all leased at one time, and their settlement."""
     options, link = run.options, connections.settle
     if run.ordered:
         overtakers = ("test::overtakers", [h[0] for h in held], [h[1] for h in held])
@@ -102,11 +109,16 @@ def take(run, message_id, token, before, after):
         run.leases[message_id] = [token, before + run.options.lease, False]
 
 
+def lease_of(run, limit, token):
+    """The first arguments of `claim` and `claim_only`."""
+    return limit, token, run.options.lease, run.per_second, RAMP_START, RAMP_FACTOR, LONGEST_RAMP, BURSTS
+
+
 def claim(run, connections, ids=None):
-    options, link = run.options, connections.reads
+    link = connections.reads
     token, before = new_id(), time.time()
     limit = random.choice([1, 3, 10, 30])
-    lease = (limit, token, options.lease, run.per_second)
+    lease = lease_of(run, limit, token)
     if ids is None:
         share = random.choice([1, 2, 1000])
         with run.lock:    # of this claimer nothing is in flight: a claim ends with the settlement
@@ -125,6 +137,8 @@ def claim(run, connections, ids=None):
         take(run, row[0], token, before, after)
         if row[8] != traceparent(row[0]):
             run.bad("trace_lost", row)
+    with run.lock:
+        run.conversation_of.update((row[0], row[7]) for row in rows)
     if rows:
         run.count("claimed" if ids is None else "claimed_only", len(rows))
         attempt(run, connections, [(row[0], token, row[6]) for row in rows])
@@ -136,7 +150,7 @@ def claim_at_once(run, link, rows):
     token, claimable = new_id(), [message_id for message_id, row in rows.items() if row[4]]
     if not claimable:
         return token, set()
-    lease = (len(claimable), token, run.options.lease, run.per_second)
+    lease = lease_of(run, len(claimable), token)
     claimed = {row[0] for row in link.run("delivery::claim_only", *lease, claimable)}
     run.count("claimed_when_accepted", len(claimed))
     return token, claimed
@@ -189,7 +203,7 @@ def accept(run, link, batch, asked_at, answered=True):
     rows = {row[0]: row for row in link.run(
         "message::enqueue", *columns(batch), run.options.lease, run.options.max_wait, run.ordered,
         [traceparent(request.id) for request in batch], run.per_second is not None,
-        [sent_by(request.id) for request in batch])}
+        [sent_by(request.id) for request in batch], PREVIEW_LENGTH)}
     token, claimed = claim_at_once(run, link, rows)
     answers = stored(run, rows, batch, token, claimed)
     asked = [request for request in batch if request.id not in rows]
@@ -203,6 +217,8 @@ def accept(run, link, batch, asked_at, answered=True):
     with run.lock:
         run.recent.extend(message_id for _, message_id, _, _ in answers)
         run.recent_conversations.extend(waiting)
+        run.conversation_of.update(
+            (message_id, conversation_id) for _, message_id, conversation_id, _ in answers if conversation_id)
         for request, message_id, _, _ in answers:
             run.new_messages[message_id] += message_id == request.id
             if request.key and run.message_of_key.setdefault(request.key, message_id) != message_id:

@@ -31,6 +31,7 @@ class Run:
         self.backends = {}
         self.last_sweep = (0.0, 0.0)
         self.leases = {}            # message: [token, end, settling]
+        self.conversation_of = {}   # message: its conversation
         self.parked = []            # messages that were parked once
         self.recent = collections.deque(maxlen=150)    # messages accepted of late: leased, blocked, due or waiting
         self.recent_conversations = collections.deque(maxlen=150)

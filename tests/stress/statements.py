@@ -1,4 +1,6 @@
-"""The statements, as they ship, and the settings of the connections that they run on, read from the sources."""
+"""The statements, as they ship, the numbers that they are given, and the settings of the connections
+that they run on, read from the sources."""
+import json
 import pathlib
 import re
 
@@ -10,20 +12,34 @@ class Unreadable(Exception):
 
 
 def shipped():
-    """Each statement by its name, and all migrations as one. The macros that complete a statement are
-    read from where they are defined."""
+    """Each statement by its name, as it was prepared for the program, and all migrations as one."""
+    queries = [json.loads(path.read_text())["query"] for path in sorted(ROOT.glob(".sqlx/*.json"))]
     found = {}
-    for path in sorted(ROOT.glob("src/**/store.rs")):
-        text = path.read_text()
-        for name, sql in re.findall(r'r#"-- (\w+::\w+)\n(.*?)"#', text, re.S):
-            found[name] = sql
-        for macro, definition in re.findall(r'macro_rules! (\w+) \{(.*?)\n\}\n', text, re.S):
-            first, *second = re.findall(r'r#"(.*?)"#', definition, re.S)
-            calls = re.findall(macro + r'!\(\s*r#"-- (\w+::\w+)\n?(.*?)"#,\s*"(.*?)"', text, re.S)
-            for name, head, completion in calls:
-                found[name] = head + first + completion + "".join(second)
+    for query in queries:
+        header, sql = query.split("\n", 1)
+        found[header.removeprefix("-- ")] = sql
+    if "delivery::claim" not in found:
+        raise Unreadable(".sqlx has no statement delivery::claim")
     found["migrations"] = "\n".join(path.read_text() for path in sorted(ROOT.glob("migrations/*.sql")))
     return found
+
+
+def state(name):
+    """The condition of a state of deliveries."""
+    text = (ROOT / "src/delivery/states.rs").read_text()
+    found = re.findall(rf'\[{name} \$.*?@add "(.*?)"', text, re.S)
+    if len(found) != 1:
+        raise Unreadable(f"src/delivery/states.rs: the state {name} is not found")
+    return found[0]
+
+
+def number(path, name):
+    """A number that the program gives its statements; of a duration its seconds."""
+    found = re.findall(rf"const {name}: \w+ = (?:Duration::from_(secs|mins)\()?([0-9.]+)", (ROOT / path).read_text())
+    if len(found) != 1:
+        raise Unreadable(f"{path}: there is no number {name}")
+    unit, value = found[0]
+    return float(value) * (60 if unit == "mins" else 1)
 
 
 def settings():

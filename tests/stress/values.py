@@ -5,6 +5,15 @@ import uuid
 from datetime import datetime, timezone
 from typing import NamedTuple
 
+from .statements import number
+
+# What the program gives its statements beside what they are about.
+RAMP_START, RAMP_FACTOR, LONGEST_RAMP, BURSTS = (
+    number("src/channel/mod.rs", name)
+    for name in ("RAMP_START_PER_SECOND", "RAMP_FACTOR", "LONGEST_RAMP", "BURSTS_PER_SECOND"))
+PREVIEW_LENGTH = int(number("src/message/mod.rs", "PREVIEW_LENGTH"))
+MOST_AHEAD = number("src/webhook/mod.rs", "MOST_AHEAD")
+
 
 class Request(NamedTuple):
     """A message to be accepted: the first arguments of `message::enqueue`."""

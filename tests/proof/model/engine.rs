@@ -29,7 +29,7 @@ pub struct Engine {
 /// The first number is the process, the second the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    AcceptBegins(usize, usize),
+    EnqueueBegins(usize, usize),
     Enqueue(usize),
     /// The same where nothing may be called now (no permit, calls are paused or spread): due, for
     /// whoever claims it.
@@ -42,7 +42,7 @@ pub enum Action {
     /// No call: the one before may have been taken. The message fails for good.
     Hold(usize),
     Answer(usize, Answer),
-    FinishBegins(usize),
+    MarkSentBegins(usize),
     MarkSent(usize),
     MarkFailed(usize),
     ReleaseBegins(usize),
@@ -101,7 +101,7 @@ impl Model for Engine {
         let mut next = state.clone();
         let state = &mut next;
         match action {
-            Action::AcceptBegins(p, m) => accept_begins(self, state, p, m),
+            Action::EnqueueBegins(p, m) => accept_begins(self, state, p, m),
             Action::Enqueue(p) => enqueue(self, state, p, true),
             Action::EnqueueUnleased(p) => enqueue(self, state, p, false),
             Action::ClaimBegins(p, m) => state.processes[p] = Process::Claiming { message: m },
@@ -110,7 +110,7 @@ impl Model for Engine {
             Action::GiveUp(p) => state.processes[p] = Process::Idle,
             Action::Hold(p) => hold(state, p),
             Action::Answer(p, how) => answer(self, state, p, how),
-            Action::FinishBegins(p) => finish_begins(state, p),
+            Action::MarkSentBegins(p) => mark_sent_begins(state, p),
             Action::MarkSent(p) => mark_sent(state, p),
             Action::MarkFailed(p) => mark_failed(self, state, p),
             Action::ReleaseBegins(p) => release_begins(state, p),
@@ -152,7 +152,7 @@ impl Engine {
             }
             Process::Leased(lease) if lease.is_doubtful => Action::Hold(p),
             Process::Leased(_) => Action::Call(p),
-            Process::Accepted(_) if !self.has(Rule::ReleaseApart) => Action::FinishBegins(p),
+            Process::Accepted(_) if !self.has(Rule::ReleaseApart) => Action::MarkSentBegins(p),
             Process::Accepted(_) | Process::Finishing { .. } => Action::MarkSent(p),
             Process::Failed { .. } => Action::MarkFailed(p),
             Process::Unreleased => Action::ReleaseBegins(p),
@@ -164,7 +164,7 @@ impl Engine {
     fn next_when_idle(&self, state: &State, p: usize, actions: &mut Vec<Action>) {
         for (m, message) in state.messages.iter().enumerate() {
             if !message.is_acknowledged && !is_being_accepted(state, m) {
-                actions.push(Action::AcceptBegins(p, m));
+                actions.push(Action::EnqueueBegins(p, m));
             }
         }
         for (m, delivery) in state.queue() {
@@ -277,8 +277,8 @@ fn enqueue(engine: &Engine, state: &mut State, p: usize, has_permit: bool) {
         seq: state.outbound_seq,
         due_at: DueAt::Past,
         lease_token: None,
-        attempt: 0,
-        failures: 0,
+        claims: 0,
+        failed_attempts: 0,
     };
     if is_blocked {
         delivery.due_at = DueAt::Future;
@@ -309,14 +309,14 @@ fn claim(engine: &Engine, state: &mut State, p: usize, message: usize) {
 fn lease(engine: &Engine, delivery: &mut Delivery, message: usize, token: Token) -> Process {
     delivery.due_at = DueAt::Future;
     delivery.lease_token = Some(token);
-    delivery.attempt += 1;
+    delivery.claims += 1;
     Process::Leased(Lease {
         message,
         token,
         has_ended: false,
         is_doubtful: engine.holds_ambiguous
             && engine.has(Rule::HoldDoubtful)
-            && delivery.attempt - delivery.failures > 1,
+            && delivery.claims - delivery.failed_attempts > 1,
     })
 }
 
@@ -388,7 +388,7 @@ fn mark_sent(state: &mut State, p: usize) {
 }
 
 /// Only where it releases what comes next in the same statement, and so in this snapshot.
-fn finish_begins(state: &mut State, p: usize) {
+fn mark_sent_begins(state: &mut State, p: usize) {
     let Process::Accepted(lease) = state.processes[p] else {
         return;
     };
@@ -415,7 +415,7 @@ fn mark_failed(engine: &Engine, state: &mut State, p: usize) {
         return;
     }
     delivery.lease_token = None;
-    delivery.failures += 1;
+    delivery.failed_attempts += 1;
     delivery.due_at = DueAt::Future;
     state.messages[lease.message].status = Some(Status::Failed);
     if is_final {
@@ -471,7 +471,7 @@ fn is_requeueable(engine: &Engine, state: &State, message: usize) -> bool {
     };
     let has_failed = state.messages[message].status == Some(Status::Failed);
     let is_free = delivery.lease_token.is_none() || delivery.due_at == DueAt::Past && has_failed;
-    (is_free || !engine.has(Rule::RequeueGuard)) && (delivery.is_parked() || delivery.attempt > 0)
+    (is_free || !engine.has(Rule::RequeueGuard)) && (delivery.is_parked() || delivery.claims > 0)
 }
 
 fn requeue(engine: &Engine, state: &mut State, p: usize, message: usize) {
@@ -490,8 +490,8 @@ fn requeue(engine: &Engine, state: &mut State, p: usize, message: usize) {
         DueAt::Past
     };
     delivery.lease_token = None;
-    delivery.attempt = 0;
-    delivery.failures = 0;
+    delivery.claims = 0;
+    delivery.failed_attempts = 0;
 }
 
 // delivery::cancel

@@ -113,8 +113,8 @@ fn is_at_rest(engine: &Engine, state: &State) -> bool {
     let mut actions = Vec::new();
     engine.actions(state, &mut actions);
     actions.iter().all(|action| {
-        use Action::{AcceptBegins, Cancel, Requeue};
-        matches!(action, AcceptBegins(..) | Requeue(..) | Cancel(..))
+        use Action::{EnqueueBegins, Cancel, Requeue};
+        matches!(action, EnqueueBegins(..) | Requeue(..) | Cancel(..))
     })
 }
 
@@ -141,7 +141,7 @@ pub fn events() -> Vec<Property<Engine>> {
         Property::sometimes(TAKEN_OVER, |engine: &Engine, state: &State| {
             let nobody_was_slow = state.trouble.delays == engine.trouble.delays;
             let mut queue = state.queue();
-            nobody_was_slow && queue.any(|(_, d)| d.is_leased() && d.attempt - d.failures > 1)
+            nobody_was_slow && queue.any(|(_, d)| d.is_leased() && d.claims - d.failed_attempts > 1)
         }),
         Property::sometimes(ABSORBED, |_, state: &State| {
             messages(state).any(|m| calls(state, m) > 0 && state.messages[m].deliveries > 0)

@@ -36,8 +36,8 @@ pub struct Delivery {
     pub seq: u8,
     pub due_at: DueAt,
     pub lease_token: Option<Token>,
-    pub attempt: u8,
-    pub failures: u8,
+    pub claims: u8,
+    pub failed_attempts: u8,
 }
 
 /// Clocks are not told, only whether a moment has come.
@@ -122,11 +122,11 @@ impl Delivery {
     }
 
     pub fn is_waiting(self) -> bool {
-        self.due_at == DueAt::Future && self.lease_token.is_none() && self.attempt > 0
+        self.due_at == DueAt::Future && self.lease_token.is_none() && self.claims > 0
     }
 
     pub fn is_blocked(self) -> bool {
-        self.due_at == DueAt::Future && self.lease_token.is_none() && self.attempt == 0
+        self.due_at == DueAt::Future && self.lease_token.is_none() && self.claims == 0
     }
 
     pub fn is_parked(self) -> bool {

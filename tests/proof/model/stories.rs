@@ -59,7 +59,7 @@ fn assert_broken(rules: &'static [Rule], whole: Engine, promise: &'static str, s
 
 #[test]
 fn an_answer_before_the_commit_loses_a_message() {
-    let story = [AcceptBegins(A, ONE), Crash(A, Taken::No)];
+    let story = [EnqueueBegins(A, ONE), Crash(A, Taken::No)];
     assert_broken(
         &[Rule::CommitFirst],
         engine(2, 1, A_CRASH),
@@ -71,8 +71,8 @@ fn an_answer_before_the_commit_loses_a_message() {
 #[test]
 fn without_a_look_at_the_number_before_it_a_message_overtakes() {
     let story = [
-        AcceptBegins(A, ONE),
-        AcceptBegins(B, TWO),
+        EnqueueBegins(A, ONE),
+        EnqueueBegins(B, TWO),
         Enqueue(A),
         Enqueue(B),
         Call(B),
@@ -88,9 +88,9 @@ fn without_a_look_at_the_number_before_it_a_message_overtakes() {
 #[test]
 fn without_a_release_after_its_accept_a_message_is_stuck() {
     let story = [
-        AcceptBegins(A, ONE),
+        EnqueueBegins(A, ONE),
         Enqueue(A),
-        AcceptBegins(B, TWO), // and sees ONE
+        EnqueueBegins(B, TWO), // and sees ONE
         Call(A),
         Answer(A, Accepted),
         MarkSent(A),
@@ -104,7 +104,7 @@ fn without_a_release_after_its_accept_a_message_is_stuck() {
 #[test]
 fn without_a_row_lock_in_the_claim_a_message_has_two_leases() {
     let story = [
-        AcceptBegins(A, ONE),
+        EnqueueBegins(A, ONE),
         EnqueueUnleased(A),
         ReleaseBegins(A),
         ClaimBegins(A, ONE),
@@ -123,7 +123,7 @@ fn without_a_row_lock_in_the_claim_a_message_has_two_leases() {
 #[test]
 fn during_a_lease_that_is_shorter_than_the_call_another_call_begins() {
     let story = [
-        AcceptBegins(A, ONE),
+        EnqueueBegins(A, ONE),
         Enqueue(A),
         Call(A),
         LeaseEnds(ONE),
@@ -136,7 +136,7 @@ fn during_a_lease_that_is_shorter_than_the_call_another_call_begins() {
 #[test]
 fn a_call_that_begins_when_its_lease_has_ended_overlaps_with_another() {
     let story = [
-        AcceptBegins(A, ONE),
+        EnqueueBegins(A, ONE),
         Enqueue(A),
         LeaseEnds(ONE),
         Claim(B, ONE),
@@ -149,7 +149,7 @@ fn a_call_that_begins_when_its_lease_has_ended_overlaps_with_another() {
 #[test]
 fn a_key_for_each_call_delivers_twice() {
     let story = [
-        AcceptBegins(A, ONE),
+        EnqueueBegins(A, ONE),
         Enqueue(A),
         Call(A),
         Answer(A, LOST),
@@ -170,7 +170,7 @@ fn a_key_for_each_call_delivers_twice() {
 #[test]
 fn without_keys_a_message_whose_sender_died_must_be_held_too() {
     let story = [
-        AcceptBegins(A, ONE),
+        EnqueueBegins(A, ONE),
         Enqueue(A),
         Call(A),
         Crash(A, Taken::Yes),
@@ -199,7 +199,7 @@ fn without_its_token_a_late_failure_gives_away_the_lease_of_another() {
         ..NO_TROUBLE
     };
     let story = [
-        AcceptBegins(A, ONE),
+        EnqueueBegins(A, ONE),
         Enqueue(A),
         Call(A),
         Answer(A, FAILED),
@@ -216,12 +216,12 @@ fn without_its_token_a_late_failure_gives_away_the_lease_of_another() {
 #[test]
 fn a_finish_that_releases_in_the_same_statement_leaves_a_message_stuck() {
     let story = [
-        AcceptBegins(A, ONE),
+        EnqueueBegins(A, ONE),
         Enqueue(A),
         Call(A),
         Answer(A, Accepted),
-        FinishBegins(A),      // and sees nothing behind ONE
-        AcceptBegins(B, TWO), // and sees ONE
+        MarkSentBegins(A),      // and sees nothing behind ONE
+        EnqueueBegins(B, TWO), // and sees ONE
         Enqueue(B),
         ReleaseBegins(B), // and sees ONE in front
         MarkSent(A),
@@ -238,7 +238,7 @@ fn a_release_that_does_not_look_again_lets_what_was_requeued_meanwhile_overtake(
         ..NO_TROUBLE
     };
     let story = [
-        AcceptBegins(A, ONE),
+        EnqueueBegins(A, ONE),
         Enqueue(A),
         Call(A),
         Answer(A, FAILED_FOR_GOOD),
@@ -248,7 +248,7 @@ fn a_release_that_does_not_look_again_lets_what_was_requeued_meanwhile_overtake(
         ReleaseBegins(B), // and sees ONE in front
         Cancel(A, ONE),
         ReleaseBegins(A),
-        AcceptBegins(A, TWO),
+        EnqueueBegins(A, TWO),
         EnqueueUnleased(A),
         ReleaseBegins(A),
         Requeue(A, ONE), // behind TWO
@@ -262,9 +262,9 @@ fn a_release_that_does_not_look_again_lets_what_was_requeued_meanwhile_overtake(
 #[test]
 fn without_the_sweep_a_crash_leaves_a_message_stuck() {
     let story = [
-        AcceptBegins(A, ONE),
+        EnqueueBegins(A, ONE),
         Enqueue(A),
-        AcceptBegins(B, TWO),
+        EnqueueBegins(B, TWO),
         Enqueue(B),
         ReleaseBegins(B),
         Call(A),
@@ -278,7 +278,7 @@ fn without_the_sweep_a_crash_leaves_a_message_stuck() {
 #[test]
 fn a_requeue_of_what_is_leased_gives_it_a_second_lease() {
     let story = [
-        AcceptBegins(A, ONE),
+        EnqueueBegins(A, ONE),
         Enqueue(A),
         Requeue(B, ONE),
         ReleaseBegins(B),
@@ -300,13 +300,13 @@ fn a_requeued_message_that_keeps_its_number_meets_a_call_behind_it() {
         ..NO_TROUBLE
     };
     let story = [
-        AcceptBegins(A, ONE),
+        EnqueueBegins(A, ONE),
         Enqueue(A),
         Call(A),
         Answer(A, FAILED_FOR_GOOD),
         MarkFailed(A),
         ReleaseBegins(A),
-        AcceptBegins(A, TWO),
+        EnqueueBegins(A, TWO),
         Enqueue(A),
         Call(A),
         Requeue(B, ONE),
@@ -321,7 +321,7 @@ fn a_cancel_of_what_is_leased_gives_it_a_second_lease_when_it_is_requeued() {
         ..NO_TROUBLE
     };
     let story = [
-        AcceptBegins(A, ONE),
+        EnqueueBegins(A, ONE),
         Enqueue(A),
         Cancel(B, ONE),
         ReleaseBegins(B),
