@@ -45,6 +45,7 @@ pub mod cli;
 pub mod config;
 pub(crate) mod conversation;
 pub mod crash;
+pub mod cursor;
 pub mod database;
 pub mod delivery;
 pub mod edge;

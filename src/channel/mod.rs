@@ -10,9 +10,12 @@
 //! Whoever leases a delivery asks its channel's row in the same statement: [`crate::message::store::enqueue`] leases nothing while the
 //! channel is paused or its calls are spread, [`crate::delivery::store::claim`] as much as may be called at this moment.
 
+pub mod participant;
 pub mod store;
 
 use std::time::Duration;
+
+use crate::http::field::{Fault, Field, one_of};
 
 /// Where a participant writes from.
 #[derive(
@@ -27,6 +30,7 @@ use std::time::Duration;
     sqlx::Type,
     strum::EnumString,
     strum::IntoStaticStr,
+    strum::VariantNames,
     utoipa::ToSchema,
     clap::ValueEnum,
 )]
@@ -41,16 +45,16 @@ pub enum Channel {
 }
 
 impl Channel {
-    /// The channel of that name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        name.parse().ok()
-    }
-
     /// Its name, as in the API and in the database.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
+    }
+}
+
+impl Field for Channel {
+    fn parse(text: &str) -> Result<Self, Fault> {
+        one_of(text)
     }
 }
 

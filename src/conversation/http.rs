@@ -2,18 +2,20 @@
 
 use axum::extract::State;
 use axum::{Extension, Json};
-use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use validator::{Validate, ValidationError};
+use validator::Validate;
 
 use super::{Channel, Conversation, ConversationId, Filter, Status, store};
 use crate::api_state::ApiState;
 use crate::caller::Caller;
+use crate::cursor::Cursor;
 use crate::error::Error;
-use crate::http::extract::{self, Id, Query};
-use crate::http::page::{PageMeta, Window, millis, optional_millis};
+use crate::http::extract::{Id, Query};
+use crate::http::field::{Fault, Field, Parsed, one_of};
+use crate::http::page::{Limit, NextCursor, PageMeta, PageNumber, Window};
 use crate::http::problem::Problem;
+use crate::http::timestamp::Timestamp;
 use crate::message::http::MessageView;
 use crate::message::store::list_thread;
 
@@ -35,22 +37,18 @@ pub struct ConversationView {
     #[schema(example = "Merhaba", max_length = 200)]
     last_message_preview: String,
     /// The time that the newest message is listed by.
-    #[serde(serialize_with = "millis")]
-    last_message_at: DateTime<Utc>,
+    last_message_at: Timestamp,
     /// Inbound messages since it was last read.
     #[schema(example = 2, minimum = 0)]
     unread_count: i32,
     /// When it was last read.
-    #[serde(serialize_with = "optional_millis")]
     #[schema(required)]
-    last_read_at: Option<DateTime<Utc>>,
+    last_read_at: Option<Timestamp>,
     /// When it was taken out of the inbox; an inbound message puts it back.
-    #[serde(serialize_with = "optional_millis")]
     #[schema(required)]
-    archived_at: Option<DateTime<Utc>>,
+    archived_at: Option<Timestamp>,
     /// When it began.
-    #[serde(serialize_with = "millis")]
-    created_at: DateTime<Utc>,
+    created_at: Timestamp,
 }
 
 impl From<Conversation> for ConversationView {
@@ -61,11 +59,11 @@ impl From<Conversation> for ConversationView {
             participant_id: conversation.participant_id,
             status: conversation.status,
             last_message_preview: conversation.last_message_preview,
-            last_message_at: conversation.last_message_at,
+            last_message_at: Timestamp(conversation.last_message_at),
             unread_count: conversation.unread_count,
-            last_read_at: conversation.last_read_at,
-            archived_at: conversation.archived_at,
-            created_at: conversation.created_at,
+            last_read_at: conversation.last_read_at.map(Timestamp),
+            archived_at: conversation.archived_at.map(Timestamp),
+            created_at: Timestamp(conversation.created_at),
         }
     }
 }
@@ -94,43 +92,31 @@ pub struct ConversationDetail {
 /// Which conversations to list.
 #[derive(Debug, Deserialize, Validate, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[validate(nest_all_fields)]
 pub struct InboxQuery {
     /// The page, from 1; times `limit` at most 100,000, beyond which only `cursor` leads; not together with `cursor`.
-    #[validate(custom(function = extract::within::<1, { u32::MAX }>))]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 100_000)]
-    page: Option<String>,
+    #[param(inline, value_type = Option<PageNumber>)]
+    page: Option<Parsed<PageNumber>>,
     /// The `nextCursor` of the page before: costs the same at any depth; not together with `page`.
-    #[param(pattern = "^(00|ff)[0-9a-f]{46}$")]
-    cursor: Option<String>,
+    #[param(inline, value_type = Option<Cursor>)]
+    cursor: Option<Parsed<NextCursor<Cursor>>>,
     /// The most conversations of a page.
-    #[validate(custom(function = extract::within::<1, 100>))]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 100, default = 20)]
-    limit: Option<String>,
+    #[param(inline, value_type = Option<Limit<100, 20>>)]
+    limit: Parsed<Limit<100, 20>>,
     /// Only those of this channel.
-    #[validate(custom(function = extract::channel))]
     #[param(inline, value_type = Option<Channel>)]
-    channel: Option<String>,
+    channel: Option<Parsed<Channel>>,
     /// Only those with this status.
-    #[validate(custom(function = conversation_status))]
     #[param(inline, value_type = Option<Status>)]
-    status: Option<String>,
+    status: Option<Parsed<Status>>,
     /// `true`: only archived ones. `false`: none of them.
-    #[validate(custom(function = boolean))]
-    #[param(inline, value_type = Option<bool>, default = false)]
-    archived: Option<String>,
+    #[param(value_type = Option<bool>, default = false)]
+    archived: Option<Parsed<bool>>,
 }
 
-fn conversation_status(name: &str) -> Result<(), ValidationError> {
-    match Status::parse(name) {
-        Some(_) => Ok(()),
-        None => Err(ValidationError::new("status").with_message("must be open or closed".into())),
-    }
-}
-
-fn boolean(value: &str) -> Result<(), ValidationError> {
-    match value {
-        "true" | "false" => Ok(()),
-        _ => Err(ValidationError::new("boolean").with_message("must be true or false".into())),
+impl Field for Status {
+    fn parse(text: &str) -> Result<Self, Fault> {
+        one_of(text)
     }
 }
 
@@ -144,19 +130,17 @@ pub async fn list_conversations(
     State(state): State<ApiState>,
     Query(query): Query<InboxQuery>,
 ) -> Result<Json<ConversationList>, Problem> {
-    let window = Window::new(
-        query.page.as_deref(),
-        query.cursor.as_deref(),
-        query.limit.as_deref(),
-        20,
-    )?;
+    let window = Window::new(query.page, query.cursor, query.limit)?;
     let filter = Filter {
-        channel: query.channel.as_deref().and_then(Channel::parse),
-        status: query.status.as_deref().and_then(Status::parse),
-        archived: query.archived.as_deref() == Some("true"),
+        channel: query.channel.map(Parsed::value),
+        status: query.status.map(Parsed::value),
+        archived: query.archived.is_some_and(Parsed::value),
     };
     let mut rows = store::list(&state.app.pool, filter, window.start, window.to_read()).await?;
-    let meta = window.cut(&mut rows, |row| (row.last_message_at, row.id.0));
+    let meta = window.cut(&mut rows, |row| Cursor {
+        at: row.last_message_at,
+        id: row.id.0,
+    });
     Ok(Json(ConversationList {
         data: rows.into_iter().map(ConversationView::from).collect(),
         meta,
@@ -166,18 +150,17 @@ pub async fn list_conversations(
 /// Which messages of a conversation to list.
 #[derive(Debug, Deserialize, Validate, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[validate(nest_all_fields)]
 pub struct ThreadQuery {
     /// The page, from 1; times `limit` at most 100,000, beyond which only `cursor` leads; not together with `cursor`.
-    #[validate(custom(function = extract::within::<1, { u32::MAX }>))]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 100_000)]
-    page: Option<String>,
+    #[param(inline, value_type = Option<PageNumber>)]
+    page: Option<Parsed<PageNumber>>,
     /// The `nextCursor` of the page before: costs the same at any depth; not together with `page`.
-    #[param(pattern = "^(00|ff)[0-9a-f]{46}$")]
-    cursor: Option<String>,
+    #[param(inline, value_type = Option<Cursor>)]
+    cursor: Option<Parsed<NextCursor<Cursor>>>,
     /// The most messages of a page.
-    #[validate(custom(function = extract::within::<1, 200>))]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
-    limit: Option<String>,
+    #[param(inline, value_type = Option<Limit<200, 50>>)]
+    limit: Parsed<Limit<200, 50>>,
 }
 
 /// One conversation and its messages, newest first.
@@ -191,15 +174,13 @@ pub async fn get_conversation(
     Id(id): Id<ConversationId>,
     Query(query): Query<ThreadQuery>,
 ) -> Result<Json<ConversationDetail>, Problem> {
-    let window = Window::new(
-        query.page.as_deref(),
-        query.cursor.as_deref(),
-        query.limit.as_deref(),
-        50,
-    )?;
+    let window = Window::new(query.page, query.cursor, query.limit)?;
     let conversation = view(store::find(&state.app.pool, id).await?)?;
     let mut rows = list_thread(&state.app.pool, id, window.start, window.to_read()).await?;
-    let meta = window.cut(&mut rows, |row| (row.sort_at, row.id.0));
+    let meta = window.cut(&mut rows, |row| Cursor {
+        at: row.sort_at,
+        id: row.id.0,
+    });
     Ok(Json(ConversationDetail {
         conversation: conversation.0,
         messages: rows.into_iter().map(MessageView::from).collect(),

@@ -9,9 +9,22 @@ use crate::channel::Channel;
 use crate::id::ConversationId;
 
 /// Whether a conversation waits for somebody.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, sqlx::Type, utoipa::ToSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    sqlx::Type,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantNames,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 #[sqlx(type_name = "text", rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 #[schema(as = ConversationStatus)]
 pub enum Status {
     /// It is being dealt with.
@@ -21,23 +34,10 @@ pub enum Status {
 }
 
 impl Status {
-    /// The status of that name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        match name {
-            "open" => Some(Self::Open),
-            "closed" => Some(Self::Closed),
-            _ => None,
-        }
-    }
-
     /// Its name, as in the API and in the database.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Closed => "closed",
-        }
+        self.into()
     }
 }
 
@@ -75,13 +75,4 @@ pub struct Filter {
     pub status: Option<Status>,
     /// Only archived ones; else none of them.
     pub archived: bool,
-}
-
-/// Where a list begins.
-#[derive(Debug, Clone, Copy)]
-pub enum Start {
-    /// After this many rows.
-    Skip(i64),
-    /// After a row, by the time and the id that it is sorted by.
-    After(DateTime<Utc>, uuid::Uuid),
 }

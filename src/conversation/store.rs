@@ -1,10 +1,8 @@
 //! The statements of the inbox.
 
-use chrono::{DateTime, Utc};
-use uuid::Uuid;
-
-use super::{Conversation, Filter, Start, Status};
+use super::{Conversation, Filter, Status};
 use crate::channel::Channel;
+use crate::cursor::{Cursor, Start};
 use crate::database::pool::Pool;
 use crate::id::ConversationId;
 
@@ -78,8 +76,8 @@ pub async fn list(
     match (start, filter.archived) {
         (Start::Skip(rows), false) => list_page(pool, filter, rows, limit).await,
         (Start::Skip(rows), true) => list_archived_page(pool, filter, rows, limit).await,
-        (Start::After(at, id), false) => list_after(pool, filter, (at, id), limit).await,
-        (Start::After(at, id), true) => list_archived_after(pool, filter, (at, id), limit).await,
+        (Start::After(cursor), false) => list_after(pool, filter, cursor, limit).await,
+        (Start::After(cursor), true) => list_archived_after(pool, filter, cursor, limit).await,
     }
 }
 
@@ -107,7 +105,7 @@ async fn list_page(
 async fn list_after(
     pool: &Pool,
     filter: Filter,
-    (last_message_at, id): (DateTime<Utc>, Uuid),
+    Cursor { at, id }: Cursor,
     limit: i64,
 ) -> sqlx::Result<Vec<Conversation>> {
     query_list!(
@@ -119,7 +117,7 @@ async fn list_after(
         filter.channel.map(Channel::as_str),
         filter.status.map(Status::as_str),
         limit,
-        last_message_at,
+        at,
         id
     )
     .fetch_all(pool)
@@ -150,7 +148,7 @@ async fn list_archived_page(
 async fn list_archived_after(
     pool: &Pool,
     filter: Filter,
-    (last_message_at, id): (DateTime<Utc>, Uuid),
+    Cursor { at, id }: Cursor,
     limit: i64,
 ) -> sqlx::Result<Vec<Conversation>> {
     query_list!(
@@ -162,7 +160,7 @@ async fn list_archived_after(
         filter.channel.map(Channel::as_str),
         filter.status.map(Status::as_str),
         limit,
-        last_message_at,
+        at,
         id
     )
     .fetch_all(pool)

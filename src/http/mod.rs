@@ -3,9 +3,10 @@
 pub mod admit;
 pub mod audit;
 pub mod auth;
+pub mod body;
 pub mod docs;
 pub mod extract;
-pub mod fields;
+pub mod field;
 pub mod key;
 pub mod observe;
 pub mod once;
@@ -16,3 +17,4 @@ pub mod response_budget;
 pub mod security_headers;
 pub mod server;
 pub mod step;
+pub mod timestamp;

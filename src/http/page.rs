@@ -1,12 +1,66 @@
-//! Where a list begins, and what is said about where it goes on.
+//! Pages of a list: which one a request asks for, and what its answer says about the next.
 
-use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Serialize, Serializer};
-use utoipa::ToSchema;
-use uuid::Uuid;
+use std::str::FromStr;
 
+use serde::Serialize;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::{PartialSchema, ToSchema};
+
+use super::field::{Fault, Field, Parsed, number};
 use super::problem::Problem;
-use crate::conversation::Start;
+use crate::cursor::{Cursor, Start};
+
+/// The number of a page, from 1.
+#[derive(Debug, ToSchema)]
+#[schema(minimum = 1, maximum = 100_000)]
+pub struct PageNumber(u32);
+
+impl Field for PageNumber {
+    fn parse(text: &str) -> Result<Self, Fault> {
+        number(text, u32::MAX).map(Self)
+    }
+}
+
+/// The most rows of a page: 1 to `MAX`, and `DEFAULT` where the request does not say.
+#[derive(Debug)]
+pub struct Limit<const MAX: u32, const DEFAULT: u32>(pub u32);
+
+impl<const MAX: u32, const DEFAULT: u32> Field for Limit<MAX, DEFAULT> {
+    fn parse(text: &str) -> Result<Self, Fault> {
+        number(text, MAX).map(Self)
+    }
+
+    fn missing() -> Result<Self, Fault> {
+        Ok(Self(DEFAULT))
+    }
+}
+
+impl<const MAX: u32, const DEFAULT: u32> PartialSchema for Limit<MAX, DEFAULT> {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int32)))
+            .minimum(Some(1))
+            .maximum(Some(MAX))
+            .default(Some(DEFAULT.into()))
+            .into()
+    }
+}
+
+impl<const MAX: u32, const DEFAULT: u32> ToSchema for Limit<MAX, DEFAULT> {}
+
+/// The `nextCursor` of the page before.
+#[derive(Debug)]
+pub struct NextCursor<T>(pub T);
+
+impl<T: FromStr> Field for NextCursor<T> {
+    fn parse(text: &str) -> Result<Self, Fault> {
+        text.parse()
+            .map(Self)
+            .map_err(|_| Fault::Borrowed("is not one that this list has given"))
+    }
+}
 
 /// About a page of a list.
 #[derive(Debug, Serialize, ToSchema)]
@@ -14,16 +68,16 @@ use crate::conversation::Start;
 pub struct PageMeta {
     /// The page, from 1; null after a cursor.
     #[schema(required, minimum = 1, example = 1)]
-    pub page: Option<u32>,
+    page: Option<u32>,
     /// The most rows of a page.
     #[schema(minimum = 1, example = 20)]
-    pub limit: u32,
+    limit: u32,
     /// Whether there is more.
     #[schema(example = true)]
-    pub has_more: bool,
+    has_more: bool,
     /// What to pass as `cursor` for what follows; null at the end.
-    #[schema(required, pattern = "^(00|ff)[0-9a-f]{46}$")]
-    pub next_cursor: Option<String>,
+    #[schema(required, value_type = Option<String>, pattern = "^(00|ff)[0-9a-f]{46}$")]
+    next_cursor: Option<Cursor>,
 }
 
 /// The deepest row that a page may end at: each is read from the first one on.
@@ -37,55 +91,50 @@ pub struct Window {
     /// The page that begins there, if it was asked for by number.
     page: Option<u32>,
     /// The most rows.
-    pub limit: u32,
+    limit: u32,
 }
 
 impl Window {
-    /// The part that these parameters, valid by themselves, ask for.
-    pub fn new(
-        page: Option<&str>,
-        cursor: Option<&str>,
-        limit: Option<&str>,
-        default_limit: u32,
+    /// The part that these parameters ask for.
+    pub fn new<const MAX: u32, const DEFAULT: u32>(
+        page: Option<Parsed<PageNumber>>,
+        cursor: Option<Parsed<NextCursor<Cursor>>>,
+        limit: Parsed<Limit<MAX, DEFAULT>>,
     ) -> Result<Self, Problem> {
-        let limit = number(limit, default_limit);
-        let (start, page) = match (page, cursor) {
-            (Some(_), Some(_)) => {
+        let Limit(limit) = limit.value();
+        if let Some(cursor) = cursor {
+            if page.is_some() {
                 return Err(Problem::field("cursor", "cannot be combined with page"));
             }
-            (page, None) => {
-                let page = number(page, 1);
-                if u64::from(page) * u64::from(limit) > DEEPEST {
-                    let deeper = format!(
-                        "is what leads beyond the first {DEEPEST} rows (page times limit): the nextCursor of the page before"
-                    );
-                    return Err(Problem::field("cursor", deeper));
-                }
-                let skip = i64::from(page.saturating_sub(1)) * i64::from(limit);
-                (Start::Skip(skip), Some(page))
-            }
-            (None, Some(cursor)) => {
-                let (at, id) = parse_cursor(cursor).ok_or_else(|| {
-                    Problem::field("cursor", "is not one that this list has given")
-                })?;
-                (Start::After(at, id), None)
-            }
-        };
-        Ok(Self { start, page, limit })
+            let start = Start::After(cursor.value().0);
+            return Ok(Self {
+                start,
+                page: None,
+                limit,
+            });
+        }
+        let PageNumber(page) = page.map_or(PageNumber(1), Parsed::value);
+        if u64::from(page) * u64::from(limit) > DEEPEST {
+            let deeper = format!(
+                "is what leads beyond the first {DEEPEST} rows (page times limit): the nextCursor of the page before"
+            );
+            return Err(Problem::field("cursor", deeper));
+        }
+        Ok(Self {
+            start: Start::Skip(i64::from(page - 1) * i64::from(limit)),
+            page: Some(page),
+            limit,
+        })
     }
 
-    /// How many rows to read: one more than are shown tells whether there is more.
+    /// How many rows to read: one more than the page has, to see whether there is more.
     #[must_use]
     pub fn to_read(&self) -> i64 {
         i64::from(self.limit) + 1
     }
 
     /// Cuts the rows to the limit, and says where the list goes on.
-    pub fn cut<T>(
-        &self,
-        rows: &mut Vec<T>,
-        place: impl Fn(&T) -> (DateTime<Utc>, Uuid),
-    ) -> PageMeta {
+    pub fn cut<T>(&self, rows: &mut Vec<T>, place: impl Fn(&T) -> Cursor) -> PageMeta {
         let limit = self.limit as usize;
         let has_more = rows.len() > limit;
         rows.truncate(limit);
@@ -93,102 +142,7 @@ impl Window {
             page: self.page,
             limit: self.limit,
             has_more,
-            next_cursor: rows.last().filter(|_| has_more).map(|row| {
-                let (at, id) = place(row);
-                cursor(at, id)
-            }),
-        }
-    }
-}
-
-/// A number of a query that was validated, or its default.
-#[must_use]
-pub fn number(text: Option<&str>, default: u32) -> u32 {
-    text.and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
-/// A place in a list, to the microsecond that the database keeps: 16 hex digits of time, 32 of id. The API's document has
-/// this as a pattern.
-#[must_use]
-pub fn cursor(at: DateTime<Utc>, id: Uuid) -> String {
-    format!("{:016x}{}", at.timestamp_micros(), id.simple())
-}
-
-fn parse_cursor(text: &str) -> Option<(DateTime<Utc>, Uuid)> {
-    let is_hex = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    // No list is sorted by a time that begins otherwise: it would be thousands of years away.
-    let is_near = text.starts_with("00") || text.starts_with("ff");
-    if text.len() != 48 || !is_near || !text.bytes().all(is_hex) {
-        return None;
-    }
-    let micros = u64::from_str_radix(&text[..16], 16).ok()?.cast_signed();
-    let at = DateTime::from_timestamp_micros(micros)?;
-    let id = Uuid::try_parse(&text[16..]).ok()?;
-    Some((at, id))
-}
-
-/// Serializes a time as RFC 3339 in UTC with milliseconds.
-pub fn millis<S: Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&time.to_rfc3339_opts(SecondsFormat::Millis, true))
-}
-
-/// The same for a time that may be missing.
-#[allow(clippy::ref_option)] // the signature is serde's
-pub fn optional_millis<S: Serializer>(
-    time: &Option<DateTime<Utc>>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match time {
-        Some(time) => millis(time, serializer),
-        None => serializer.serialize_none(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_keeps_microseconds_and_times_before_1970() {
-        for micros in [0, -1, 1_735_725_600_123_456, -62_000_000_000_000_000] {
-            let at = DateTime::from_timestamp_micros(micros).unwrap();
-            let id = Uuid::now_v7();
-            assert_eq!(parse_cursor(&cursor(at, id)), Some((at, id)));
-        }
-    }
-
-    #[test]
-    fn anything_else_is_no_cursor() {
-        let good = cursor(Utc::now(), Uuid::now_v7());
-        for text in [
-            "",
-            "x",
-            &good[1..],
-            &format!("{good}0"),
-            &good.replacen("00", "7f", 1),
-            &good.to_uppercase(),
-            &"é".repeat(24),
-        ] {
-            assert_eq!(parse_cursor(text), None, "{text}");
-        }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn every_cursor_leads_back_to_its_place(
-            // From the year 0, the least that an event may have, to the year 4253: nothing sorts later than 10 minutes from now.
-            micros in -62_167_219_200_000_000_i64..1 << 56,
-            id in proptest::prelude::any::<u128>(),
-        ) {
-            let (at, id) = (DateTime::from_timestamp_micros(micros).unwrap(), Uuid::from_u128(id));
-            proptest::prop_assert_eq!(parse_cursor(&cursor(at, id)), Some((at, id)));
-        }
-
-        #[test]
-        fn what_is_read_as_a_cursor_is_one(text in "(00|ff|)[0-9a-f]{0,48}|\\PC{0,48}") {
-            if let Some((at, id)) = parse_cursor(&text) {
-                proptest::prop_assert_eq!(cursor(at, id), text);
-            }
+            next_cursor: rows.last().filter(|_| has_more).map(place),
         }
     }
 }

@@ -4,19 +4,22 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, VariantNames};
 use utoipa::{IntoParams, ToSchema};
-use validator::{Validate, ValidationError};
+use validator::Validate;
 
 use super::store::Unsent;
 use super::{Direction, ErrorKind, Message, MessageId, Outbound, Status, store};
 use crate::api_state::ApiState;
 use crate::caller::Caller;
 use crate::channel::Channel;
-use crate::http::extract::{self, Id, MAX_CLIENT_MESSAGE_ID, Query};
-use crate::http::page::{millis, number, optional_millis};
+use crate::channel::participant::Participant;
+use crate::http::extract::{self, Id, Query};
+use crate::http::field::{Fault, Field, Parsed, bounded, identifier, one_of};
+use crate::http::page::{Limit, NextCursor};
 use crate::http::problem::{FieldError, Problem};
+use crate::http::timestamp::Timestamp;
 use crate::id::ConversationId;
 
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -62,25 +65,20 @@ pub struct MessageView {
     #[schema(minimum = 0, example = 0)]
     retry_count: i32,
     /// When a failed message is tried again by itself; null: it waits for an operator.
-    #[serde(serialize_with = "optional_millis")]
     #[schema(required)]
-    next_attempt_at: Option<DateTime<Utc>>,
+    next_attempt_at: Option<Timestamp>,
     /// What went wrong last; it stays readable after a later success.
     #[schema(required)]
     last_error: Option<LastError>,
     /// The provider's time for inbound, the creation time for outbound.
-    #[serde(serialize_with = "millis")]
-    timestamp: DateTime<Utc>,
+    timestamp: Timestamp,
     /// When it was stored.
-    #[serde(serialize_with = "millis")]
-    created_at: DateTime<Utc>,
+    created_at: Timestamp,
     /// When anything about it changed last.
-    #[serde(serialize_with = "millis")]
-    updated_at: DateTime<Utc>,
+    updated_at: Timestamp,
     /// When the provider accepted it.
-    #[serde(serialize_with = "optional_millis")]
     #[schema(required)]
-    sent_at: Option<DateTime<Utc>>,
+    sent_at: Option<Timestamp>,
 }
 
 /// Why the last failed attempt failed.
@@ -120,7 +118,7 @@ impl From<Message> for MessageView {
             sent_by: message.sent_by,
             provider_message_id: message.provider_message_id,
             retry_count: message.retry_count,
-            next_attempt_at: message.next_attempt_at,
+            next_attempt_at: message.next_attempt_at.map(Timestamp),
             last_error: message.error_kind.map(|kind| LastError {
                 kind,
                 http_status: message.error_http_status,
@@ -128,10 +126,10 @@ impl From<Message> for MessageView {
                 retryable: message.error_retryable.unwrap_or(false),
                 ambiguous,
             }),
-            timestamp: message.timestamp,
-            created_at: message.created_at,
-            updated_at: message.updated_at,
-            sent_at: message.sent_at,
+            timestamp: Timestamp(message.timestamp),
+            created_at: Timestamp(message.created_at),
+            updated_at: Timestamp(message.updated_at),
+            sent_at: message.sent_at.map(Timestamp),
         }
     }
 }
@@ -139,42 +137,55 @@ impl From<Message> for MessageView {
 /// A message to send.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[validate(nest_all_fields)]
 pub struct SendRequest {
     /// Where to.
-    #[validate(required(message = "is required"), custom(function = extract::channel))]
-    #[schema(required, value_type = Channel, example = "whatsapp")]
-    channel: Option<String>,
-    /// To whom.
-    #[validate(required(message = "is required"), custom(function = extract::name))]
-    #[schema(
-        required,
-        nullable = false,
-        min_length = 1,
-        max_length = 160,
-        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
-        example = "user-123"
-    )]
-    to: Option<String>,
-    /// What.
-    #[validate(required(message = "is required"), custom(function = extract::outbound_text))]
-    #[schema(
-        required,
-        nullable = false,
-        min_length = 1,
-        max_length = 4096,
-        pattern = r"^[^\u0000]*$",
-        example = "Merhaba!"
-    )]
-    text: Option<String>,
-    /// The idempotency key: the same key on the same channel again answers with the existing record.
-    #[validate(custom(function = extract::client_message_id))]
-    #[schema(
-        min_length = 1,
-        max_length = 128,
-        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
-        example = "order-1001"
-    )]
-    client_message_id: Option<String>,
+    #[schema(value_type = Channel)]
+    channel: Parsed<Channel>,
+    #[schema(inline, value_type = Participant)]
+    to: Parsed<Participant>,
+    #[schema(inline, value_type = OutboundText)]
+    text: Parsed<OutboundText>,
+    #[schema(inline, value_type = ClientMessageId, required = false)]
+    client_message_id: Option<Parsed<ClientMessageId>>,
+}
+
+/// What to say: 1 to 4096 characters (Unicode scalar values).
+#[derive(Debug, ToSchema)]
+#[schema(
+    min_length = 1,
+    max_length = 4096,
+    pattern = r"^[^\u0000]*$",
+    example = "Merhaba!"
+)]
+pub struct OutboundText(String);
+
+impl Field for OutboundText {
+    fn parse(text: &str) -> Result<Self, Fault> {
+        bounded(text, 4096).map(|text| Self(text.to_owned()))
+    }
+}
+
+/// The idempotency key: the same key on the same channel again answers with the existing record.
+#[derive(Debug, PartialEq, Eq, ToSchema)]
+#[schema(
+    value_type = Option<String>,
+    min_length = 1,
+    max_length = 128,
+    pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
+    example = "order-1001"
+)]
+pub struct ClientMessageId(String);
+
+impl ClientMessageId {
+    /// The longest one, in characters.
+    const LONGEST: usize = 128;
+}
+
+impl Field for ClientMessageId {
+    fn parse(text: &str) -> Result<Self, Fault> {
+        identifier(text, Self::LONGEST).map(Self)
+    }
 }
 
 /// Sends a message: stores it, makes the first attempt, and answers with the status after it.
@@ -207,22 +218,16 @@ pub async fn send_message(
         (Err(problem), Err(error)) => return Err(problem.and(error)),
         (Err(problem), Ok(_)) => return Err(problem),
     };
-    if key.is_some() && request.client_message_id.is_some() && key != request.client_message_id {
+    let client_message_id = request.client_message_id.map(Parsed::value);
+    if key.is_some() && client_message_id.is_some() && key != client_message_id {
         let message = "must be the Idempotency-Key of the header, where both are given";
         return Err(Problem::field("clientMessageId", message));
     }
-    let (Some(channel), Some(to), Some(text)) = (
-        request.channel.as_deref().and_then(Channel::parse),
-        request.to,
-        request.text,
-    ) else {
-        return Err(Problem::invalid("a field is missing"));
-    };
     let outbound = Outbound {
-        channel,
-        participant_id: to,
-        text,
-        client_message_id: request.client_message_id.or(key),
+        channel: request.channel.value(),
+        participant_id: request.to.value().0,
+        text: request.text.value().0,
+        client_message_id: client_message_id.or(key).map(|id| id.0),
     };
     let sent = state.app.outbox.send(&caller, outbound).await?;
     let status = if sent.replayed {
@@ -242,7 +247,7 @@ pub async fn send_message(
 }
 
 /// The key in the header: one, of visible ASCII. An empty one is refused, too: whoever sends it means to be protected.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, FieldError> {
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<ClientMessageId>, FieldError> {
     let mut keys = headers.get_all(&IDEMPOTENCY_KEY).iter();
     let Some(key) = keys.next() else {
         return Ok(None);
@@ -253,13 +258,14 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, FieldError> {
     }
     match key.to_str() {
         Ok(key)
-            if (1..=MAX_CLIENT_MESSAGE_ID).contains(&key.len())
+            if (1..=ClientMessageId::LONGEST).contains(&key.len())
                 && key.bytes().all(|byte| byte.is_ascii_graphic()) =>
         {
-            Ok(Some(key.to_owned()))
+            Ok(Some(ClientMessageId(key.to_owned())))
         }
         _ => refuse(format!(
-            "must have 1 to {MAX_CLIENT_MESSAGE_ID} visible ASCII characters"
+            "must have 1 to {} visible ASCII characters",
+            ClientMessageId::LONGEST
         )),
     }
 }
@@ -281,27 +287,26 @@ pub async fn get_message(
 /// Which unsent messages to list.
 #[derive(Debug, Deserialize, Validate, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[validate(nest_all_fields)]
 pub struct UnsentQuery {
     /// The status.
-    #[validate(required(message = "is required: PENDING or FAILED"), custom(function = unsent))]
-    #[param(required, inline, value_type = UnsentStatus)]
-    status: Option<String>,
+    #[param(inline, value_type = UnsentStatus)]
+    status: Parsed<UnsentStatus>,
     /// Only those of this channel.
-    #[validate(custom(function = extract::channel))]
     #[param(inline, value_type = Option<Channel>)]
-    channel: Option<String>,
+    channel: Option<Parsed<Channel>>,
     /// The most messages of a page.
-    #[validate(custom(function = extract::within::<1, 100>))]
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 100, default = 20)]
-    limit: Option<String>,
+    #[param(inline, value_type = Option<Limit<100, 20>>)]
+    limit: Parsed<Limit<100, 20>>,
     /// The `nextCursor` of the page before.
-    #[param(pattern = "^msg_[0-9a-f]{32}$")]
-    cursor: Option<String>,
+    #[param(inline, value_type = Option<MessageId>)]
+    cursor: Option<Parsed<NextCursor<MessageId>>>,
 }
 
 /// The statuses of messages that are not sent yet.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "UPPERCASE")]
+#[derive(Debug, EnumString, VariantNames, ToSchema)]
+#[strum(serialize_all = "UPPERCASE")]
+#[schema(rename_all = "UPPERCASE")]
 pub enum UnsentStatus {
     /// No attempt has ended.
     Pending,
@@ -309,20 +314,13 @@ pub enum UnsentStatus {
     Failed,
 }
 
-fn unsent(status: &str) -> Result<(), ValidationError> {
-    match parse_unsent(status) {
-        Some(_) => Ok(()),
-        None => {
-            Err(ValidationError::new("status").with_message("must be PENDING or FAILED".into()))
-        }
+impl Field for UnsentStatus {
+    fn parse(text: &str) -> Result<Self, Fault> {
+        one_of(text)
     }
-}
 
-fn parse_unsent(status: &str) -> Option<Status> {
-    match status {
-        "PENDING" => Some(Status::Pending),
-        "FAILED" => Some(Status::Failed),
-        _ => None,
+    fn missing() -> Result<Self, Fault> {
+        Err("is required: PENDING or FAILED".into())
     }
 }
 
@@ -358,31 +356,17 @@ pub async fn list_messages(
     Extension(caller): Extension<Caller>,
     Query(query): Query<UnsentQuery>,
 ) -> Result<Json<UnsentList>, Problem> {
-    let before: Option<MessageId> = match &query.cursor {
-        Some(cursor) => Some(
-            cursor
-                .parse()
-                .map_err(|_| Problem::field("cursor", "is not one that this list has given"))?,
-        ),
-        None => None,
-    };
-    let status = query
-        .status
-        .as_deref()
-        .and_then(parse_unsent)
-        .unwrap_or(Status::Failed);
-    let channel = query.channel.as_deref().and_then(Channel::parse);
-    let limit = number(query.limit.as_deref(), 20);
+    let Limit(limit) = query.limit.value();
     let to_read = i64::from(limit) + 1;
     let pool = &state.app.pool;
     let which = Unsent {
-        channel,
+        channel: query.channel.map(Parsed::value),
         sent_by: caller.only(),
-        before,
+        before: query.cursor.map(|cursor| cursor.value().0),
     };
-    let mut messages = match status {
-        Status::Pending => store::list_pending(pool, which, to_read).await?,
-        _ => store::list_failed_latest(pool, which, to_read).await?,
+    let mut messages = match query.status.value() {
+        UnsentStatus::Pending => store::list_pending(pool, which, to_read).await?,
+        UnsentStatus::Failed => store::list_failed_latest(pool, which, to_read).await?,
     };
     let has_more = messages.len() > limit as usize;
     messages.truncate(limit as usize);

@@ -7,7 +7,7 @@ use sqlx::{PgConnection, PgExecutor};
 
 use super::{Direction, Message, NewMessage, PREVIEW_LENGTH, Status};
 use crate::channel::Channel;
-use crate::conversation::Start;
+use crate::cursor::{Cursor, Start};
 use crate::database::pool::Pool;
 use crate::delivery::DeliveryPolicy;
 use crate::id::{ConversationId, MessageId};
@@ -225,9 +225,7 @@ pub async fn list_thread(
 ) -> sqlx::Result<Vec<Message>> {
     match start {
         Start::Skip(rows) => list_thread_page(pool, conversation_id, rows, limit).await,
-        Start::After(sort_at, id) => {
-            list_thread_after(pool, conversation_id, (sort_at, id), limit).await
-        }
+        Start::After(cursor) => list_thread_after(pool, conversation_id, cursor, limit).await,
     }
 }
 
@@ -253,7 +251,7 @@ with m as (
 async fn list_thread_after(
     pool: &Pool,
     conversation_id: ConversationId,
-    (sort_at, id): (DateTime<Utc>, uuid::Uuid),
+    Cursor { at, id }: Cursor,
     limit: i64,
 ) -> sqlx::Result<Vec<Message>> {
     query_messages!(
@@ -262,7 +260,7 @@ with m as (
   select * from messages where conversation_id = $1 and (sort_at, id) < ($2, $3) order by sort_at desc, id desc limit $4)"#,
         "order by m.sort_at desc, m.id desc",
         conversation_id as ConversationId,
-        sort_at,
+        at,
         id,
         limit
     )

@@ -1,12 +1,33 @@
-//! The event's id in whatever came: somebody has to be able to find out which event it was that is not stored.
+//! The id of an event: as it must be, and as it is found in a body that is refused, for the log.
 
-use crate::http::extract::MAX_NAME;
-use crate::http::fields::{Fields, text};
+use utoipa::ToSchema;
+
+use crate::http::field::{Fault, Field, identifier};
 use crate::json;
+use crate::json::fields::{Fields, text};
 
 const NAME: &str = "eventId";
+/// The longest id, in characters.
+const LONGEST: usize = 160;
 
-/// The `eventId` of an event that may be cut off, or no JSON; fit for a log. One of a nested object is none.
+/// The provider's id for the event: the idempotency key.
+#[derive(Debug, ToSchema)]
+#[schema(
+    min_length = 1,
+    max_length = 160,
+    pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
+    example = "evt_123"
+)]
+pub struct EventId(pub String);
+
+impl Field for EventId {
+    fn parse(text: &str) -> Result<Self, Fault> {
+        identifier(text, LONGEST).map(Self)
+    }
+}
+
+/// Finds the `eventId` in a body that may be cut off, or no JSON at all, and makes it fit for a
+/// log. That of a nested object does not count.
 #[must_use]
 pub fn find(body: &[u8]) -> Option<String> {
     let mut fields = Fields::of(body);
@@ -14,7 +35,7 @@ pub fn find(body: &[u8]) -> Option<String> {
         Some(field) => spoken(field.value)?,
         None => look_for(&json::repaired(fields.rest()))?,
     };
-    let id = id.chars().take(MAX_NAME);
+    let id = id.chars().take(LONGEST);
     let printable = |char: char| if char.is_control() { '\u{FFFD}' } else { char };
     Some(id.map(printable).collect())
 }

@@ -11,57 +11,54 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use validator::Validate;
 
-use super::{Event, event_id};
+use super::Event;
+use super::event_id::{self, EventId};
 use crate::api_state::ApiState;
 use crate::channel::Channel;
+use crate::channel::participant::Participant;
 use crate::crash::{self, Point};
 use crate::handles::Handles;
 use crate::http::audit::{self, Failure};
 use crate::http::auth::Secrets;
-use crate::http::extract::{self, Arrived};
+use crate::http::body::{self, Received};
+use crate::http::extract;
+use crate::http::field::{Fault, Field, Parsed};
 use crate::http::origin;
 use crate::http::problem::Problem;
+use crate::http::timestamp::Timestamp;
 use crate::id::ConversationId;
 use crate::id::MessageId;
 
 /// An inbound event.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[validate(nest_all_fields)]
 pub struct EventRequest {
-    /// The provider's id for the event: the idempotency key.
-    #[validate(required(message = "is required"), custom(function = extract::name))]
-    #[schema(
-        required,
-        nullable = false,
-        min_length = 1,
-        max_length = 160,
-        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
-        example = "evt_123"
-    )]
-    event_id: Option<String>,
+    #[schema(inline, value_type = EventId)]
+    event_id: Parsed<EventId>,
     /// Where it comes from.
-    #[validate(required(message = "is required"), custom(function = extract::channel))]
-    #[schema(required, value_type = Channel, example = "whatsapp")]
-    channel: Option<String>,
-    /// Who wrote.
-    #[validate(required(message = "is required"), custom(function = extract::name))]
-    #[schema(
-        required,
-        nullable = false,
-        min_length = 1,
-        max_length = 160,
-        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
-        example = "user-123"
-    )]
-    from: Option<String>,
-    /// What was written; as long as the body may be. U+0000 and half surrogate pairs are stored as U+FFFD.
-    #[validate(required(message = "is required"), custom(function = extract::inbound_text))]
-    #[schema(required, nullable = false, min_length = 1, example = "Hello")]
-    text: Option<String>,
-    /// When, by the provider's clock; finer than milliseconds is cut, and the year in UTC is 1 to 9999.
-    #[validate(required(message = "is required"), custom(function = extract::timestamp))]
-    #[schema(required, nullable = false, format = DateTime, example = "2025-01-01T10:00:00Z")]
-    timestamp: Option<String>,
+    #[schema(value_type = Channel)]
+    channel: Parsed<Channel>,
+    #[schema(inline, value_type = Participant)]
+    from: Parsed<Participant>,
+    #[schema(inline, value_type = InboundText)]
+    text: Parsed<InboundText>,
+    #[schema(inline, value_type = Timestamp)]
+    timestamp: Parsed<Timestamp>,
+}
+
+/// What was written; as long as the body may be. U+0000 and half surrogate pairs are stored as U+FFFD.
+#[derive(Debug, ToSchema)]
+#[schema(min_length = 1, example = "Hello")]
+pub struct InboundText(String);
+
+impl Field for InboundText {
+    fn parse(text: &str) -> Result<Self, Fault> {
+        if text.is_empty() {
+            return Err("must not be empty".into());
+        }
+        Ok(Self(text.to_owned()))
+    }
 }
 
 /// What an event was stored as.
@@ -95,8 +92,8 @@ pub async fn receive_webhook(
 ) -> Result<Json<ReceiptView>, Problem> {
     let (parts, body) = request.into_parts();
     let received = if state.secrets.may_be_signed(&parts.headers) {
-        let arrived = extract::read(body).await;
-        receive(&state, &parts, arrived).await
+        let received = body::read(body).await;
+        receive(&state, &parts, received).await
     } else {
         // Of what is surely not the provider's nothing is read, kept or repeated in the log.
         Failure::MissingSignature.happened(audit::client(&parts.extensions));
@@ -127,12 +124,12 @@ static EVENTS: Handles<&str, Counter> = Handles::new();
 async fn receive(
     state: &ApiState,
     parts: &Parts,
-    arrived: Arrived,
+    received: Received,
 ) -> Result<ReceiptView, Problem> {
-    let body = arrived.body.clone();
-    // What has not come whole proves nothing either.
-    let is_unproven = state.secrets.has_webhook_secrets() && arrived.problem.is_some();
-    let event = admitted(state, parts, arrived)
+    let body = received.bytes.clone();
+    // A body that has not come whole cannot be checked against its signature.
+    let is_unproven = state.secrets.has_webhook_secrets() && received.problem.is_some();
+    let event = admitted(state, parts, received)
         .inspect_err(|problem| log_refused(&body, problem, is_unproven))?;
     let event_id = event.event_id.clone();
     // From here on every line about this request names the event.
@@ -152,39 +149,27 @@ async fn receive(
 }
 
 /// The event, if its sender proves to be the provider, or need not, and it is one.
-fn admitted(state: &ApiState, parts: &Parts, arrived: Arrived) -> Result<Event, Problem> {
+fn admitted(state: &ApiState, parts: &Parts, received: Received) -> Result<Event, Problem> {
     if !state.secrets.has_webhook_secrets() {
         origin::check(&state.hosts, parts)?;
     }
-    if let Some(problem) = arrived.problem {
+    if let Some(problem) = received.problem {
         return Err(problem);
     }
     let headers = &parts.headers;
-    let signed = state.secrets.check_signature(headers, &arrived.body);
+    let signed = state.secrets.check_signature(headers, &received.bytes);
     signed.inspect_err(|_| Failure::WrongSignature.happened(audit::client(&parts.extensions)))?;
-    event(headers, &arrived.body)
+    event(headers, &received.bytes)
 }
 
 fn event(headers: &HeaderMap, body: &Bytes) -> Result<Event, Problem> {
     let request: EventRequest = extract::json(headers, body, Some("text"))?;
-    let (Some(event_id), Some(channel), Some(participant_id), Some(text), Some(timestamp)) = (
-        request.event_id,
-        request.channel.as_deref().and_then(Channel::parse),
-        request.from,
-        request.text,
-        request
-            .timestamp
-            .as_deref()
-            .and_then(extract::parse_timestamp),
-    ) else {
-        return Err(Problem::invalid("a field is missing"));
-    };
     Ok(Event {
-        event_id,
-        channel,
-        participant_id,
-        text,
-        timestamp,
+        event_id: request.event_id.value().0,
+        channel: request.channel.value(),
+        participant_id: request.from.value().0,
+        text: request.text.value().0,
+        timestamp: request.timestamp.value().0,
         body: body.clone(),
         message_id: MessageId::new(),
         conversation_id: ConversationId::new(),

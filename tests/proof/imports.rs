@@ -24,6 +24,7 @@ const LAYERS: &[&[&str]] = &[
     &["handles", "trace", "tasks"],
     &["peer", "log_throttle"],
     &["error"],
+    &["cursor"],
     &["id", "json", "crash", "edge", "process"],
 ];
 

@@ -1,5 +1,7 @@
 //! JSON as it comes from elsewhere: what no text can hold costs that character, never what stands around it.
 
+pub mod fields;
+
 use std::borrow::Cow;
 
 use memchr::memchr;

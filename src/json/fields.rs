@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::json;
+use super::repaired;
 
 /// One field after the other, of the first object that there is.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ impl<'a> Iterator for Fields<'a> {
 /// The text that a JSON string stands for; what of it cannot be read is taken as it is.
 #[must_use]
 pub fn text(string: &[u8]) -> String {
-    serde_json::from_str(&json::repaired(string)).unwrap_or_else(|_| {
+    serde_json::from_str(&repaired(string)).unwrap_or_else(|_| {
         let inner = string.strip_prefix(b"\"").unwrap_or(string);
         let inner = inner.strip_suffix(b"\"").unwrap_or(inner);
         String::from_utf8_lossy(inner).into_owned()
@@ -66,7 +66,7 @@ pub fn text(string: &[u8]) -> String {
 /// Whether a field has a character that no text can hold.
 #[must_use]
 pub fn is_unspeakable(value: &[u8]) -> bool {
-    matches!(json::repaired(value), Cow::Owned(_))
+    matches!(repaired(value), Cow::Owned(_))
 }
 
 /// The length of the string that begins here.
