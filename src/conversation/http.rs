@@ -24,14 +24,11 @@ use crate::message::store::list_thread;
 #[serde(rename_all = "camelCase")]
 #[schema(as = Conversation)]
 pub struct ConversationView {
-    /// Its id.
     id: ConversationId,
-    /// Its channel.
     channel: Channel,
-    /// Who is on the other side.
     #[schema(example = "user-123")]
     participant_id: String,
-    /// Open or closed; an inbound message opens it again.
+    /// An inbound message opens it again.
     status: Status,
     /// The first 200 characters of the newest message.
     #[schema(example = "Merhaba", max_length = 200)]
@@ -71,21 +68,18 @@ impl From<Conversation> for ConversationView {
 /// A part of the inbox.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ConversationList {
-    /// The conversations, newest activity first.
+    /// Newest activity first.
     data: Vec<ConversationView>,
-    /// About this page.
     meta: PageMeta,
 }
 
 /// A conversation and a part of its messages.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ConversationDetail {
-    /// The conversation.
     #[serde(flatten)]
     conversation: ConversationView,
-    /// Its messages, newest first.
+    /// Newest first.
     messages: Vec<MessageView>,
-    /// About this page of messages.
     meta: PageMeta,
 }
 
@@ -94,10 +88,12 @@ pub struct ConversationDetail {
 #[into_params(parameter_in = Query)]
 #[validate(nest_all_fields)]
 pub struct InboxQuery {
-    /// The page, from 1; times `limit` at most 100,000, beyond which only `cursor` leads; not together with `cursor`.
+    /// The page, from 1; not together with `cursor`. Times `limit` it is at most 100,000: only
+    /// `cursor` leads further.
     #[param(inline, value_type = Option<PageNumber>)]
     page: Option<Parsed<PageNumber>>,
-    /// The `nextCursor` of the page before: costs the same at any depth; not together with `page`.
+    /// The `nextCursor` of the page before; not together with `page`. It costs the same at any
+    /// depth.
     #[param(inline, value_type = Option<Cursor>)]
     cursor: Option<Parsed<NextCursor<Cursor>>>,
     /// The most conversations of a page.
@@ -152,10 +148,12 @@ pub async fn list_conversations(
 #[into_params(parameter_in = Query)]
 #[validate(nest_all_fields)]
 pub struct ThreadQuery {
-    /// The page, from 1; times `limit` at most 100,000, beyond which only `cursor` leads; not together with `cursor`.
+    /// The page, from 1; not together with `cursor`. Times `limit` it is at most 100,000: only
+    /// `cursor` leads further.
     #[param(inline, value_type = Option<PageNumber>)]
     page: Option<Parsed<PageNumber>>,
-    /// The `nextCursor` of the page before: costs the same at any depth; not together with `page`.
+    /// The `nextCursor` of the page before; not together with `page`. It costs the same at any
+    /// depth.
     #[param(inline, value_type = Option<Cursor>)]
     cursor: Option<Parsed<NextCursor<Cursor>>>,
     /// The most messages of a page.
@@ -268,7 +266,7 @@ pub async fn unarchive_conversation(
     view(conversation)
 }
 
-/// What a key has changed is in the log.
+/// Logs what a key has changed.
 fn log(caller: &Caller, change: &'static str, conversation: Option<&Conversation>) {
     if let (Some(_), Some(conversation)) = (caller.place(), conversation) {
         tracing::info!(conversation_id = %conversation.id, change, "a conversation was changed");

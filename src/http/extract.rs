@@ -157,3 +157,91 @@ impl<T: FromStr, S: Send + Sync> FromRequestParts<S> for Id<T> {
         id.parse().map(Self).map_err(|_| unknown())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+    use crate::http::field::{Fault, Field, Parsed, identifier};
+
+    #[derive(Debug)]
+    struct OrderId(String);
+
+    impl Field for OrderId {
+        fn parse(text: &str) -> Result<Self, Fault> {
+            identifier(text, 8).map(Self)
+        }
+    }
+
+    #[derive(Debug, serde::Deserialize, Validate)]
+    #[serde(rename_all = "camelCase")]
+    #[validate(nest_all_fields)]
+    struct Order {
+        order_id: Parsed<OrderId>,
+        is_paid: Option<Parsed<bool>>,
+    }
+
+    fn order(body: &str) -> Result<Order, Problem> {
+        let json = HeaderValue::from_static("application/json");
+        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, json)]);
+        super::json(&headers, body.as_bytes(), None)
+    }
+
+    #[test]
+    fn all_faults_of_a_body_are_named_together_and_none_repeats_a_value() {
+        let missing = "is required";
+        let not_text = "must be a string";
+        let twice = "must not be there twice";
+        for (body, expected) in [
+            ("{}", &[("orderId", missing)][..]),
+            (r#"{"orderId":null,"isPaid":null}"#, &[("orderId", missing)]),
+            (
+                r#"{"orderId":4711,"isPaid":["4711",{"a":1}]}"#,
+                &[("isPaid", not_text), ("orderId", not_text)],
+            ),
+            (
+                r#"{"orderId":{"a":["4711"]},"isPaid":"4711"}"#,
+                &[("isPaid", "must be true or false"), ("orderId", not_text)],
+            ),
+            (
+                r#"{"orderId":-4711.5,"isPaid":true}"#,
+                &[("isPaid", not_text), ("orderId", not_text)],
+            ),
+            (
+                r#"{"orderId":"4711-4711","isPaid":"false"}"#,
+                &[("orderId", "must have 1 to 8 characters")],
+            ),
+            (
+                r#"{"orderId":"\u0000","isPaid":"true","isPaid":4711}"#,
+                &[
+                    ("isPaid", twice),
+                    ("orderId", "must not have NUL or half a surrogate pair"),
+                ],
+            ),
+        ] {
+            let errors = order(body).unwrap_err().errors;
+            let errors: Vec<_> = errors
+                .iter()
+                .map(|error| (&*error.field, &*error.message))
+                .collect();
+            assert_eq!(errors, expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_valid_body_gives_its_values() {
+        let order = order(r#"{"x":[1],"isPaid":"true","orderId":"\u0041 47"}"#).unwrap();
+        assert_eq!(order.order_id.value().0, "A 47");
+        assert!(order.is_paid.unwrap().value());
+    }
+
+    #[test]
+    fn what_follows_a_fault_must_be_json_too() {
+        for body in [r#"{"orderId":[1,{"a":}]}"#, r#"{"orderId":1e999}"#, "{} {}"] {
+            let problem = order(body).unwrap_err();
+            assert!(problem.errors.is_empty(), "{body}");
+            assert!(problem.detail.starts_with("the body is not JSON"), "{body}");
+        }
+    }
+}

@@ -1,27 +1,27 @@
-//! Each field at most once: of one that is given again the first value counts, and its name is remembered.
+//! Fields that are given twice: the first value counts, and the name is remembered.
 
 use std::fmt;
 
 use serde::de::value::StrDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-/// What was learned on the way while the fields of a request were read.
+/// What was seen while the fields of a request were read.
 #[derive(Debug, Default)]
 pub struct Once {
-    /// The fields that the request may have.
+    /// The names of the fields that the request may have.
     pub known: &'static [&'static str],
-    /// Those of them that it has more than once.
+    /// The names that it has more than once.
     pub repeated: Vec<&'static str>,
 }
 
 impl Once {
-    /// The same fields in the same order, each at most once.
+    /// Wraps a deserializer, which then gives each field at most once.
     pub fn of<D>(&mut self, fields: D) -> Checked<'_, D> {
         Checked { fields, once: self }
     }
 }
 
-/// A deserializer of a struct's fields, or their visitor, or their map.
+/// A wrapped deserializer of a struct, or its visitor.
 #[derive(Debug)]
 pub struct Checked<'a, T> {
     fields: T,
@@ -47,8 +47,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Checked<'_, D> {
     }
 
     serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
-        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
 }
 
@@ -101,7 +101,7 @@ impl<'de, M: MapAccess<'de>> MapAccess<'de> for Entries<'_, M> {
     }
 }
 
-/// Reads a name: one of these, or `None`.
+/// Reads the name of a field: one of these, or `None`.
 struct Name(&'static [&'static str]);
 
 impl<'de> DeserializeSeed<'de> for Name {

@@ -116,7 +116,8 @@ impl Window {
         let PageNumber(page) = page.map_or(PageNumber(1), Parsed::value);
         if u64::from(page) * u64::from(limit) > DEEPEST {
             let deeper = format!(
-                "is what leads beyond the first {DEEPEST} rows (page times limit): the nextCursor of the page before"
+                "is what leads beyond the first {DEEPEST} rows (page times limit): \
+                 the nextCursor of the page before"
             );
             return Err(Problem::field("cursor", deeper));
         }

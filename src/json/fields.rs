@@ -1,26 +1,26 @@
-//! The fields of a JSON object as they came, found in what there is of it: it may be cut off, or broken further on.
+//! Finds the fields of a JSON object that may be cut off, or broken further on.
 
 use std::borrow::Cow;
 
 use super::repaired;
 
-/// One field after the other, of the first object that there is.
+/// The fields of the first object of a body, one after the other.
 #[derive(Debug, Clone)]
 pub struct Fields<'a> {
     rest: &'a [u8],
 }
 
-/// A field.
+/// A field of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field<'a> {
-    /// Its name.
+    /// The name, without its escapes.
     pub name: String,
-    /// Its value, in JSON.
+    /// The value, as it stands in the body.
     pub value: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
-    /// The fields of this object.
+    /// Begins with the first field.
     #[must_use]
     pub fn of(body: &'a [u8]) -> Self {
         let start = body.iter().position(|&byte| byte == b'{');
@@ -29,7 +29,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// What follows them: nothing, the end of the object, or whatever it is that is no field.
+    /// What follows the fields that were found: nothing, or anything that is not a field.
     #[must_use]
     pub fn rest(&self) -> &'a [u8] {
         self.rest
@@ -53,7 +53,7 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-/// The text that a JSON string stands for; what of it cannot be read is taken as it is.
+/// The text of a JSON string; if it cannot be read, what stands between its quotes.
 #[must_use]
 pub fn text(string: &[u8]) -> String {
     serde_json::from_str(&repaired(string)).unwrap_or_else(|_| {
@@ -63,7 +63,7 @@ pub fn text(string: &[u8]) -> String {
     })
 }
 
-/// Whether a field has a character that no text can hold.
+/// Whether a value has a character that no text can hold.
 #[must_use]
 pub fn is_unspeakable(value: &[u8]) -> bool {
     matches!(repaired(value), Cow::Owned(_))

@@ -1,4 +1,4 @@
-//! JSON as it comes from elsewhere: what no text can hold costs that character, never what stands around it.
+//! JSON that others wrote: a character that no text can hold becomes U+FFFD, the rest is kept.
 
 pub mod fields;
 
@@ -9,17 +9,19 @@ use memchr::memchr;
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 const REPLACEMENT: &str = r"\uFFFD";
 
-/// These bytes without a leading byte order mark, as far as they are UTF-8; U+FFFD stands for the others.
+/// The body as text, without a leading byte order mark; U+FFFD stands for what is not UTF-8.
 #[must_use]
 pub fn text(body: &[u8]) -> Cow<'_, str> {
     let body = body.strip_prefix(BOM).unwrap_or(body);
-    // Nearly all of it is, and that is seen sooner than where it is not.
+    // Nearly every body is UTF-8, and to see that is faster than to look for what is not.
     str::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed)
 }
 
-/// These bytes without a leading byte order mark, and with U+FFFD in the place of what UTF-8 or PostgreSQL cannot hold: bytes
-/// that are not UTF-8, and escapes of U+0000 or of half a surrogate pair. Borrowed where nothing had to change; what is no JSON
-/// for another reason (a raw control character, too) still is none.
+/// The body as JSON whose texts PostgreSQL can hold: like [`text`], and with U+FFFD for each escape
+/// of U+0000 or of half a surrogate pair.
+///
+/// It is borrowed where nothing had to change. Whatever else makes it invalid, such as a raw
+/// control character, is left as it is.
 #[must_use]
 pub fn repaired(body: &[u8]) -> Cow<'_, str> {
     let mut repaired = text(body);
@@ -28,7 +30,7 @@ pub fn repaired(body: &[u8]) -> Cow<'_, str> {
         at += ahead;
         let rest = &repaired.as_bytes()[at..];
         let length = match unit(rest) {
-            // Another escape, such as `\\`: what it escapes begins none.
+            // Another escape, such as `\\`: the second character begins none.
             None => 2,
             Some(0xD800..=0xDBFF) if matches!(unit(&rest[6..]), Some(0xDC00..=0xDFFF)) => 12,
             Some(0 | 0xD800..=0xDFFF) => {

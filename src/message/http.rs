@@ -1,4 +1,4 @@
-//! Sending messages, and looking after those that failed.
+//! Sends messages, and looks after those that failed.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -32,30 +32,24 @@ static TRUE: HeaderValue = HeaderValue::from_static("true");
 #[serde(rename_all = "camelCase")]
 #[schema(as = Message)]
 pub struct MessageView {
-    /// Its id.
     id: MessageId,
-    /// The conversation that it belongs to.
     conversation_id: ConversationId,
-    /// The conversation's channel.
     channel: Channel,
-    /// The conversation's participant.
     #[schema(example = "user-123")]
     participant_id: String,
-    /// In or out.
     direction: Direction,
     /// Always `text`.
     #[serde(rename = "type")]
     #[schema(value_type = String, example = "text")]
     kind: &'static str,
-    /// What it says.
     #[schema(example = "Merhaba!")]
     text: String,
-    /// How far it has come.
     status: Status,
-    /// The caller's idempotency key.
+    /// The idempotency key that the caller gave.
     #[schema(required)]
     client_message_id: Option<String>,
-    /// The name of the key that sent it; null without keys, for a key without a name, and for inbound ones.
+    /// The name of the key that sent it; null without keys, for a key without a name, and for
+    /// inbound messages.
     #[schema(required, example = "shop")]
     sent_by: Option<String>,
     /// The provider's id, once it has accepted the message.
@@ -85,20 +79,20 @@ pub struct MessageView {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LastError {
-    /// The kind of error: `rate_limited` is 429, `server_error` 5xx, `unreadable` a success that cannot be read, `rejected` any
-    /// other answer, `canceled` an operator's doing, `interrupted` a process that died again and again during the attempt,
-    /// `internal` a mistake of the gateway. New kinds may be added.
+    /// The kind of error: `rate_limited` is 429, `server_error` 5xx, `unreadable` a success that
+    /// cannot be read, `rejected` any other answer. `canceled`: an operator canceled it.
+    /// `interrupted`: the process died again and again during the attempt. `internal`: an error of
+    /// the gateway. New kinds may be added.
     kind: ErrorKind,
-    /// The provider's status, where there was an answer.
+    /// The HTTP status of the provider's answer, if there was one.
     #[schema(required, example = 429)]
     http_status: Option<i32>,
-    /// What is known of it.
     #[schema(example = "Too Many Requests", max_length = 500)]
     detail: String,
-    /// Whether such an error is worth another attempt.
+    /// Whether another attempt may succeed.
     retryable: bool,
-    /// Whether the provider may have accepted the message all the same: there was no answer, or none that settles it. False: it
-    /// surely has not, in that attempt; of a canceled message, in none.
+    /// Whether the provider may have accepted the message all the same: there was no answer, or
+    /// none that tells. False: it has not, in that attempt; of a canceled message, in none.
     ambiguous: bool,
 }
 
@@ -150,7 +144,7 @@ pub struct SendRequest {
     client_message_id: Option<Parsed<ClientMessageId>>,
 }
 
-/// What to say: 1 to 4096 characters (Unicode scalar values).
+/// The message: 1 to 4096 characters (Unicode scalar values).
 #[derive(Debug, ToSchema)]
 #[schema(
     min_length = 1,
@@ -190,8 +184,9 @@ impl Field for ClientMessageId {
 
 /// Sends a message: stores it, makes the first attempt, and answers with the status after it.
 ///
-/// `PENDING` in the answer means that the attempt is still going on, or that a worker will make it. The attempt goes on when
-/// the caller hangs up. The same `(channel, clientMessageId)` again never sends a second message.
+/// `PENDING` in the answer means that the attempt is still going on, or that a worker will make it.
+/// The attempt goes on when the caller hangs up. The same `(channel, clientMessageId)` again never
+/// sends a second message.
 #[utoipa::path(
     post, path = "/messages/send", tag = "messages",
     params(("Idempotency-Key" = Option<String>, Header,
@@ -246,7 +241,7 @@ pub async fn send_message(
     Ok(response)
 }
 
-/// The key in the header: one, of visible ASCII. An empty one is refused, too: whoever sends it means to be protected.
+/// The key of the header. An empty one is refused: who sends it expects to be protected by it.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<ClientMessageId>, FieldError> {
     let mut keys = headers.get_all(&IDEMPOTENCY_KEY).iter();
     let Some(key) = keys.next() else {
@@ -270,7 +265,9 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<ClientMessageId>, Field
     }
 }
 
-/// One message and its status. A key that has neither `inbox` nor `admin` finds its own messages only.
+/// One message and its status.
+///
+/// A key that has neither `inbox` nor `admin` finds its own messages only.
 #[utoipa::path(
     get, path = "/messages/{id}", tag = "messages",
     params(("id" = inline(MessageId), Path, description = "The message.")),
@@ -327,9 +324,8 @@ impl Field for UnsentStatus {
 /// Unsent messages.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UnsentList {
-    /// The messages, newest first.
+    /// Newest first.
     data: Vec<MessageView>,
-    /// About this page.
     meta: UnsentMeta,
 }
 
@@ -345,7 +341,9 @@ pub struct UnsentMeta {
     next_cursor: Option<String>,
 }
 
-/// Outbound messages that are `PENDING` or `FAILED`, newest first; for a key that has neither `inbox` nor `admin` its own only.
+/// Outbound messages that are `PENDING` or `FAILED`, newest first.
+///
+/// A key that has neither `inbox` nor `admin` finds its own messages only.
 #[utoipa::path(
     get, path = "/messages", tag = "messages",
     params(UnsentQuery),
@@ -382,7 +380,8 @@ pub async fn list_messages(
 
 /// Makes a failed message due now, with a fresh budget of attempts.
 ///
-/// While an attempt is in flight nothing changes. A key that has neither `inbox` nor `admin` retries its own messages only.
+/// While an attempt is in flight nothing changes. A key that has neither `inbox` nor `admin` retries
+/// its own messages only.
 #[utoipa::path(
     post, path = "/messages/{id}/retry", tag = "messages",
     params(("id" = inline(MessageId), Path, description = "The message.")),
@@ -401,8 +400,8 @@ pub async fn retry_message(
 
 /// Ends the attempts at a message that waits for one: it becomes `FAILED`, kind `canceled`, without a next attempt.
 ///
-/// One whose attempts have ended in failure already is answered as it is. A key that has neither `inbox` nor `admin` cancels its
-/// own messages only.
+/// A message that has failed for good is answered as it is. A key that has neither `inbox` nor
+/// `admin` cancels its own messages only.
 #[utoipa::path(
     post, path = "/messages/{id}/cancel", tag = "messages",
     params(("id" = inline(MessageId), Path, description = "The message.")),

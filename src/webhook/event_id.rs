@@ -1,4 +1,4 @@
-//! The id of an event: as it must be, and as it is found in a body that is refused, for the log.
+//! The id of an event: what it must be, and how it is found in a body that is refused.
 
 use utoipa::ToSchema;
 
@@ -40,7 +40,7 @@ pub fn find(body: &[u8]) -> Option<String> {
     Some(id.map(printable).collect())
 }
 
-/// What a field says: a text, a number, or something without quotes.
+/// What a value says: a text, a number, or a word without quotes.
 fn spoken(value: &[u8]) -> Option<String> {
     match value.first()? {
         b'"' => Some(text(value)),
@@ -50,9 +50,9 @@ fn spoken(value: &[u8]) -> Option<String> {
     }
 }
 
-/// The id in what is no JSON from its beginning on: in single quotes, without any, escaped, or in a form.
+/// Looks for the id in what is no JSON object: with single quotes, none or escaped ones, or a form.
 fn look_for(rest: &str) -> Option<String> {
-    // The end of an object, after which there is nothing to look for.
+    // The object has ended, and what follows it says nothing about the event.
     if rest.starts_with('}') {
         return None;
     }

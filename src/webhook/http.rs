@@ -47,7 +47,7 @@ pub struct EventRequest {
     timestamp: Parsed<Timestamp>,
 }
 
-/// What was written; as long as the body may be. U+0000 and half surrogate pairs are stored as U+FFFD.
+/// The message; as long as the body may be. U+0000 and half surrogate pairs are stored as U+FFFD.
 #[derive(Debug, ToSchema)]
 #[schema(min_length = 1, example = "Hello")]
 pub struct InboundText(String);
@@ -66,21 +66,19 @@ impl Field for InboundText {
 #[serde(rename_all = "camelCase")]
 #[schema(as = Receipt)]
 pub struct ReceiptView {
-    /// The event.
     #[schema(example = "evt_123")]
     event_id: String,
     /// Whether it was stored before; then nothing has changed.
     duplicate: bool,
-    /// The conversation that its message is in.
     conversation_id: ConversationId,
-    /// Its message.
     message_id: MessageId,
 }
 
-/// Takes in one inbound event, exactly once.
+/// Stores one inbound event, exactly once.
 ///
-/// The answer is sent only after the commit. The same `eventId` again, at once or a year later, changes nothing and is
-/// answered with the same ids. Repeating a request after a 503 is always safe.
+/// The answer is sent only after the commit. The same `eventId` again, at once or a year later,
+/// changes nothing and is answered with the same ids. Repeating a request after a 503 is always
+/// safe.
 #[utoipa::path(
     post, path = "/webhooks/mock-meta", tag = "webhooks",
     request_body = EventRequest,
@@ -95,7 +93,7 @@ pub async fn receive_webhook(
         let received = body::read(body).await;
         receive(&state, &parts, received).await
     } else {
-        // Of what is surely not the provider's nothing is read, kept or repeated in the log.
+        // It is not the provider's: nothing of it is read or logged.
         Failure::MissingSignature.happened(audit::client(&parts.extensions));
         let problem = Secrets::not_signed();
         if body.is_end_stream() {
@@ -127,12 +125,12 @@ async fn receive(
     received: Received,
 ) -> Result<ReceiptView, Problem> {
     let body = received.bytes.clone();
-    // A body that has not come whole cannot be checked against its signature.
+    // The signature of a body that is not whole cannot be checked.
     let is_unproven = state.secrets.has_webhook_secrets() && received.problem.is_some();
     let event = admitted(state, parts, received)
         .inspect_err(|problem| log_refused(&body, problem, is_unproven))?;
     let event_id = event.event_id.clone();
-    // From here on every line about this request names the event.
+    // Every later line about this request names the event.
     tracing::Span::current().record("event_id", &event_id);
     let receipt = state.app.ingest.submit(event).await?;
     crash::point(Point::AfterIngest);
@@ -148,7 +146,7 @@ async fn receive(
     })
 }
 
-/// The event, if its sender proves to be the provider, or need not, and it is one.
+/// The event, if its fields are valid and, where there are webhook secrets, its signature is.
 fn admitted(state: &ApiState, parts: &Parts, received: Received) -> Result<Event, Problem> {
     if !state.secrets.has_webhook_secrets() {
         origin::check(&state.hosts, parts)?;
@@ -176,7 +174,7 @@ fn event(headers: &HeaderMap, body: &Bytes) -> Result<Event, Problem> {
     })
 }
 
-/// A provider gives up some day on an event that is refused: somebody has to be able to find out which one.
+/// Logs which event was refused: one day the provider gives up on it, and it is lost.
 fn log_refused(body: &[u8], problem: &Problem, is_unproven: bool) {
     let (code, detail) = (problem.code, &problem.detail);
     let passed_over = if is_unproven || problem.status == StatusCode::UNAUTHORIZED {
