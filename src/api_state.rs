@@ -1,4 +1,4 @@
-//! What handlers work with.
+//! The state that handlers share.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -9,21 +9,25 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::edge::AllowedHosts;
 use crate::http::auth::Secrets;
+use crate::http::route;
 
-/// What handlers work with: one for all of them.
+/// A route whose handler works with [`ApiState`].
+pub type Route = route::Route<ApiState>;
+
+/// The state that handlers share.
 #[derive(Debug, Clone)]
 pub struct ApiState(Arc<Parts>);
 
-/// What it is made of.
+/// The parts of the state.
 #[derive(Debug)]
 pub struct Parts {
     /// The running gateway.
     pub app: Arc<App>,
-    /// Cancelled when the process stops: nothing new is taken.
+    /// Cancelled when the process stops: then it refuses requests.
     pub stopping: CancellationToken,
-    /// Who may call.
+    /// What callers must know.
     pub secrets: Arc<Secrets>,
-    /// The names that callers may address it by, where they need no secret.
+    /// The names of this machine that callers may use, where they need no secret.
     pub hosts: Arc<AllowedHosts>,
     /// The metrics of this process.
     pub metrics: PrometheusHandle,

@@ -1,56 +1,56 @@
-//! Who asks, as far as that decides what may be seen, and how much may be taken.
+//! Who makes a request: that decides what it may see, and how much it may take up.
 
 use std::sync::Arc;
 
-/// Whoever makes a request: the holder of a key, or anybody where there are none.
+/// Who makes a request: the holder of a key, or anybody where there are no keys.
 #[derive(Debug, Clone)]
 pub struct Caller(Option<Holder>);
 
 #[derive(Debug, Clone)]
 struct Holder {
-    place: usize,
-    name: Option<Arc<str>>,
+    key_index: usize,
+    key_name: Option<Arc<str>>,
     sees_all: bool,
 }
 
 impl Caller {
-    /// Anybody: there are no keys.
+    /// The caller where there are no keys.
     pub const ANYBODY: Self = Self(None);
 
-    /// The holder of a key: its place among the keys, its name, and whether it sees what others have sent, and what came in.
+    /// The holder of a key. One that does not see all sees only what a key of its name has sent.
     #[must_use]
-    pub fn key(place: usize, name: Option<Arc<str>>, sees_all: bool) -> Self {
+    pub fn holder(key_index: usize, key_name: Option<Arc<str>>, sees_all: bool) -> Self {
         Self(Some(Holder {
-            place,
-            name,
+            key_index,
+            key_name,
             sees_all,
         }))
     }
 
-    /// Which of this process's keys it has.
+    /// The index of its key among this process's keys.
     #[must_use]
-    pub fn place(&self) -> Option<usize> {
-        self.0.as_ref().map(|holder| holder.place)
+    pub fn key_index(&self) -> Option<usize> {
+        self.0.as_ref().map(|holder| holder.key_index)
     }
 
-    /// The name that its messages keep.
+    /// The name of its key, which its messages keep as `sent_by`.
     #[must_use]
-    pub fn name(&self) -> Option<&Arc<str>> {
-        self.0.as_ref()?.name.as_ref()
+    pub fn key_name(&self) -> Option<&Arc<str>> {
+        self.0.as_ref()?.key_name.as_ref()
     }
 
-    /// By whom a message must have been sent for it to see it; none: it sees all.
+    /// The one sender whose messages it may see; none: it may see all messages.
     #[must_use]
-    pub fn only(&self) -> Option<&str> {
+    pub fn only_sender(&self) -> Option<&str> {
         let holder = self.0.as_ref().filter(|holder| !holder.sees_all)?;
-        // Nobody has the empty name.
-        Some(holder.name.as_deref().unwrap_or_default())
+        // No key has the empty name, so that a key without a name sees nothing.
+        Some(holder.key_name.as_deref().unwrap_or_default())
     }
 
-    /// Whether it may see a message that was sent by this one.
+    /// Whether it may see a message of this sender.
     #[must_use]
-    pub fn sees(&self, sent_by: Option<&str>) -> bool {
-        self.only().is_none_or(|only| sent_by == Some(only))
+    pub fn may_see(&self, sent_by: Option<&str>) -> bool {
+        self.only_sender().is_none_or(|only| sent_by == Some(only))
     }
 }
 
@@ -59,10 +59,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_does_not_see_all_sees_what_it_has_sent_itself() {
-        let caller = |name: Option<&str>, sees_all| Caller::key(0, name.map(Arc::from), sees_all);
+    fn a_caller_that_does_not_see_all_sees_what_it_has_sent_itself() {
+        let caller =
+            |name: Option<&str>, sees_all| Caller::holder(0, name.map(Arc::from), sees_all);
         let sent_by = [Some("shop"), Some("shop2"), Some(""), None];
-        let seen_by = |caller: Caller| sent_by.map(|name| name != Some("") && caller.sees(name));
+        let seen_by = |caller: Caller| sent_by.map(|name| name != Some("") && caller.may_see(name));
         assert_eq!(seen_by(Caller::ANYBODY), [true, true, false, true]);
         assert_eq!(seen_by(caller(None, true)), [true, true, false, true]);
         let all = caller(Some("shop"), true);

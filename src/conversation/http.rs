@@ -4,20 +4,37 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::routes;
 use validator::Validate;
 
 use super::{Channel, Conversation, ConversationId, Filter, Status, store};
-use crate::api_state::ApiState;
+use crate::api_state::{ApiState, Route};
 use crate::caller::Caller;
 use crate::cursor::Cursor;
 use crate::error::Error;
 use crate::http::extract::{Id, Query};
 use crate::http::field::{Fault, Field, Parsed, one_of};
+use crate::http::key::Scope;
 use crate::http::page::{Limit, NextCursor, PageMeta, PageNumber, Window};
 use crate::http::problem::Problem;
+use crate::http::route::Access;
 use crate::http::timestamp::Timestamp;
 use crate::message::http::MessageView;
 use crate::message::store::list_thread;
+
+/// The routes of this file.
+pub fn routes() -> Vec<Route> {
+    const INBOX: Access = Access::Key(&[Scope::Inbox]);
+    vec![
+        Route::new(routes!(list_conversations), INBOX),
+        Route::new(routes!(get_conversation), INBOX),
+        Route::new(routes!(read_conversation), INBOX),
+        Route::new(routes!(close_conversation), INBOX),
+        Route::new(routes!(reopen_conversation), INBOX),
+        Route::new(routes!(archive_conversation), INBOX),
+        Route::new(routes!(unarchive_conversation), INBOX),
+    ]
+}
 
 /// A conversation.
 #[derive(Debug, Serialize, ToSchema)]
@@ -268,7 +285,7 @@ pub async fn unarchive_conversation(
 
 /// Logs what a key has changed.
 fn log(caller: &Caller, change: &'static str, conversation: Option<&Conversation>) {
-    if let (Some(_), Some(conversation)) = (caller.place(), conversation) {
+    if let (Some(_), Some(conversation)) = (caller.key_index(), conversation) {
         tracing::info!(conversation_id = %conversation.id, change, "a conversation was changed");
     }
 }

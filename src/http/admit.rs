@@ -1,46 +1,49 @@
-//! What lets a request in, for a limited time.
+//! Admits requests, each for a limited time.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::Request;
-use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use tokio_util::sync::CancellationToken;
 
+use super::middleware::{Middleware, ResponseFuture, ready};
 use super::problem::Problem;
-use super::step::{Answer, Step, answered};
+use super::route::BodyLimit;
 
-/// Lets nothing new through while the process stops, and ends the waiting for a request that takes too long.
+/// Refuses requests while the process stops, sets the limit of their bodies, and answers in place
+/// of a handler that takes too long.
 #[derive(Debug, Clone)]
 pub struct Admit {
     /// Cancelled when the process stops.
     pub stopping: CancellationToken,
-    /// The most time that a request takes. Ends the waiting, not the work.
-    pub limit: Duration,
+    /// How long a request may take. It ends the waiting, not the work.
+    pub time_limit: Duration,
+    /// The largest body.
+    pub body_limit: BodyLimit,
 }
 
-impl Step for Admit {
-    fn pass<A>(&self, request: Request, go_on: impl FnOnce(Request) -> A) -> Answer
+impl Middleware for Admit {
+    fn handle<F>(&self, mut request: Request, next: impl FnOnce(Request) -> F) -> ResponseFuture
     where
-        A: Future<Output = Result<Response, Infallible>> + Send + 'static,
+        F: Future<Output = Result<Response, Infallible>> + Send + 'static,
     {
         if self.stopping.is_cancelled() {
-            let mut response = Problem::overloaded("stopping: nothing was stored").into_response();
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(header::CONNECTION, close);
-            return answered(response);
+            let problem = Problem::overloaded("stopping: nothing was stored");
+            return ready(problem.closing());
         }
-        let answer = tokio::time::timeout(self.limit, go_on(request));
+        if self.body_limit != BodyLimit::default() {
+            request.extensions_mut().insert(self.body_limit);
+        }
+        let response = tokio::time::timeout(self.time_limit, next(request));
         Box::pin(async move {
-            if let Ok(answer) = answer.await {
-                return answer;
+            if let Ok(response) = response.await {
+                return response;
             }
-            tracing::warn!(error = "no answer in time", "a request was not carried out");
             let problem = Problem::unavailable(
                 "no answer in time: not stored, or not known to be; repeating is safe",
             );
-            Ok(problem.into_response())
+            Ok(problem.caused_by("no answer in time").into_response())
         })
     }
 }

@@ -1,39 +1,30 @@
-//! Who may call: bearer keys for the API, signatures for webhooks. Secrets are compared in constant time.
+//! Checks who calls: bearer keys for the API, signatures for webhooks. Secrets are compared in
+//! constant time.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::Request;
+use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use hmac::{Hmac, KeyInit, Mac};
+use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 
 use super::audit::{self, Failure};
-use super::key::{Key, Keys, listed, scopes_for};
-use super::problem::Problem;
-use super::step::{Answer, Step, answered};
+use super::key::{Key, Keys, Scope, join_or};
+use super::middleware::{Middleware, ResponseFuture, ready};
+use super::problem::{Problem, kind};
 use crate::caller::Caller;
 
 /// The header that a signed webhook carries, as Meta's do.
 pub const SIGNATURE_HEADER: &str = "x-hub-signature-256";
 
-/// What callers must prove to know: keys as hashes, webhook secrets as they are. Never printed.
-#[derive(Clone, Default)]
+/// What callers must know: keys as hashes, webhook secrets as they are. Never printed.
+#[derive(Debug, Clone, Default)]
 pub struct Secrets {
     keys: Keys,
-    webhook: Vec<Vec<u8>>,
-}
-
-impl std::fmt::Debug for Secrets {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "Secrets({} webhook secrets, {:?})",
-            self.webhook.len(),
-            self.keys
-        )
-    }
+    webhook: Vec<SecretString>,
 }
 
 impl Secrets {
@@ -42,10 +33,7 @@ impl Secrets {
     pub fn new(keys: Keys, webhook: &[String]) -> Self {
         Self {
             keys,
-            webhook: webhook
-                .iter()
-                .map(|secret| secret.clone().into_bytes())
-                .collect(),
+            webhook: webhook.iter().map(|secret| secret.clone().into()).collect(),
         }
     }
 
@@ -71,7 +59,7 @@ impl Secrets {
         is_bearer.then(|| self.keys.find(token.trim())).flatten()
     }
 
-    /// Whether a webhook could be signed as it must be, as far as that shows before its body has come.
+    /// Whether the headers allow that a webhook is signed as it must be. Its body is not needed.
     #[must_use]
     pub fn may_be_signed(&self, headers: &HeaderMap) -> bool {
         !self.has_webhook_secrets() || signature(headers).is_some()
@@ -84,7 +72,7 @@ impl Secrets {
         }
         let valid = signature(headers).is_some_and(|signature| {
             // `verify_slice` takes constant time; all secrets are tried.
-            let verified = |secret: &Vec<u8>| verify(secret, body, &signature);
+            let verified = |secret: &SecretString| verify(secret.expose_secret(), body, &signature);
             self.webhook
                 .iter()
                 .filter(|secret| verified(secret))
@@ -97,14 +85,11 @@ impl Secrets {
         Err(Self::not_signed())
     }
 
-    /// The refusal of a webhook that is not signed, or wrongly.
+    /// 401, for a webhook without a signature, or with a wrong one.
     #[must_use]
     pub fn not_signed() -> Problem {
-        Problem::new(
-            StatusCode::UNAUTHORIZED,
-            "invalid_signature",
-            "X-Hub-Signature-256 is missing or wrong",
-        )
+        let detail = "X-Hub-Signature-256 is missing or wrong";
+        Problem::of(kind::INVALID_SIGNATURE, detail)
     }
 }
 
@@ -116,67 +101,75 @@ fn signature(headers: &HeaderMap) -> Option<[u8; 32]> {
         .and_then(decode_hex)
 }
 
-fn verify(secret: &[u8], body: &[u8], signature: &[u8]) -> bool {
-    Hmac::<Sha256>::new_from_slice(secret)
-        .is_ok_and(|mac| mac.chain_update(body).verify_slice(signature).is_ok())
+/// The value of [`SIGNATURE_HEADER`] for this body.
+#[must_use]
+pub fn sign(secret: &str, body: &[u8]) -> String {
+    let signature = mac(secret, body).finalize().into_bytes();
+    format!("sha256={}", hex::encode(signature))
+}
+
+fn verify(secret: &str, body: &[u8], signature: &[u8]) -> bool {
+    mac(secret, body).verify_slice(signature).is_ok()
+}
+
+fn mac(secret: &str, body: &[u8]) -> Hmac<Sha256> {
+    let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes());
+    mac.expect("HMAC takes a key of any length")
+        .chain_update(body)
 }
 
 fn decode_hex(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
-    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-        let digits = std::str::from_utf8(digits).ok()?;
-        *byte = u8::from_str_radix(digits, 16).ok()?;
-    }
+    hex::decode_to_slice(text, &mut bytes).ok()?;
     Some(bytes)
 }
 
-/// Lets through who has a key with a scope that the route asks for, and tells the log and the handler ([`Caller`]) who that is.
+/// Refuses callers without a key that has one of the route's scopes, and tells the log and the
+/// handler ([`Caller`]) who calls.
 #[derive(Debug, Clone)]
-pub struct RequireKey(pub Arc<Secrets>);
+pub struct RequireKey {
+    /// The keys.
+    pub secrets: Arc<Secrets>,
+    /// The scopes of which a key needs one.
+    pub scopes: &'static [Scope],
+}
 
-impl Step for RequireKey {
-    fn pass<A>(&self, mut request: Request, go_on: impl FnOnce(Request) -> A) -> Answer
+impl Middleware for RequireKey {
+    fn handle<F>(&self, mut request: Request, next: impl FnOnce(Request) -> F) -> ResponseFuture
     where
-        A: Future<Output = Result<Response, Infallible>> + Send + 'static,
+        F: Future<Output = Result<Response, Infallible>> + Send + 'static,
     {
-        match self.0.caller(&request) {
+        match self.secrets.caller(&request, self.scopes) {
             Ok(caller) => {
                 request.extensions_mut().insert(caller);
-                Box::pin(go_on(request))
+                Box::pin(next(request))
             }
-            Err(problem) => answered(problem),
+            Err(problem) => ready(problem),
         }
     }
 }
 
 impl Secrets {
-    /// Who makes this request, if that one may.
-    fn caller(&self, request: &Request) -> Result<Caller, Problem> {
+    /// Who makes this request, if a key with one of these scopes does.
+    fn caller(&self, request: &Request, scopes: &[Scope]) -> Result<Caller, Problem> {
         if !self.has_api_keys() {
             return Ok(Caller::ANYBODY);
         }
         let client = audit::client(request.extensions());
         let Some(key) = self.key(request.headers()) else {
             Failure::of_key(request.headers()).happened(client);
-            return Err(Problem::new(
-                StatusCode::UNAUTHORIZED,
-                "unauthorized",
+            return Err(Problem::of(
+                kind::UNAUTHORIZED,
                 "an API key is required: Authorization: Bearer <key>",
             ));
         };
-        if let Some(name) = key.caller.name() {
+        if let Some(name) = key.caller.key_name() {
             tracing::Span::current().record("key", &**name);
         }
-        // What is no route has no scope that a key could have.
-        let route = request.extensions().get().map(MatchedPath::as_str);
-        let scopes = scopes_for(route.unwrap_or_default());
         if key.has_one_of(scopes) {
             return Ok(key.caller.clone());
         }
-        let needed = listed(scopes);
+        let needed = join_or(scopes);
         Failure::MissingScope.happened(client);
         tracing::warn!(needed, "a key lacks a scope");
         Err(Problem::forbidden(format!(
@@ -193,32 +186,31 @@ mod tests {
     fn the_signature_is_that_of_the_rfc() {
         // RFC 4231, test case 2.
         let tag = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
-        let tag = decode_hex(tag).unwrap();
-        assert!(verify(b"Jefe", b"what do ya want for nothing?", &tag));
-        assert!(!verify(b"Jefe", b"what do ya want for nothing!", &tag));
+        let secret = "Jefe";
+        let signature = decode_hex(tag).unwrap();
+        let body = b"what do ya want for nothing?";
+        assert_eq!(sign(secret, body), format!("sha256={tag}"));
+        assert!(verify(secret, body, &signature));
+        assert!(!verify(secret, b"what do ya want for nothing!", &signature));
     }
 
     #[test]
     fn only_the_right_signature_passes() {
         let secrets = Secrets::new(Keys::default(), &["old".into(), "new".into()]);
-        let hex = |secret: &str| -> String {
-            let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
-            let tag = mac.chain_update(b"body").finalize().into_bytes();
-            tag.iter()
-                .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
-        };
+        let signed = |secret: &str| sign(secret, b"body");
         let passes = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(SIGNATURE_HEADER, value.parse().unwrap());
             secrets.check_signature(&headers, b"body").is_ok()
         };
-        assert!(passes(&format!("sha256={}", hex("old"))));
-        assert!(passes(&format!("sha256={}", hex("new"))));
-        let good = hex("new");
+        assert!(passes(&signed("old")));
+        assert!(passes(&signed("new")));
+        let signature = signed("new");
+        let good = signature.strip_prefix("sha256=").unwrap();
         for bad in [
             String::new(),
-            good.clone(),
-            format!("sha256={}", hex("other")),
+            good.to_owned(),
+            signed("other"),
             format!("sha256={}", &good[1..]),
             format!("sha256={good}0"),
             format!("sha1={good}"),

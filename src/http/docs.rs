@@ -1,12 +1,17 @@
-//! The OpenAPI document: the handlers describe their successes, and what every operation of a kind can answer is added here. It is
-//! the same for everybody: what this very process demands of its callers is nobody's business.
+//! The OpenAPI document. A handler describes its successes; its security and its problems are added
+//! here, from the rules of its route.
+//!
+//! The document is the same for everybody: a stranger must not learn from it whether this process
+//! asks for keys or signatures.
+
+use std::collections::BTreeMap;
 
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::routing::get;
 use bytes::Bytes;
 use utoipa::OpenApi;
-use utoipa::openapi::path::{Operation, ParameterIn};
+use utoipa::openapi::path::{Operation, Parameter, ParameterIn, PathItem, Paths};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
@@ -16,8 +21,10 @@ use utoipa::openapi::{
 };
 use utoipa_swagger_ui::{self as swagger_ui, SwaggerUi};
 
-use super::key::{listed, scopes_for};
+use super::key::join_or;
 use super::problem::ProblemBody;
+use super::problem::kind::{self, Kind};
+use super::route::{Access, BodyLimit, Rules};
 
 const KEY: &str = "apiKey";
 const SIGNATURE: &str = "webhookSignature";
@@ -39,20 +46,19 @@ const REQUEST_ID: &str = "X-Request-Id";
 )]
 struct Document;
 
-/// The page of the document, and the document. All of it is in memory once, whoever reads how much of it.
+/// The page of the document, and the document itself, which is in memory only once.
 pub fn page<S: Clone + Send + Sync + 'static>(document: &utoipa::openapi::OpenApi) -> Router<S> {
     const DOCUMENT: &str = "/api/openapi.json";
     // Without a validator: the page would tell a stranger where this gateway is.
     let config = swagger_ui::Config::from(DOCUMENT).validator_url("none");
     let page: Router<S> = SwaggerUi::new("/api").config(config).into();
-    let document = serde_json::to_vec(document).map(Bytes::from);
-    let document = document.map_err(|error| {
-        tracing::error!(%error, "the OpenAPI document cannot be written");
-        StatusCode::INTERNAL_SERVER_ERROR
-    });
+    let document = serde_json::to_vec(document).expect("a document has only names and texts");
+    let document = Bytes::from(document);
     let get_document = async move || {
-        let json = [(header::CONTENT_TYPE, "application/json")];
-        document.clone().map(|document| (json, document))
+        (
+            [(header::CONTENT_TYPE, "application/json")],
+            document.clone(),
+        )
     };
     page.route(DOCUMENT, get(get_document))
 }
@@ -60,26 +66,8 @@ pub fn page<S: Clone + Send + Sync + 'static>(document: &utoipa::openapi::OpenAp
 /// The document without its operations.
 #[must_use]
 pub fn document() -> utoipa::openapi::OpenApi {
-    Document::openapi()
-}
-
-/// Adds what every operation of a kind can answer, and the ways to prove who calls; what there is no secret for needs no proof.
-#[must_use]
-pub fn complete(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    let mut document = Document::openapi();
     complete_components(document.components.get_or_insert_default());
-    for (path, item) in &mut document.paths.paths {
-        for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
-            add_problems(path, operation);
-            operation.security = security(path);
-            for response in operation.responses.responses.values_mut() {
-                if let RefOr::T(response) = response {
-                    let header = Ref::new(format!("#/components/headers/{REQUEST_ID}"));
-                    let headers = &mut response.headers;
-                    headers.insert(REQUEST_ID.to_owned(), RefOr::Ref(header));
-                }
-            }
-        }
-    }
     document
 }
 
@@ -99,12 +87,47 @@ fn complete_components(components: &mut Components) {
     headers.insert(REQUEST_ID.to_owned(), RefOr::T(request_id));
 }
 
-/// What an operation may demand of its callers, if it ever demands anything: nothing, where there are no secrets.
-fn security(path: &str) -> Option<Vec<SecurityRequirement>> {
-    let scheme = match path {
-        "/health" | "/ready" => return None,
-        path if path.starts_with("/webhooks/") => SIGNATURE,
-        _ => KEY,
+/// Adds to the operations of a route what its rules say.
+pub fn complete(paths: &mut Paths, rules: &Rules) {
+    for operation in paths.paths.values_mut().flat_map(operations) {
+        operation.security = security(rules.access);
+        for (status, problems) in problems(operation, rules) {
+            let responses = &mut operation.responses.responses;
+            responses
+                .entry(status.as_u16().to_string())
+                .or_insert_with(|| RefOr::T(response(status, &problems)));
+        }
+        for response in operation.responses.responses.values_mut() {
+            if let RefOr::T(response) = response {
+                let header = Ref::new(format!("#/components/headers/{REQUEST_ID}"));
+                let headers = &mut response.headers;
+                headers.insert(REQUEST_ID.to_owned(), RefOr::Ref(header));
+            }
+        }
+    }
+}
+
+/// The operations of a path, whatever their methods.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let operations = [
+        &mut item.get,
+        &mut item.put,
+        &mut item.post,
+        &mut item.delete,
+        &mut item.options,
+        &mut item.head,
+        &mut item.patch,
+        &mut item.trace,
+    ];
+    operations.into_iter().flatten()
+}
+
+/// How callers prove who they are, or nothing where no secret is set.
+fn security(access: Access) -> Option<Vec<SecurityRequirement>> {
+    let scheme = match access {
+        Access::Open => return None,
+        Access::Key(_) => KEY,
+        Access::Signature => SIGNATURE,
     };
     let none: [String; 0] = [];
     Some(vec![
@@ -113,114 +136,97 @@ fn security(path: &str) -> Option<Vec<SecurityRequirement>> {
     ])
 }
 
-fn add_problems(path: &str, operation: &mut Operation) {
-    let parameters = operation.parameters.as_deref().unwrap_or_default();
-    let has_query = parameters
-        .iter()
-        .any(|parameter| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query));
-    let has_id = path.contains("{id}");
-    let has_body = operation.request_body.is_some();
-    let is_webhook = path.starts_with("/webhooks/");
-    let is_probe = matches!(path, "/health" | "/ready");
+/// Of each status the codes, and when they are answered.
+type Problems = BTreeMap<StatusCode, Vec<(&'static str, String)>>;
 
-    let mut add = |status: StatusCode, description: &str| {
-        let responses = &mut operation.responses.responses;
-        responses
-            .entry(status.as_u16().to_string())
-            .or_insert_with(|| RefOr::T(problem(status, description)));
+/// The problems that an operation can answer with.
+fn problems(operation: &Operation, rules: &Rules) -> Problems {
+    let mut problems = Problems::new();
+    let mut tell = |kind: Kind, when: String| {
+        let same_status = problems.entry(kind.status).or_default();
+        same_status.push((kind.code, when));
     };
-    if has_query || has_body {
-        add(
-            StatusCode::BAD_REQUEST,
-            "`invalid_request`: `errors` names all fields that are missing or invalid.",
-        );
+    let mut tell_usual = |kind: Kind| tell(kind, kind.when.to_owned());
+    let parameters = operation.parameters.as_deref().unwrap_or_default();
+    let has_parameter = |place: ParameterIn| {
+        let is_there = |parameter: &RefOr<Parameter>| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == place);
+        parameters.iter().any(is_there)
+    };
+    let has_body = operation.request_body.is_some();
+
+    if has_body || has_parameter(ParameterIn::Query) {
+        tell_usual(kind::INVALID_REQUEST);
     }
-    if has_id {
-        add(StatusCode::NOT_FOUND, "`not_found`: nothing has this id.");
-    }
-    if path == "/messages/send" {
-        add(
-            StatusCode::CONFLICT,
-            "`client_message_id_taken`: the record with this `clientMessageId` is none that the key may see.",
-        );
-    }
-    if path.ends_with("/retry") {
-        add(StatusCode::CONFLICT, "`not_failed`: it has not failed.");
-    }
-    if path.ends_with("/cancel") {
-        add(
-            StatusCode::CONFLICT,
-            "`not_cancelable`: it is sent, or an attempt is in flight.",
-        );
+    if has_parameter(ParameterIn::Path) {
+        tell_usual(kind::NOT_FOUND);
     }
     if has_body {
-        add(
-            StatusCode::REQUEST_TIMEOUT,
-            "`invalid_request`: the body did not arrive in time.",
-        );
-        add(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "`too_large`: the body is larger than 64 KiB.",
-        );
-        add(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "`unsupported_media_type`: the content type is not `application/json`, or the body has a content coding; then the answer has `Accept-Encoding`.",
-        );
+        tell_usual(kind::TOO_SLOW);
+        tell_usual(kind::UNSUPPORTED_MEDIA_TYPE);
     }
-    if is_webhook {
-        add(
-            StatusCode::UNAUTHORIZED,
-            "`invalid_signature`: a webhook secret is set, and the signature is missing or wrong.",
-        );
-    } else if !is_probe {
-        add(
-            StatusCode::UNAUTHORIZED,
-            "`unauthorized`: keys are set, and none of them was given.",
-        );
+    for kind in rules.problems {
+        tell_usual(*kind);
     }
-    if !is_probe {
-        let lacks = if is_webhook {
-            String::new()
-        } else {
-            format!("the key lacks the scope {}; or ", listed(scopes_for(path)))
-        };
-        let secret = if is_webhook {
-            "webhook secrets"
-        } else {
-            "keys"
-        };
-        let description = format!(
-            "`forbidden`: {lacks}no {secret} are set, and a web page of another origin asks, or one that calls this machine by another name."
-        );
-        add(StatusCode::FORBIDDEN, &description);
+    match rules.access {
+        Access::Open => {}
+        Access::Key(_) => tell_usual(kind::UNAUTHORIZED),
+        Access::Signature => tell_usual(kind::INVALID_SIGNATURE),
     }
-    if is_probe {
-        add(
-            StatusCode::FORBIDDEN,
-            "`forbidden`: no keys are set, and a web page of another origin asks.",
-        );
+    if rules.access != Access::Open {
+        tell_usual(kind::DATABASE_UNAVAILABLE);
+        tell_usual(kind::OVERLOADED);
+        tell_usual(kind::INTERNAL);
     }
-    if path != "/health" {
-        add(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "`database_unavailable`, `overloaded`: not done, or not known to be; repeating is safe.",
-        );
+    if has_body {
+        tell(kind::TOO_LARGE, larger_than(rules.body_limit));
     }
-    if !is_probe {
-        add(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "`internal`: a mistake of the gateway.",
-        );
-    }
+    tell(kind::FORBIDDEN, forbidden(rules.access));
+    problems
 }
 
-fn problem(status: StatusCode, description: &str) -> Response {
-    let schema = Ref::from_schema_name("Problem");
-    let code = description
-        .trim_start_matches('`')
-        .split('`')
-        .next()
-        .unwrap_or_default();
+fn larger_than(BodyLimit(bytes): BodyLimit) -> String {
+    const KIB: usize = 1024;
+    const MIB: usize = 1024 * KIB;
+    let size = if bytes.is_multiple_of(MIB) {
+        format!("{} MiB", bytes / MIB)
+    } else {
+        format!("{} KiB", bytes / KIB)
+    };
+    format!("the body is larger than {size}.")
+}
+
+fn forbidden(access: Access) -> String {
+    let (lacks, secrets) = match access {
+        Access::Open => {
+            return "no keys are set, and a web page of another origin asks.".to_owned();
+        }
+        Access::Key(scopes) => (
+            format!("the key lacks the scope {}; or ", join_or(scopes)),
+            "keys",
+        ),
+        Access::Signature => (String::new(), "webhook secrets"),
+    };
+    format!(
+        "{lacks}no {secrets} are set, and a web page of another origin asks, or one that calls this machine by another name."
+    )
+}
+
+/// The codes of a status in front of when they are answered; what they have in common is said once.
+fn description(problems: &[(&str, String)]) -> String {
+    let mut text = String::new();
+    for same in problems.chunk_by(|(_, when), (_, next)| when == next) {
+        let codes: Vec<String> = same.iter().map(|(code, _)| format!("`{code}`")).collect();
+        let when = same.first().map_or("", |(_, when)| when);
+        let separator = if text.is_empty() { "" } else { " " };
+        text += &format!("{separator}{}: {when}", codes.join(", "));
+    }
+    text
+}
+
+/// The response for the problems of one status; its example has the code of the first.
+fn response(status: StatusCode, problems: &[(&'static str, String)]) -> Response {
+    let code = problems.first().map_or("", |(code, _)| code);
+    let description = description(problems);
     let example = serde_json::json!({
         "type": "about:blank",
         "title": status.canonical_reason(),
@@ -230,7 +236,7 @@ fn problem(status: StatusCode, description: &str) -> Response {
         "requestId": "req_01941f297c0070008000000000000003",
     });
     let content = ContentBuilder::new()
-        .schema(Some(schema))
+        .schema(Some(Ref::from_schema_name("Problem")))
         .example(Some(example))
         .build();
     let mut response = ResponseBuilder::new()
@@ -244,7 +250,7 @@ fn problem(status: StatusCode, description: &str) -> Response {
         let coding = described(Type::String, "`identity`, where that is what was wrong.");
         response = response.header("Accept-Encoding", coding);
     }
-    if code == "unauthorized" {
+    if code == kind::UNAUTHORIZED.code {
         let scheme = described(Type::String, "`Bearer`, and the realm.");
         response = response.header("WWW-Authenticate", scheme);
     }

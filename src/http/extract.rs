@@ -5,14 +5,15 @@ use std::str::FromStr;
 
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use heck::ToLowerCamelCase;
 use serde::de::DeserializeOwned;
 use validator::{Validate, ValidationErrors, ValidationErrorsKind};
 
 use super::body::{self, Received};
 use super::once::Once;
-use super::problem::{FieldError, Problem};
+use super::problem::{FieldError, Problem, kind};
+use super::route::BodyLimit;
 use crate::edge::has_no_coding;
 use crate::json::fields::{Fields, is_unspeakable};
 use crate::json::repaired;
@@ -26,7 +27,8 @@ impl<T: DeserializeOwned + Validate, S: Send + Sync> FromRequest<S> for Json<T> 
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        let Received { bytes, problem } = body::read(body).await;
+        let limit = BodyLimit::of(&parts.extensions);
+        let Received { bytes, problem } = body::read(body, limit).await;
         match problem {
             Some(problem) => Err(problem),
             None => json(&parts.headers, &bytes, None).map(Self),
@@ -47,9 +49,8 @@ pub fn json<T: DeserializeOwned + Validate>(
         return Err(Problem::unsupported_coding());
     }
     if !is_json(headers) {
-        return Err(Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
+        return Err(Problem::of(
+            kind::UNSUPPORTED_MEDIA_TYPE,
             "the content type must be application/json",
         ));
     }

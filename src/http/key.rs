@@ -1,33 +1,35 @@
-//! API keys: who calls, and what they may do. Of a secret only its hash is kept.
+//! API keys: who calls, and what they may do. Only the hash of a secret is kept.
 
 use std::sync::Arc;
 
+use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use crate::caller::Caller;
 
-/// The longest name of a key.
+/// The longest name of a key, in characters.
 const MAX_NAME: usize = 64;
-/// The fewest characters of a secret that is none that could be guessed.
+/// A shorter secret could be guessed; in characters.
 pub const LEAST_SECRET: usize = 16;
 
-/// What a key allows. None implies another.
+/// What a key allows. No scope implies another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// Conversations, and reading all messages.
     Inbox,
-    /// Sending; reading, retrying and canceling what was sent by a key of this name, or with `inbox` all messages.
+    /// Sending. Reading, retrying and canceling the messages that a key of this name has sent; with
+    /// `inbox`, all messages.
     Send,
     /// Reading, retrying and canceling all messages, and the metrics.
     Admin,
 }
 
 impl Scope {
-    /// All of them: what a key has whose scopes are not said.
+    /// All of them: the scopes of a key that names none.
     pub const ALL: [Self; 3] = [Self::Inbox, Self::Send, Self::Admin];
 
-    /// Its name.
+    /// The scope as `API_KEYS` has it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -42,22 +44,9 @@ impl Scope {
     }
 }
 
-/// The scopes of which a caller of this route needs one. A route that nobody has thought of is for admins.
-#[must_use]
-pub fn scopes_for(route: &str) -> &'static [Scope] {
-    match route {
-        "/messages" | "/messages/{id}" => &Scope::ALL,
-        "/messages/send" => &[Scope::Send],
-        "/messages/{id}/retry" | "/messages/{id}/cancel" => &[Scope::Send, Scope::Admin],
-        "/metrics" => &[Scope::Admin],
-        route if route.starts_with("/conversations") => &[Scope::Inbox],
-        _ => &[Scope::Admin],
-    }
-}
-
 /// Scopes as people read them, such as `inbox, send or admin`.
 #[must_use]
-pub fn listed(scopes: &[Scope]) -> String {
+pub fn join_or(scopes: &[Scope]) -> String {
     let names: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
     match names.split_last() {
         Some((last, [])) => (*last).to_owned(),
@@ -66,15 +55,16 @@ pub fn listed(scopes: &[Scope]) -> String {
     }
 }
 
-/// One item of `API_KEYS`, with its secret. It cannot be printed.
+/// One item of `API_KEYS`, with its secret.
+#[derive(Debug)]
 pub struct GivenKey {
     name: Option<String>,
-    secret: String,
+    secret: SecretString,
     scopes: Vec<Scope>,
 }
 
 impl GivenKey {
-    /// Reads `secret`, `name:secret` or `name:secret:scope+scope`; an error does not repeat what it read.
+    /// Reads `secret`, `name:secret` or `name:secret:scope+scope`. An error does not repeat it.
     pub fn parse(item: &str) -> Result<Self, &'static str> {
         let parts: Vec<&str> = item.split(':').map(str::trim).collect();
         let (name, secret, scopes) = match parts[..] {
@@ -107,32 +97,32 @@ impl GivenKey {
         };
         Ok(Self {
             name: name.map(str::to_owned),
-            secret: secret.to_owned(),
+            secret: secret.into(),
             scopes: scopes
                 .ok_or("must have scopes that are inbox, send or admin, with a + between them")?,
         })
     }
 
-    /// Whether it could be guessed.
+    /// Whether its secret could be guessed.
     #[must_use]
     pub fn is_short(&self) -> bool {
-        is_short(&self.secret)
+        is_short(self.secret.expose_secret())
     }
 
-    /// Its secret, for a program that calls a gateway itself.
+    /// Its secret, for a program that calls a gateway.
     #[must_use]
     pub fn into_secret(self) -> String {
-        self.secret
+        self.secret.expose_secret().to_owned()
     }
 
-    /// Whether it allows all of this.
+    /// Whether it has all of these scopes.
     #[must_use]
     pub fn allows(&self, scopes: &[Scope]) -> bool {
         scopes.iter().all(|scope| self.scopes.contains(scope))
     }
 }
 
-/// Whether a secret has so few characters that it could be guessed.
+/// Whether a secret is so short that it could be guessed.
 #[must_use]
 pub fn is_short(secret: &str) -> bool {
     secret.chars().count() < LEAST_SECRET
@@ -143,25 +133,25 @@ fn is_name(name: &str) -> bool {
     (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(is_plain)
 }
 
-/// A key that a caller may have.
+/// A key that callers may have.
 #[derive(Debug, Clone)]
 pub struct Key {
-    /// What its holder is to handlers.
+    /// What handlers know of its holder.
     pub caller: Caller,
     scopes: Vec<Scope>,
-    hash: Digested,
+    hash: SecretHash,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Digested([u8; 32]);
+struct SecretHash([u8; 32]);
 
-impl std::fmt::Debug for Digested {
+impl std::fmt::Debug for SecretHash {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Digested(…)")
+        f.write_str("SecretHash(…)")
     }
 }
 
-impl Digested {
+impl SecretHash {
     fn of(secret: &str) -> Self {
         Self(Sha256::digest(secret).into())
     }
@@ -175,22 +165,22 @@ impl Key {
     }
 }
 
-/// All keys; two with one name or one secret would not say who calls.
+/// All keys. No two have the same name or secret: one call has one caller.
 #[derive(Debug, Clone, Default)]
 pub struct Keys(Vec<Key>);
 
 impl Keys {
-    /// Adds a key.
+    /// Adds a key, unless an earlier one has its name or secret.
     pub fn add(&mut self, given: GivenKey) -> Result<(), &'static str> {
         let name = given.name.map(Arc::<str>::from);
         let sees_all = given.scopes.contains(&Scope::Inbox) || given.scopes.contains(&Scope::Admin);
         let key = Key {
-            hash: Digested::of(&given.secret),
-            caller: Caller::key(self.0.len(), name, sees_all),
+            hash: SecretHash::of(given.secret.expose_secret()),
+            caller: Caller::holder(self.0.len(), name, sees_all),
             scopes: given.scopes,
         };
-        let name = key.caller.name();
-        if name.is_some() && self.0.iter().any(|other| other.caller.name() == name) {
+        let name = key.caller.key_name();
+        if name.is_some() && self.0.iter().any(|other| other.caller.key_name() == name) {
             return Err("has the name of an earlier one");
         }
         if self.0.iter().any(|other| other.hash == key.hash) {
@@ -206,17 +196,18 @@ impl Keys {
         self.0.is_empty()
     }
 
-    /// The key with this secret. All are compared, so that the time does not tell which one matched.
+    /// The key with this secret. All are compared, so that the time does not tell which matched.
     #[must_use]
     pub fn find(&self, secret: &str) -> Option<&Key> {
-        let hash = Digested::of(secret);
-        // One after the last is the place of none.
-        let mut place = self.0.len() as u64;
+        let hash = SecretHash::of(secret);
+        // The index after the last stands for no key.
+        let mut found = self.0.len() as u64;
         for (index, key) in (0..).zip(&self.0) {
             let matches: Choice = key.hash.0.ct_eq(&hash.0);
-            place.conditional_assign(&index, matches);
+            found.conditional_assign(&index, matches);
         }
-        self.0.get(usize::try_from(place).ok()?)
+        let found = usize::try_from(found).expect("it is at most the length of a list");
+        self.0.get(found)
     }
 }
 
@@ -233,7 +224,7 @@ mod tests {
         }
         let found = |secret: &str| {
             keys.find(secret)
-                .map(|key| (key.caller.name().map(|name| &**name), &*key.scopes))
+                .map(|key| (key.caller.key_name().map(|name| &**name), &*key.scopes))
         };
         assert_eq!(found("plain"), Some((None, &Scope::ALL[..])));
         assert_eq!(found("second"), Some((Some("ops"), &[Scope::Admin][..])));

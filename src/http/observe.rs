@@ -1,4 +1,4 @@
-//! What happens to every request, whichever route it takes: an id, a span, a count, and one shape for errors.
+//! Gives every request an id, a span and a count, and every error one shape and one line in the log.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -11,8 +11,8 @@ use tracing::Instrument;
 use tracing::field::Empty;
 
 use super::audit::client;
+use super::middleware::{Middleware, ResponseFuture};
 use super::problem::Problem;
-use super::step::{Answer, Step};
 use crate::edge::Ambiguous;
 use crate::handles::Handles;
 use crate::trace;
@@ -21,20 +21,20 @@ use crate::trace;
 pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID: usize = 128;
 
-/// Gives the request its id, counts it, and turns whatever error comes back into `application/problem+json`.
+/// Gives a request its id, counts it, and turns an error into `application/problem+json`.
 #[derive(Debug, Clone)]
 pub struct Observe;
 
-impl Step for Observe {
-    fn pass<A>(&self, request: Request, go_on: impl FnOnce(Request) -> A) -> Answer
+impl Middleware for Observe {
+    fn handle<F>(&self, request: Request, next: impl FnOnce(Request) -> F) -> ResponseFuture
     where
-        A: Future<Output = Result<Response, Infallible>> + Send + 'static,
+        F: Future<Output = Result<Response, Infallible>> + Send + 'static,
     {
         let request_id = request_id(request.headers());
         let route = Route(request.extensions().get().cloned());
-        let id = request_id.to_str().unwrap_or_default();
+        let id = visible(&request_id);
         let method = request.method();
-        // At the highest level, so that no filter takes the id from a line that it lets through.
+        // At the highest level: a filter that lets a line through must not take its id away.
         let client = client(request.extensions()).map(tracing::field::display);
         let span = tracing::error_span!("request", request_id = id, %method, route = route.name(), client, key = Empty, event_id = Empty, otel.name = Empty, otel.kind = Empty);
         trace::begin_request(&span, request.headers(), label(method), route.name());
@@ -45,14 +45,14 @@ impl Step for Observe {
             request_id,
         };
         let ambiguous = request.extensions().get::<Ambiguous>().copied();
-        let answer = match ambiguous {
-            None => Ok(span.in_scope(|| go_on(request)).instrument(span.clone())),
+        let response = match ambiguous {
+            None => Ok(span.in_scope(|| next(request)).instrument(span.clone())),
             Some(ambiguous) => Err(ambiguous),
         };
         Box::pin(async move {
             let abandoned = Abandoned(Some(&span));
-            let response = match answer {
-                Ok(answer) => answer.await?,
+            let response = match response {
+                Ok(response) => response.await?,
                 Err(ambiguous) => Problem::ambiguous(ambiguous).into_response(),
             };
             abandoned.answered();
@@ -61,7 +61,7 @@ impl Step for Observe {
     }
 }
 
-/// The route that a request has taken.
+/// The route that a request takes.
 struct Route(Option<MatchedPath>);
 
 impl Route {
@@ -70,7 +70,7 @@ impl Route {
     }
 }
 
-/// What is known of a request from its beginning to its end.
+/// What is kept of a request until its end.
 struct Observed {
     started: Instant,
     method: Method,
@@ -80,10 +80,11 @@ struct Observed {
 
 impl Observed {
     fn end(self, span: &tracing::Span, mut response: Response) -> Response {
-        let id = self.request_id.to_str().unwrap_or_default();
-        if let Some(problem) = problem(&response) {
+        let id = visible(&self.request_id);
+        if let Some(problem) = problem(&mut response) {
+            span.in_scope(|| problem.log());
             let mut rendered = problem.render(id);
-            // What the framework said beside the status, such as Allow.
+            // The framework's own headers, such as Allow.
             for (name, value) in response.headers() {
                 if !rendered.headers().contains_key(name) && !is_about_body(name) {
                     rendered.headers_mut().insert(name.clone(), value.clone());
@@ -123,7 +124,7 @@ fn count(method: &'static str, route: &str, status: u16, elapsed: Duration) {
     requests.increment(1);
 }
 
-/// A request that nobody has answered yet. One that is dropped before was given up with its connection.
+/// A request that is not answered yet. When it is dropped before, its connection has ended.
 struct Abandoned<'a>(Option<&'a tracing::Span>);
 
 impl Abandoned<'_> {
@@ -141,12 +142,12 @@ impl Drop for Abandoned<'_> {
     }
 }
 
-/// Counts a request whose caller was gone before the answer.
+/// Counts a request whose caller went away before the answer.
 pub fn count_abandoned() {
     counter!("gateway_http_requests_abandoned_total").increment(1);
 }
 
-/// The caller's id for the request, if it is visible ASCII of a sensible length; else a new one.
+/// The caller's id for the request, if that is visible ASCII and not too long; else a new one.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let given = headers.get(&REQUEST_ID).filter(|value| {
         let bytes = value.as_bytes();
@@ -155,11 +156,17 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     given.cloned().unwrap_or_else(|| {
         let mut id = *b"req_00000000000000000000000000000000";
         uuid::Uuid::now_v7().simple().encode_lower(&mut id[4..]);
-        HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("req_unknown"))
+        HeaderValue::from_bytes(&id).expect("letters and digits can be in a header")
     })
 }
 
-/// A method as a label: those that anybody can make up share one.
+/// A request's id as text.
+pub fn visible(request_id: &HeaderValue) -> &str {
+    let text = request_id.to_str();
+    text.expect("a request's id is visible ASCII")
+}
+
+/// A method as a label of a metric. Methods that a caller makes up share one.
 fn label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -172,9 +179,9 @@ fn label(method: &Method) -> &'static str {
     }
 }
 
-fn problem(response: &Response) -> Option<Problem> {
-    if let Some(problem) = response.extensions().get::<Problem>() {
-        return Some(problem.clone());
+fn problem(response: &mut Response) -> Option<Problem> {
+    if let Some(problem) = response.extensions_mut().remove() {
+        return Some(problem);
     }
     let status = response.status();
     (status.is_client_error() || status.is_server_error()).then(|| Problem::for_status(status))

@@ -1,4 +1,5 @@
-//! What keeps a web page from acting through its visitor's browser: for where neither a key nor a signature proves who calls.
+//! Keeps a web page from acting through its visitor's browser, where neither a key nor a signature
+//! proves who calls.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -9,23 +10,24 @@ use axum::http::request::Parts;
 use axum::response::Response;
 
 use super::audit::{self, Failure};
+use super::middleware::{Middleware, ResponseFuture, ready};
 use super::problem::Problem;
-use super::step::{Answer, Step, answered};
 use crate::edge::AllowedHosts;
 
-/// Refuses what a foreign web page makes a browser send, or one that addresses this gateway by another name.
+/// Refuses requests that a foreign web page makes a browser send, and those that address this
+/// gateway by another name.
 #[derive(Debug, Clone)]
 pub struct RejectForeignOrigin {
-    /// Without them callers prove in another way who they are.
+    /// None: callers prove who they are in another way.
     pub hosts: Option<Arc<AllowedHosts>>,
-    /// Whether it may be asked by any name.
+    /// Whether requests may address this gateway by any name.
     pub by_any_name: bool,
 }
 
-impl Step for RejectForeignOrigin {
-    fn pass<A>(&self, request: Request, go_on: impl FnOnce(Request) -> A) -> Answer
+impl Middleware for RejectForeignOrigin {
+    fn handle<F>(&self, request: Request, next: impl FnOnce(Request) -> F) -> ResponseFuture
     where
-        A: Future<Output = Result<Response, Infallible>> + Send + 'static,
+        F: Future<Output = Result<Response, Infallible>> + Send + 'static,
     {
         let check = if self.by_any_name {
             AllowedHosts::check_page
@@ -36,9 +38,9 @@ impl Step for RejectForeignOrigin {
         if let Some(hosts) = &self.hosts
             && let Err(detail) = check(hosts, method, path, headers)
         {
-            return answered(refused(detail, audit::client(request.extensions())));
+            return ready(refused(detail, audit::client(request.extensions())));
         }
-        Box::pin(go_on(request))
+        Box::pin(next(request))
     }
 }
 

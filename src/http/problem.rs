@@ -1,10 +1,17 @@
-//! Every error answer, as `application/problem+json` (RFC 9457): one shape, one place that maps errors to statuses.
+//! Every error answer, as `application/problem+json` (RFC 9457): one shape, and one place that maps
+//! errors to statuses.
+//!
+//! A handler returns a [`Problem`]. Its response is a bare status that carries the problem as an
+//! extension; [`super::observe::Observe`], which knows the request's id, writes the body and the log.
+
+pub mod kind;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use self::kind::Kind;
 use crate::edge::Ambiguous;
 use crate::error::{Causes, Error};
 
@@ -24,6 +31,8 @@ pub struct Problem {
     pub errors: Vec<FieldError>,
     /// A header that goes with it.
     header: Option<&'static (HeaderName, HeaderValue)>,
+    /// What caused it, for the log.
+    cause: Option<Box<str>>,
 }
 
 /// What is wrong with a field of a request.
@@ -86,6 +95,30 @@ impl Problem {
             detail: detail.into(),
             errors: Vec::new(),
             header: None,
+            cause: None,
+        }
+    }
+
+    /// A problem of a kind.
+    pub fn of(kind: Kind, detail: impl Into<String>) -> Self {
+        Self::new(kind.status, kind.code, detail)
+    }
+
+    /// The same, with what caused it. [`Self::log`] writes that down; the caller does not see it.
+    #[must_use]
+    pub fn caused_by(mut self, cause: impl ToString) -> Self {
+        self.cause = Some(cause.to_string().into());
+        self
+    }
+
+    /// Writes down what caused it, unless it is the caller's doing.
+    pub fn log(&self) {
+        match &self.cause {
+            Some(error) if self.status == StatusCode::INTERNAL_SERVER_ERROR => {
+                tracing::error!(%error, "a request failed");
+            }
+            Some(error) => tracing::warn!(%error, "a request was not carried out"),
+            None => {}
         }
     }
 
@@ -121,13 +154,13 @@ impl Problem {
     /// 400.
     #[must_use]
     pub fn invalid(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail)
+        Self::of(kind::INVALID_REQUEST, detail)
     }
 
     /// 408.
     #[must_use]
     pub fn too_slow(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::REQUEST_TIMEOUT, "invalid_request", detail)
+        Self::of(kind::TOO_SLOW, detail)
     }
 
     /// 415, for a body that is compressed, or said to be.
@@ -139,9 +172,8 @@ impl Problem {
         );
         Self {
             header: Some(&IDENTITY),
-            ..Self::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
+            ..Self::of(
+                kind::UNSUPPORTED_MEDIA_TYPE,
                 "the content encoding must be identity",
             )
         }
@@ -175,29 +207,25 @@ impl Problem {
     /// 403.
     #[must_use]
     pub fn forbidden(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+        Self::of(kind::FORBIDDEN, detail)
     }
 
     /// 404.
     #[must_use]
     pub fn not_found(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", detail)
+        Self::of(kind::NOT_FOUND, detail)
     }
 
     /// 503, when the database is away.
     #[must_use]
     pub fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "database_unavailable",
-            detail,
-        )
+        Self::of(kind::DATABASE_UNAVAILABLE, detail)
     }
 
     /// 503, when there is too much to do.
     #[must_use]
     pub fn overloaded(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail)
+        Self::of(kind::OVERLOADED, detail)
     }
 
     /// A problem for an error answer that says nothing about itself.
@@ -242,7 +270,7 @@ impl Problem {
         if let Some((name, value)) = self.header {
             headers.insert(name, value.clone());
         }
-        if self.status == StatusCode::UNAUTHORIZED && self.code == "unauthorized" {
+        if self.code == kind::UNAUTHORIZED.code {
             headers.insert(
                 header::WWW_AUTHENTICATE,
                 HeaderValue::from_static("Bearer realm=\"gateway\""),
@@ -253,7 +281,7 @@ impl Problem {
 }
 
 impl IntoResponse for Problem {
-    /// A bare status that carries the problem to [`super::observe::Observe`], which knows the request's id.
+    /// A bare status that carries the problem to [`super::observe::Observe`].
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
         response.extensions_mut().insert(self);
@@ -266,31 +294,23 @@ impl From<Error> for Problem {
         let detail = error.to_string();
         match error {
             Error::NotFound(_) => Self::not_found(detail),
-            Error::NotFailed => Self::new(StatusCode::CONFLICT, "not_failed", detail),
-            Error::NotCancelable => Self::new(StatusCode::CONFLICT, "not_cancelable", detail),
-            Error::Taken => Self::new(StatusCode::CONFLICT, "client_message_id_taken", detail),
-            Error::Overloaded(_) => {
-                tracing::warn!(error = %error, "a request was not carried out");
-                Self::overloaded(detail)
-            }
-            Error::Unavailable(_) | Error::Locked => {
-                tracing::warn!(error = %Causes(&error), "a request was not carried out");
-                Self::unavailable(format!(
-                    "{detail}: not stored, or not known to be; repeating is safe"
-                ))
-            }
+            Error::NotFailed => Self::of(kind::NOT_FAILED, detail),
+            Error::NotCancelable => Self::of(kind::NOT_CANCELABLE, detail),
+            Error::Taken => Self::of(kind::CLIENT_MESSAGE_ID_TAKEN, detail),
+            Error::Overloaded(_) => Self::overloaded(&*detail).caused_by(&detail),
+            Error::Unavailable(_) | Error::Locked => Self::unavailable(format!(
+                "{detail}: not stored, or not known to be; repeating is safe"
+            ))
+            .caused_by(Causes(&error)),
             Error::Refused(_)
             | Error::LeaseTooShort
             | Error::Database(_)
             | Error::Migrate(_)
-            | Error::Interrupted => {
-                tracing::error!(error = %Causes(&error), "a request failed");
-                Self::new(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "internal",
-                    "an error of the gateway; the log has it under this request id",
-                )
-            }
+            | Error::Interrupted => Self::of(
+                kind::INTERNAL,
+                "an error of the gateway; the log has it under this request id",
+            )
+            .caused_by(Causes(&error)),
         }
     }
 }

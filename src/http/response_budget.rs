@@ -1,5 +1,7 @@
-//! Answers that their clients have not read yet: together they have a limit, so that clients which never read cannot use up
-//! the memory, and those of one key have half of it, so that one caller cannot keep the others from reading.
+//! Limits the memory of answers that their clients have not read yet.
+//!
+//! All of them together have a limit, so that clients that never read cannot use up the memory.
+//! Those of one key have half of it, so that one caller cannot keep the others from reading.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -12,19 +14,19 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::problem::Problem;
-use super::step::{Answer, Step};
+use super::middleware::{Middleware, ResponseFuture};
+use super::problem::{Problem, kind};
 use crate::caller::Caller;
 
-/// Answers up to this size are not counted, in bytes: connections have a limit too. No answer to a write is larger.
+/// Answers up to this size are not counted, in bytes: the number of connections has a limit too.
+/// No answer to a write is larger.
 const SMALL: u64 = 64 * 1024;
-/// The most of all larger ones, in bytes: a handful of the largest pages there can be.
+/// The limit for all larger ones, in bytes: a handful of the largest possible pages.
 const MAX_UNREAD: usize = 64 * 1024 * 1024;
-
-/// The most of them that one key has, in bytes.
+/// The limit for those of one key, in bytes.
 const MAX_OF_KEY: usize = MAX_UNREAD / 2;
 
-/// The room for answers that are not read yet.
+/// Refuses an answer for which there is no room.
 #[derive(Debug, Clone)]
 pub struct ResponseBudget(Arc<Rooms>);
 
@@ -34,7 +36,7 @@ struct Rooms {
     of_key: Mutex<HashMap<usize, Arc<Semaphore>>>,
 }
 
-/// What an answer takes of them.
+/// The room that an answer takes: that of its key, and that of all.
 type Room = (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit);
 
 impl Default for ResponseBudget {
@@ -47,7 +49,7 @@ impl Default for ResponseBudget {
 }
 
 impl ResponseBudget {
-    /// Takes room for as many bytes, of what this key has too.
+    /// Takes room for an answer, also from what its key has.
     fn take(&self, key: Option<usize>, size: u64) -> Option<Room> {
         let size = u32::try_from(size).ok()?;
         let own = key.map(|key| {
@@ -61,7 +63,7 @@ impl ResponseBudget {
     }
 }
 
-/// An answer, which takes up room until the last of it was handed to the kernel or its connection has ended.
+/// An answer that takes up room until the kernel has the last of it, or its connection ends.
 struct Counted {
     answer: Bytes,
     _room: Room,
@@ -73,23 +75,22 @@ impl AsRef<[u8]> for Counted {
     }
 }
 
-impl Step for ResponseBudget {
-    /// Refuses an answer for which there is no room.
-    fn pass<A>(&self, request: Request, go_on: impl FnOnce(Request) -> A) -> Answer
+impl Middleware for ResponseBudget {
+    fn handle<F>(&self, request: Request, next: impl FnOnce(Request) -> F) -> ResponseFuture
     where
-        A: Future<Output = Result<Response, Infallible>> + Send + 'static,
+        F: Future<Output = Result<Response, Infallible>> + Send + 'static,
     {
-        let unread = self.clone();
-        let key = request.extensions().get().and_then(Caller::place);
-        let answer = go_on(request);
+        let budget = self.clone();
+        let key = request.extensions().get().and_then(Caller::key_index);
+        let response = next(request);
         Box::pin(async move {
-            let response = answer.await?;
+            let response = response.await?;
             let size = response.body().size_hint().exact().unwrap_or_default();
             if size <= SMALL {
                 return Ok(response);
             }
             // Boxed: hardly any answer is that large.
-            Ok(Box::pin(unread.limit(key, size, response)).await)
+            Ok(Box::pin(budget.limit(key, size, response)).await)
         })
     }
 }
@@ -98,8 +99,7 @@ impl ResponseBudget {
     async fn limit(self, key: Option<usize>, size: u64, response: Response) -> Response {
         let Some(room) = self.take(key, size) else {
             let error = "too much of other answers is not read yet";
-            tracing::warn!(error, "a request was not carried out");
-            return Problem::overloaded(error).into_response();
+            return Problem::overloaded(error).caused_by(error).into_response();
         };
         let (parts, body) = response.into_parts();
         match body.collect().await {
@@ -113,7 +113,7 @@ impl ResponseBudget {
             }
             Err(error) => {
                 tracing::error!(%error, "an answer broke off");
-                Problem::for_status(axum::http::StatusCode::INTERNAL_SERVER_ERROR).into_response()
+                Problem::of(kind::INTERNAL, "internal server error").into_response()
             }
         }
     }

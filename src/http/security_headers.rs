@@ -1,5 +1,5 @@
-//! What every answer tells browsers: not to guess its type, not to keep it, not to hand it to other origins; and what the
-//! documentation's page may do.
+//! Headers that tell browsers what they may do with an answer: not guess its type, not keep it, not
+//! hand it to other origins. The documentation's page has its own.
 
 use std::convert::Infallible;
 
@@ -7,10 +7,10 @@ use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::Response;
 
-use super::step::{Answer, Step};
+use super::middleware::{Middleware, ResponseFuture};
 
-/// The page loads its own scripts, styles and pictures, asks this gateway alone, and is in no frame. Nothing in it is inline but
-/// pictures in its style sheet.
+/// The page loads its own scripts, styles and pictures, asks only this gateway, and may be in no
+/// frame. Only pictures in its style sheet are inline.
 const PAGE: [(HeaderName, &str); 3] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -22,20 +22,20 @@ const PAGE: [(HeaderName, &str); 3] = [
 
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// Adds them.
+/// Sets these headers on every answer.
 #[derive(Debug, Clone)]
 pub struct SecurityHeaders;
 
-impl Step for SecurityHeaders {
-    fn pass<A>(&self, request: Request, go_on: impl FnOnce(Request) -> A) -> Answer
+impl Middleware for SecurityHeaders {
+    fn handle<F>(&self, request: Request, next: impl FnOnce(Request) -> F) -> ResponseFuture
     where
-        A: Future<Output = Result<Response, Infallible>> + Send + 'static,
+        F: Future<Output = Result<Response, Infallible>> + Send + 'static,
     {
         let path = request.uri().path();
         let is_page = path == "/api" || path.starts_with("/api/");
-        let answer = go_on(request);
+        let response = next(request);
         Box::pin(async move {
-            let mut response = answer.await?;
+            let mut response = response.await?;
             let headers = response.headers_mut();
             let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
             set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
@@ -45,7 +45,7 @@ impl Step for SecurityHeaders {
                     set(name, value);
                 }
             } else {
-                // People's messages are not for a cache.
+                // No cache may keep people's messages.
                 set(header::CACHE_CONTROL, "no-store");
             }
             Ok(response)

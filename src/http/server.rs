@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use super::observe::{REQUEST_ID, count_abandoned};
+use super::observe::{REQUEST_ID, count_abandoned, visible};
 use crate::edge::{ConnectionSlots, Network, Peer, Socket, bound, without_trailing_slash};
 use crate::log_throttle::LogThrottle;
 
@@ -282,7 +282,7 @@ async fn report_refused(peer: &Peer, request_id: &HeaderValue) {
         .is_ok()
     {
         count_abandoned();
-        let request_id = request_id.to_str().unwrap_or_default();
+        let request_id = visible(request_id);
         tracing::debug!(request_id, "a caller went away before its answer");
     }
 }

@@ -1,5 +1,7 @@
 //! Sends messages, and looks after those that failed.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -7,18 +9,21 @@ use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use strum::{EnumString, VariantNames};
 use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::routes;
 use validator::Validate;
 
 use super::store::Unsent;
 use super::{Direction, ErrorKind, Message, MessageId, Outbound, Status, store};
-use crate::api_state::ApiState;
+use crate::api_state::{ApiState, Route};
 use crate::caller::Caller;
 use crate::channel::Channel;
 use crate::channel::participant::Participant;
 use crate::http::extract::{self, Id, Query};
 use crate::http::field::{Fault, Field, Parsed, bounded, identifier, one_of};
+use crate::http::key::Scope;
 use crate::http::page::{Limit, NextCursor};
-use crate::http::problem::{FieldError, Problem};
+use crate::http::problem::{FieldError, Problem, kind};
+use crate::http::route::Access;
 use crate::http::timestamp::Timestamp;
 use crate::id::ConversationId;
 
@@ -26,6 +31,22 @@ static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 static REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 static MISMATCH: HeaderName = HeaderName::from_static("idempotent-mismatch");
 static TRUE: HeaderValue = HeaderValue::from_static("true");
+
+/// The routes of this file. A send waits as long as `send_wait` for its first attempt.
+pub fn routes(send_wait: Duration) -> Vec<Route> {
+    const READ: Access = Access::Key(&Scope::ALL);
+    const SEND: Access = Access::Key(&[Scope::Send]);
+    const CHANGE: Access = Access::Key(&[Scope::Send, Scope::Admin]);
+    vec![
+        Route::new(routes!(send_message), SEND)
+            .extra_time(send_wait)
+            .problems(&[kind::CLIENT_MESSAGE_ID_TAKEN]),
+        Route::new(routes!(list_messages), READ),
+        Route::new(routes!(get_message), READ),
+        Route::new(routes!(retry_message), CHANGE).problems(&[kind::NOT_FAILED]),
+        Route::new(routes!(cancel_message), CHANGE).problems(&[kind::NOT_CANCELABLE]),
+    ]
+}
 
 /// A message.
 #[derive(Debug, Serialize, ToSchema)]
@@ -359,7 +380,7 @@ pub async fn list_messages(
     let pool = &state.app.pool;
     let which = Unsent {
         channel: query.channel.map(Parsed::value),
-        sent_by: caller.only(),
+        sent_by: caller.only_sender(),
         before: query.cursor.map(|cursor| cursor.value().0),
     };
     let mut messages = match query.status.value() {

@@ -96,7 +96,7 @@ impl Outbox {
                 id: MessageId::new(),
                 conversation_id: ConversationId::new(),
                 outbound: Arc::clone(&outbound),
-                sent_by: caller.name().cloned(),
+                sent_by: caller.key_name().cloned(),
                 lease_token: token,
                 traceparent: trace::traceparent(),
             })
@@ -106,7 +106,7 @@ impl Outbox {
         log(&caller, &enqueued);
         let message = enqueued.message;
         let replayed = !enqueued.new;
-        if replayed && !caller.sees(message.sent_by.as_deref()) {
+        if replayed && !caller.may_see(message.sent_by.as_deref()) {
             return Err(Error::Taken);
         }
         let mismatch = replayed
@@ -145,7 +145,7 @@ impl Outbox {
     /// # Errors
     /// `NotFound`, or `NotFailed`.
     pub async fn retry(self: &Arc<Self>, caller: &Caller, id: MessageId) -> Result<Message> {
-        if caller.only().is_some() {
+        if caller.only_sender().is_some() {
             self.find(caller, id).await?;
         }
         let task = Arc::clone(self);
@@ -178,7 +178,7 @@ impl Outbox {
     /// # Errors
     /// `NotFound`; `NotCancelable` when it is sent, or an attempt is in flight.
     pub async fn cancel(self: &Arc<Self>, caller: &Caller, id: MessageId) -> Result<Message> {
-        if caller.only().is_some() {
+        if caller.only_sender().is_some() {
             self.find(caller, id).await?;
         }
         let task = Arc::clone(self);
@@ -212,7 +212,7 @@ impl Outbox {
     pub async fn find(&self, caller: &Caller, id: MessageId) -> Result<Message> {
         store::find(&self.pool, id)
             .await?
-            .filter(|message| caller.sees(message.sent_by.as_deref()))
+            .filter(|message| caller.may_see(message.sent_by.as_deref()))
             .ok_or(Error::NotFound("message"))
     }
 }
@@ -255,7 +255,7 @@ fn log(caller: &Caller, enqueued: &Enqueued) {
     let conversation_id = enqueued.message.conversation_id;
     let new = enqueued.new;
     let leased = enqueued.lease_token.is_some();
-    if new && caller.place().is_some() {
+    if new && caller.key_index().is_some() {
         tracing::info!(%message_id, %conversation_id, leased, "accepted");
     } else {
         tracing::debug!(%message_id, %conversation_id, new, leased, "accepted");

@@ -66,7 +66,7 @@ impl SendPermits {
         participant_id: &str,
     ) -> Option<SendPermit> {
         let permit = Arc::clone(&self.all).try_acquire_owned().ok()?;
-        let of_key = match caller.place() {
+        let of_key = match caller.key_index() {
             Some(key) => Some(self.keys.take(key)?),
             None => None,
         };
@@ -80,7 +80,7 @@ impl SendPermits {
     /// A place in front of the writer, unless this caller has its share.
     #[must_use]
     pub fn queue(&self, caller: &Caller) -> Option<QueuePermit> {
-        match caller.place() {
+        match caller.key_index() {
             Some(key) => self.queued.take(key).map(|share| QueuePermit(Some(share))),
             None => Some(QueuePermit(None)),
         }

@@ -10,14 +10,29 @@ use metrics::{counter, gauge};
 use serde::Serialize;
 use tokio::time::timeout;
 use utoipa::ToSchema;
+use utoipa_axum::routes;
 
-use crate::api_state::ApiState;
+use crate::api_state::{ApiState, Route};
 use crate::database::{self, CONNECT_TIMEOUT};
 use crate::error::Error;
 use crate::error::fault::Outage;
-use crate::http::problem::Problem;
+use crate::http::key::Scope;
+use crate::http::problem::{Problem, kind};
+use crate::http::route::Access;
 use crate::log_throttle::LogThrottle;
 use crate::process::stderr;
+
+/// The routes of this file. An operator also needs them while the process stops.
+pub fn routes() -> Vec<Route> {
+    let not_ready = &[kind::DATABASE_UNAVAILABLE, kind::OVERLOADED];
+    vec![
+        Route::new(routes!(get_health), Access::Open).while_stopping(),
+        Route::new(routes!(get_ready), Access::Open)
+            .while_stopping()
+            .problems(not_ready),
+        Route::new(routes!(get_metrics), Access::Key(&[Scope::Admin])).while_stopping(),
+    ]
+}
 
 /// The process answers.
 #[derive(Debug, Serialize, ToSchema)]

@@ -9,11 +9,12 @@ use bytes::Bytes;
 use metrics::{Counter, counter};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa_axum::routes;
 use validator::Validate;
 
 use super::Event;
 use super::event_id::{self, EventId};
-use crate::api_state::ApiState;
+use crate::api_state::{ApiState, Route};
 use crate::channel::Channel;
 use crate::channel::participant::Participant;
 use crate::crash::{self, Point};
@@ -25,9 +26,15 @@ use crate::http::extract;
 use crate::http::field::{Fault, Field, Parsed};
 use crate::http::origin;
 use crate::http::problem::Problem;
+use crate::http::route::{Access, BodyLimit};
 use crate::http::timestamp::Timestamp;
 use crate::id::ConversationId;
 use crate::id::MessageId;
+
+/// The routes of this file.
+pub fn routes() -> Vec<Route> {
+    vec![Route::new(routes!(receive_webhook), Access::Signature)]
+}
 
 /// An inbound event.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
@@ -90,7 +97,7 @@ pub async fn receive_webhook(
 ) -> Result<Json<ReceiptView>, Problem> {
     let (parts, body) = request.into_parts();
     let received = if state.secrets.may_be_signed(&parts.headers) {
-        let received = body::read(body).await;
+        let received = body::read(body, BodyLimit::of(&parts.extensions)).await;
         receive(&state, &parts, received).await
     } else {
         // It is not the provider's: nothing of it is read or logged.

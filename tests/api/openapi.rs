@@ -233,6 +233,72 @@ async fn the_document_is_the_same_whatever_this_gateway_demands_of_its_callers()
     assert_eq!(documents.len(), 1, "a stranger can tell what is asked for");
 }
 
+/// The scopes of which a key needs one, as the document says it of an operation.
+fn scopes(operation: &Value) -> BTreeSet<&str> {
+    let description = operation["responses"]["403"]["description"].as_str();
+    let said = description
+        .unwrap()
+        .split("the key lacks the scope ")
+        .nth(1);
+    let said = said.and_then(|text| text.split(';').next());
+    let said = said.unwrap_or_default();
+    said.split([',', ' '])
+        .filter(|word| !["", "or"].contains(word))
+        .collect()
+}
+
+#[tokio::test]
+async fn each_operation_demands_of_its_callers_what_the_document_says() {
+    const SCOPES: [&str; 3] = ["inbox", "send", "admin"];
+    let keys = SCOPES.map(|scope| format!("{scope}:the-key-for-{scope}:{scope}"));
+    let secrets = [
+        ("API_KEYS", &*keys.join(",")),
+        ("WEBHOOK_SECRET", "a-secret"),
+    ];
+    let system = System::with(&secrets).await;
+    let document = document(&system).await;
+    for (method, path, operation) in operations(&document) {
+        let url = path.replace("{id}", "msg_01941f297c0070008000000000000001");
+        let call = async |scope: Option<&str>| {
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            let mut request = system.client.http.request(method, system.client.url(&url));
+            if let Some(scope) = scope {
+                request = request.bearer_auth(format!("the-key-for-{scope}"));
+            }
+            system.client.call(request).await.unwrap()
+        };
+        let place = format!("{method} {path}");
+        let stranger = call(None).await;
+        let demanded = operation["security"][0].as_object();
+        match demanded.and_then(|scheme| scheme.keys().next()) {
+            None => assert!(stranger.status < 400, "{place}: {}", stranger.text),
+            Some(scheme) if scheme == "webhookSignature" => {
+                stranger.expect_problem(401, "invalid_signature");
+            }
+            Some(_) => {
+                stranger.expect_problem(401, "unauthorized");
+                let demanded = scopes(operation);
+                assert!(
+                    demanded.iter().all(|scope| SCOPES.contains(scope)),
+                    "{place}"
+                );
+                assert!(!demanded.is_empty(), "{place}");
+                for scope in SCOPES {
+                    let answer = call(Some(scope)).await;
+                    assert_ne!(answer.status, 401, "{place} with {scope}");
+                    let is_admitted = answer.status != 403;
+                    let is_named = demanded.contains(scope);
+                    assert_eq!(
+                        is_admitted, is_named,
+                        "{place} with {scope}: {}",
+                        answer.text
+                    );
+                }
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn ids_and_cursors_are_documented_in_their_one_spelling() {
     let system = System::start().await;

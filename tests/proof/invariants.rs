@@ -120,13 +120,11 @@ fn only_the_settling_statements_write_sent_or_failed() {
     });
     let of = |status: &str| -> BTreeSet<String> {
         let writes = format!("set status = '{status}'");
-        let all = files(".sqlx").into_iter();
-        let writers = all.filter_map(|(_, query)| {
-            let query: serde_json::Value = serde_json::from_str(&query).unwrap();
-            let (name, sql) = query["query"].as_str()?.split_once('\n')?;
-            sql.contains(&writes).then(|| name.replace("-- ", ""))
-        });
-        writers.collect()
+        let all = prepared().into_iter();
+        let writers = all.filter(|statement| statement.sql.contains(&writes));
+        writers
+            .map(|statement| statement.name().to_owned())
+            .collect()
     };
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     assert_eq!(of("SENT"), names(&["delivery::mark_sent"]));

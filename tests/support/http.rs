@@ -226,5 +226,5 @@ pub async fn rest(connection: &mut TcpStream) -> String {
 pub fn signature(secret: &str, body: &str) -> String {
     let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     let tag = mac.chain_update(body).finalize().into_bytes();
-    format!("sha256={:x}", bytes::Bytes::copy_from_slice(&tag))
+    format!("sha256={}", hex::encode(tag))
 }

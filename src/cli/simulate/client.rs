@@ -4,20 +4,17 @@ use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use hmac::{Hmac, KeyInit, Mac};
 use mock_meta_provider::{Fault, Ledger, Script, Stats};
 use reqwest::{RequestBuilder, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use sha2::Sha256;
 
 use super::baseline::transaction::Stored;
 use super::plan::{Conversation, Event, Send};
 use super::repeat::{Refusal, answered};
-use crate::http::auth::SIGNATURE_HEADER;
+use crate::http::auth::{SIGNATURE_HEADER, sign};
 use crate::peer::{self, Peer};
 
 /// Longer than any answer takes.
@@ -209,7 +206,7 @@ impl Gateway {
         .to_string();
         let mut request = self.http.post(self.url("/webhooks/mock-meta"));
         if let Some(secret) = &self.credentials.webhook_secret {
-            request = request.header(SIGNATURE_HEADER, signature(secret, &body)?);
+            request = request.header(SIGNATURE_HEADER, sign(secret, body.as_bytes()));
         }
         let request = request
             .header("content-type", "application/json")
@@ -333,12 +330,4 @@ impl Provider {
 
 fn http(peer: &Peer) -> anyhow::Result<reqwest::Client> {
     Ok(peer.built(peer.client().timeout(ANSWER).build())?)
-}
-
-fn signature(secret: &str, body: &str) -> Result<String, Refusal> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes())
-        .map_err(|error| Refusal::Final(error.into()))?;
-    mac.update(body.as_bytes());
-    let digest = Bytes::copy_from_slice(&mac.finalize().into_bytes());
-    Ok(format!("sha256={digest:x}"))
 }

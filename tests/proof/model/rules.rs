@@ -113,7 +113,7 @@ fn is_at_rest(engine: &Engine, state: &State) -> bool {
     let mut actions = Vec::new();
     engine.actions(state, &mut actions);
     actions.iter().all(|action| {
-        use Action::{EnqueueBegins, Cancel, Requeue};
+        use Action::{Cancel, EnqueueBegins, Requeue};
         matches!(action, EnqueueBegins(..) | Requeue(..) | Cancel(..))
     })
 }

@@ -220,7 +220,7 @@ fn a_finish_that_releases_in_the_same_statement_leaves_a_message_stuck() {
         Enqueue(A),
         Call(A),
         Answer(A, Accepted),
-        MarkSentBegins(A),      // and sees nothing behind ONE
+        MarkSentBegins(A),     // and sees nothing behind ONE
         EnqueueBegins(B, TWO), // and sees ONE
         Enqueue(B),
         ReleaseBegins(B), // and sees ONE in front
