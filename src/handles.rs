@@ -2,19 +2,19 @@
 
 use std::sync::{PoisonError, RwLock};
 
-/// Handles of metrics, each looked up in the exporter once: that would have to be told its labels each time.
+/// Caches handles of metrics: looking one up in the exporter costs its labels each time.
 #[derive(Debug)]
 pub struct Handles<K, T>(RwLock<Vec<(K, T)>>);
 
 impl<K, T: Clone> Handles<K, T> {
-    /// None yet. What they are of must have few values.
+    /// An empty cache. The keys must have few values.
     #[must_use]
     #[allow(clippy::new_without_default)] // that is not const
     pub const fn new() -> Self {
         Self(RwLock::new(Vec::new()))
     }
 
-    /// The handle of what this is; the first time it is made.
+    /// The cached handle for a key, made the first time.
     pub fn find(&self, is_it: impl Fn(&K) -> bool, make: impl FnOnce() -> (K, T)) -> T {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, handle)) = known.iter().find(|(key, _)| is_it(key)) {
@@ -22,7 +22,7 @@ impl<K, T: Clone> Handles<K, T> {
         }
         drop(known);
         let (key, handle) = make();
-        // Should somebody else have made it meanwhile: the exporter has given both the same.
+        // If somebody else has made it meanwhile, the exporter has given both the same handle.
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         known.push((key, handle.clone()));
         handle
@@ -30,7 +30,7 @@ impl<K, T: Clone> Handles<K, T> {
 }
 
 impl<T: Clone> Handles<&'static str, T> {
-    /// The handle with this value of its label.
+    /// The cached handle for this value of a label.
     pub fn of(&self, label: &'static str, make: impl FnOnce(&'static str) -> T) -> T {
         self.find(|known| *known == label, || (label, make(label)))
     }

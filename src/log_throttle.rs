@@ -1,58 +1,59 @@
-//! What goes wrong again and again is said at once, and then at growing intervals, with a count.
+//! Logs a repeated failure at once, and then at growing intervals, with the number of those left
+//! out.
 
 use std::time::{Duration, Instant};
 
 const FIRST_INTERVAL: Duration = Duration::from_secs(2);
 const LONGEST_INTERVAL: Duration = Duration::from_mins(5);
-/// After so long without trouble the next one is a new one.
+/// After this long without a failure, the next one counts as new.
 const QUIET: Duration = Duration::from_mins(1);
 
-/// One thing that may go wrong again and again.
+/// One thing that may fail again and again.
 #[derive(Debug, Default)]
 pub struct LogThrottle {
-    said: Option<Said>,
+    last: Option<Last>,
 }
 
 #[derive(Debug)]
-struct Said {
-    what: String,
-    at: Instant,
+struct Last {
+    cause: String,
+    logged_at: Instant,
     interval: Duration,
-    last_at: Instant,
-    passed_over: u64,
+    failed_at: Instant,
+    left_out: u64,
 }
 
 impl LogThrottle {
-    /// One that has not gone wrong yet.
+    /// Has not failed yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self { said: None }
+        Self { last: None }
     }
 
-    /// It has gone wrong again, or for the first time: whether that is to be said now, and if so how many times were passed over since it was said last.
-    /// Another cause than the one before, not only another number in it, is said at once.
+    /// Reports a failure. Returns whether to log it and, if so, how many were left out since the
+    /// last one. Another cause is logged at once, unless it differs only in its numbers.
     pub fn admit(&mut self, cause: &str) -> Option<u64> {
         let now = Instant::now();
-        let Some(said) = &mut self.said else {
-            self.said = Some(Said::new(cause, now));
+        let Some(last) = &mut self.last else {
+            self.last = Some(Last::new(cause, now));
             return Some(0);
         };
-        if now.duration_since(said.last_at) > QUIET {
-            *said = Said::new(cause, now);
+        if now.duration_since(last.failed_at) > QUIET {
+            *last = Last::new(cause, now);
             return Some(0);
         }
-        said.last_at = now;
-        let due = now.duration_since(said.at) >= said.interval;
-        if !due && is_same(&said.what, cause) {
-            said.passed_over += 1;
+        last.failed_at = now;
+        let due = now.duration_since(last.logged_at) >= last.interval;
+        if !due && is_same(&last.cause, cause) {
+            last.left_out += 1;
             return None;
         }
         if due {
-            said.interval = LONGEST_INTERVAL.min(said.interval * 2);
+            last.interval = LONGEST_INTERVAL.min(last.interval * 2);
         }
-        cause.clone_into(&mut said.what);
-        said.at = now;
-        Some(std::mem::take(&mut said.passed_over))
+        cause.clone_into(&mut last.cause);
+        last.logged_at = now;
+        Some(std::mem::take(&mut last.left_out))
     }
 }
 
@@ -61,14 +62,14 @@ fn is_same(one: &str, other: &str) -> bool {
     without_numbers(one) == without_numbers(other)
 }
 
-impl Said {
+impl Last {
     fn new(cause: &str, now: Instant) -> Self {
         Self {
-            what: cause.to_owned(),
-            at: now,
+            cause: cause.to_owned(),
+            logged_at: now,
             interval: FIRST_INTERVAL,
-            last_at: now,
-            passed_over: 0,
+            failed_at: now,
+            left_out: 0,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Whoever is called over HTTP: by which URLs, past which proxies, believed by which certificates.
+//! The other side of outgoing HTTP calls: its URL, the proxy to it, and the certificates to trust.
 
 use std::net::IpAddr;
 
@@ -8,10 +8,10 @@ use reqwest::{ClientBuilder, Url};
 
 use crate::process::hidden::Hidden;
 
-/// A client that could not be set up.
+/// Why a client could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
-    /// There is nothing to recognise the other side by.
+    /// There are no certificates to check the other side with.
     #[error(
         "{0} needs CA certificates, and there are none: install ca-certificates, or set SSL_CERT_FILE"
     )]
@@ -21,14 +21,14 @@ pub enum PeerError {
     Client(String, #[source] reqwest::Error),
 }
 
-/// A URL that is called, and how to get there.
+/// A URL to call, and how to get there.
 #[derive(Debug, Clone)]
 pub struct Peer {
     url: Hidden<Url>,
     proxy: Option<Proxy>,
 }
 
-/// A proxy that the environment asks for.
+/// The proxy for a URL, as the environment says.
 #[derive(Debug, Clone)]
 struct Proxy {
     /// Without a user and a password.
@@ -39,7 +39,7 @@ struct Proxy {
 /// A URL that can be called.
 ///
 /// # Errors
-/// What it is not.
+/// What is wrong with it.
 pub fn http_url(text: &str) -> Result<Url, &'static str> {
     match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
@@ -50,7 +50,7 @@ pub fn http_url(text: &str) -> Result<Url, &'static str> {
 /// A URL that paths are added to.
 ///
 /// # Errors
-/// What it is not.
+/// What is wrong with it.
 pub fn base_url(text: &str) -> Result<Url, &'static str> {
     let url = http_url(text)?;
     if url.query().is_some() || url.fragment().is_some() {
@@ -68,8 +68,8 @@ pub fn below(base: &Url, path: &str) -> Url {
 }
 
 impl Peer {
-    /// The one at this URL. A proxy of the environment (`HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`) is asked, but never
-    /// for what is on this machine.
+    /// The peer at this URL. The proxy comes from the environment (`HTTP_PROXY`, `HTTPS_PROXY`,
+    /// `ALL_PROXY`, `NO_PROXY`), but this machine is always called directly.
     #[must_use]
     pub fn at(url: Url) -> Self {
         let proxy = if is_loopback(url.host_str().unwrap_or_default()) {
@@ -83,24 +83,25 @@ impl Peer {
         }
     }
 
-    /// Its URL, as it was given.
+    /// The URL, as it was given.
     #[must_use]
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// Its URL without what may be secret.
+    /// The URL without anything that may be secret.
     #[must_use]
     pub fn name(&self) -> String {
         let mut url = self.url().clone();
-        // Every http URL can be without a user.
+        // This cannot fail for an http URL.
         url.set_username("").ok();
         url.set_password(None).ok();
         url.set_query(None);
         url.as_str().trim_end_matches('/').to_owned()
     }
 
-    /// Begins a client for it: redirects are not followed, and certificates are looked for only where something is encrypted.
+    /// Begins a client. It follows no redirects, and loads certificates only if something is
+    /// encrypted.
     pub fn client(&self) -> ClientBuilder {
         let client = ClientBuilder::new().redirect(reqwest::redirect::Policy::none());
         let client = match &self.proxy {
@@ -114,7 +115,7 @@ impl Peer {
         }
     }
 
-    /// Says of a client that could not be set up what is missing.
+    /// Explains why a client could not be built.
     pub fn built<T>(&self, client: reqwest::Result<T>) -> Result<T, PeerError> {
         client.map_err(|error| {
             if self.is_encrypted() {
@@ -125,7 +126,7 @@ impl Peer {
         })
     }
 
-    /// The proxy in between, as it is said after an error; empty without one.
+    /// The proxy, for the end of an error message; empty without one.
     #[must_use]
     pub fn through(&self) -> String {
         let proxy = self.proxy.as_ref();
@@ -134,13 +135,13 @@ impl Peer {
         })
     }
 
-    /// Whether an answer may be a proxy's own.
+    /// Whether the answer may come from the proxy itself.
     #[must_use]
     pub fn may_answer_for_itself(&self) -> bool {
         self.proxy.is_some() && self.url.scheme() == "http"
     }
 
-    /// Whether what goes there can be read on the way: it leads to another machine, and not by https.
+    /// Whether others on the network can read what is sent: to another machine, and without https.
     #[must_use]
     pub fn is_in_the_clear(&self) -> bool {
         self.url.scheme() == "http" && !is_loopback(self.url.host_str().unwrap_or_default())
@@ -152,7 +153,7 @@ impl Peer {
     }
 }
 
-/// Whether a URL's host can only be this machine.
+/// Whether this host of a URL can only be this machine.
 #[must_use]
 pub fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
@@ -163,7 +164,7 @@ pub fn is_loopback(host: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
 
-/// What reqwest finds in the environment, too.
+/// Finds the same proxy as reqwest does.
 fn proxy(url: &Url) -> Option<Proxy> {
     let uri: Uri = url.as_str().parse().ok()?;
     let proxy = Matcher::from_env().intercept(&uri)?;

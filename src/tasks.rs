@@ -1,4 +1,5 @@
-//! Work that must not be cut short: it runs in a task of its own, also when whoever began it goes away, and shutdown waits for it.
+//! Work that must not be cut short. It runs in its own task, so it goes on when the caller goes
+//! away, and shutdown waits for it.
 
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
@@ -11,7 +12,7 @@ use crate::error::{Error, Result};
 pub struct Tasks(TaskTracker);
 
 impl Tasks {
-    /// Runs work to its end and returns what it returns.
+    /// Runs work to its end and returns its result.
     ///
     /// # Errors
     /// `Interrupted`: it panicked.
@@ -22,7 +23,7 @@ impl Tasks {
         self.spawn(work).await.map_err(|_| Error::Interrupted)
     }
 
-    /// Begins work, in the present span.
+    /// Begins work, in the current span.
     pub fn spawn<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
@@ -30,7 +31,7 @@ impl Tasks {
         self.0.spawn(work.in_current_span())
     }
 
-    /// The tracker itself, for whoever waits for its tasks.
+    /// The tracker, to wait for the tasks.
     #[must_use]
     pub fn tracker(&self) -> &TaskTracker {
         &self.0

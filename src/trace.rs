@@ -1,6 +1,6 @@
-//! Traces, for OpenTelemetry, where an endpoint is set; else everything here does nothing. A trace begins with a request, or before
-//! it where the caller says so, goes on to the provider, and through the queue to every later attempt, whichever process makes it.
-//! A collector that is away loses spans, and nothing else.
+//! Traces for OpenTelemetry. Without an endpoint, everything here does nothing. A trace begins with
+//! a request, or before it if the caller says so. It goes on to the provider, and through the queue
+//! to every later attempt, in whichever process. If the collector is away, only spans are lost.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -31,21 +31,22 @@ use crate::peer::Peer;
 /// A collector of traces.
 #[derive(Debug)]
 pub struct Collector {
-    /// What is posted to, exactly.
+    /// The exact URL that spans are posted to.
     pub peer: Peer,
-    /// The most time that an export takes.
+    /// The longest time of an export.
     pub timeout: Duration,
 }
 
 /// The name of the header, and of the column that carries it through the queue.
 pub const TRACEPARENT: &str = "traceparent";
 const SERVICE_NAME: Key = Key::from_static_str("service.name");
-/// How often somebody is told that spans are lost.
+/// How often to warn that spans are lost.
 const WARN_EVERY: Duration = Duration::from_mins(1);
 
 static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
 
-/// Begins to send the spans of requests and attempts to this collector, by OTLP over HTTP: the layer that gathers them.
+/// Begins to send the spans of requests and attempts to this collector, by OTLP over HTTP. Returns
+/// the layer that gathers them.
 pub fn start<S>(collector: &Collector) -> anyhow::Result<impl Layer<S> + use<S>>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -55,7 +56,7 @@ where
         through: collector.peer.through(),
         lost: Mutex::default(),
     };
-    // A queue with a limit, and a thread of its own: nothing waits for it.
+    // The queue has a limit, and its own thread: nothing waits for it.
     let provider = SdkTracerProvider::builder()
         .with_resource(resource())
         .with_batch_exporter(exporter)
@@ -66,6 +67,8 @@ where
     };
     Ok(tracing_opentelemetry::layer()
         .with_tracer(tracer)
+        // Nothing reads OpenTelemetry's own current context. Places in the code, threads and idle
+        // times would only make each span larger.
         .with_context_activation(false)
         .with_location(false)
         .with_threads(false)
@@ -74,7 +77,7 @@ where
         .with_filter(FilterFn::new(is_ours).with_max_level_hint(LevelFilter::ERROR)))
 }
 
-/// One that sends to this collector, in the way that all calls of others take.
+/// An exporter whose client is set up like every other client here.
 fn exporter(collector: &Collector) -> anyhow::Result<SpanExporter> {
     let peer = &collector.peer;
     let client = ClientBuilder::from(peer.client()).timeout(collector.timeout);
@@ -98,7 +101,7 @@ fn exporter(collector: &Collector) -> anyhow::Result<SpanExporter> {
         .build()?)
 }
 
-/// What the standard variables say, and the name that nobody has to set.
+/// What OpenTelemetry's variables say, with the name `gateway` if they give none.
 fn resource() -> Resource {
     let resource = Resource::builder().build();
     let is_named = resource
@@ -113,7 +116,7 @@ fn resource() -> Resource {
     }
 }
 
-/// Sends what is left, for at most this long.
+/// Sends the remaining spans, for at most this long.
 pub async fn stop(limit: Duration) {
     let Some(provider) = PROVIDER.get() else {
         return;
@@ -128,7 +131,7 @@ fn is_on() -> bool {
     PROVIDER.get().is_some()
 }
 
-/// Makes a new span that of a request, of this name, in the trace that its headers ask for.
+/// Names a new span of a request, and puts it into the trace that its headers carry.
 pub fn begin_request(span: &Span, headers: &HeaderMap, method: &str, route: &str) {
     if is_on() {
         span.record("otel.name", format!("{method} {route}"));
@@ -138,7 +141,7 @@ pub fn begin_request(span: &Span, headers: &HeaderMap, method: &str, route: &str
     }
 }
 
-/// Ends a request's span: an attempt that it began may go on.
+/// Ends a request's span now: an attempt that it began may keep a handle of it.
 pub fn end_request(span: &Span, status: u16) {
     if is_on() {
         span.set_attribute("http.response.status_code", i64::from(status));
@@ -149,7 +152,7 @@ pub fn end_request(span: &Span, status: u16) {
     }
 }
 
-/// Makes a new span that of an attempt, in the trace that its message was accepted in.
+/// Puts a new span of an attempt into the trace of its message's request.
 pub fn begin_attempt(span: &Span, traceparent: Option<&str>) {
     if is_on() {
         span.record("otel.kind", "client");
@@ -157,7 +160,7 @@ pub fn begin_attempt(span: &Span, traceparent: Option<&str>) {
     }
 }
 
-/// How the attempt ended whose span is the current one.
+/// Records in the current span how its attempt ended.
 pub fn end_attempt(outcome: &'static str, is_sent: bool) {
     if is_on() {
         let span = Span::current();
@@ -168,7 +171,7 @@ pub fn end_attempt(outcome: &'static str, is_sent: bool) {
     }
 }
 
-/// The current span, as the next one down the line is told of it.
+/// The current span as a header, for whoever comes next.
 #[must_use]
 pub fn traceparent() -> Option<String> {
     if !is_on() {
@@ -179,7 +182,7 @@ pub fn traceparent() -> Option<String> {
     headers.remove(TRACEPARENT)
 }
 
-/// What is not a `traceparent` is as good as none.
+/// What is not a valid `traceparent` is ignored.
 fn join(span: &Span, traceparent: Option<&str>) {
     let Some(traceparent) = traceparent else {
         return;
@@ -193,7 +196,8 @@ fn join(span: &Span, traceparent: Option<&str>) {
     }
 }
 
-/// An exporter that loses what it cannot send, and says so now and then.
+/// Wraps the exporter to warn of lost spans, with their number, at most once a minute.
+/// OpenTelemetry's own log would have a line for each batch, without it.
 #[derive(Debug)]
 struct Exporter {
     inner: SpanExporter,

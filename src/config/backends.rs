@@ -9,7 +9,7 @@ use crate::database::target::Target;
 use crate::error::UsageError;
 use crate::provider::client::Client;
 
-/// Both databases and providers of a `serve`: given, or private ones for trying the gateway out. They cannot be printed.
+/// The database and the provider of a `serve`. They are never printed: their URLs may hold secrets.
 pub enum Backends {
     /// Both were given.
     Given(Target, Box<Client>),
@@ -18,8 +18,8 @@ pub enum Backends {
 }
 
 impl Backends {
-    /// A real customer's message must never end in a mock, so half a configuration is an error, and so is none where others
-    /// than this machine can connect.
+    /// A real customer's message must never end in a mock. So half a configuration is an error, and
+    /// so is none at all if other machines can connect.
     pub fn of(
         database: &DatabaseArgs,
         provider: Option<Client>,
@@ -42,7 +42,7 @@ impl Backends {
         }
     }
 
-    /// Both, given.
+    /// Both of them, where private ones are no choice.
     pub fn required(
         database: &DatabaseArgs,
         provider: Option<Client>,

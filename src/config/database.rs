@@ -15,11 +15,12 @@ use crate::process::hidden::Hidden;
 /// The message for half a configuration.
 pub(super) const NO_DATABASE: &str = "PROVIDER_URL is set, so DATABASE_URL is required too";
 
-/// Which database.
+/// The options for the database.
 #[derive(Debug, Clone, Args)]
 pub struct DatabaseArgs {
-    /// PostgreSQL, such as `postgres://user:password@host/database`; of several hosts, `host1:5432,host2:5432`, the one is used that
-    /// can be written to; unset: a private one in the data directory
+    /// PostgreSQL, such as `postgres://user:password@host/database`; of several hosts, such as
+    /// `host1:5432,host2:5432`, the writable one is used; unset: a private one in the data
+    /// directory
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: Option<Hidden<String>>,
     /// Where the private PostgreSQL keeps its data
@@ -31,12 +32,13 @@ pub struct DatabaseArgs {
         value_parser = directory
     )]
     data_dir: PathBuf,
-    /// The most connections to the database of this process, its writers included (serve needs 5, every other command 2); unset: serve 14,
-    /// worker 11, but at most a third of those that the server has for it
+    /// The most database connections of this process, its writers included (serve needs 5, every
+    /// other command 2); unset: serve 14, worker 11, but at most a third of those that the server
+    /// allows
     #[arg(long, env = "DATABASE_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "N")]
     database_max_connections: Option<u32>,
-    /// How the database plans what is written: generic, once for a connection; custom, each time, for databases that can do nothing else
-    /// (Citus), which costs more
+    /// How the database plans writes: generic, once for a connection; custom, each time: slower,
+    /// for databases that can do nothing else (Citus)
     #[arg(
         long,
         env = "DATABASE_PLANS",
@@ -47,23 +49,23 @@ pub struct DatabaseArgs {
     database_plans: Plans,
 }
 
-/// Where the database is. It cannot be printed: it may have a password.
+/// Where the database is. It is never printed: it may hold a password.
 #[derive(Clone)]
 pub enum Database {
-    /// One that somebody else runs.
+    /// A database that somebody else runs.
     Given(Target),
     /// A private one in this directory.
     Embedded(PathBuf),
 }
 
 impl DatabaseArgs {
-    /// The most connections of this process, where somebody has set it.
+    /// The most connections of this process, if that is set.
     #[must_use]
     pub fn max_connections(&self) -> Option<u32> {
         self.database_max_connections
     }
 
-    /// How what is written is planned.
+    /// How the database plans writes.
     #[must_use]
     pub fn plans(&self) -> Plans {
         self.database_plans
@@ -72,7 +74,8 @@ impl DatabaseArgs {
     /// The database that was asked for.
     pub fn database(&self) -> Result<Database, UsageError> {
         match self.database_url.as_deref() {
-            // Also for commands that need no provider: a misspelled DATABASE_URL must not end in a private database.
+            // Also for commands that need no provider: with a misspelt DATABASE_URL they must not
+            // use a private database.
             None if environment::is_set("PROVIDER_URL") => usage(NO_DATABASE),
             None => Ok(Database::Embedded(self.data_dir.clone())),
             Some(url) => match url::parse(url) {
@@ -83,7 +86,8 @@ impl DatabaseArgs {
     }
 }
 
-/// A directory as a shell would have it: also where nothing but this program sees the `~`.
+/// A directory. A `~` at its beginning is the home directory: in files of variables no shell
+/// replaces it.
 fn directory(text: &str) -> Result<PathBuf, &'static str> {
     match text.strip_prefix('~') {
         None => Ok(text.into()),

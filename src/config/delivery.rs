@@ -14,17 +14,18 @@ use crate::peer::{self, Peer};
 use crate::process::hidden::Hidden;
 use crate::provider::client::Client;
 
-/// A lease outlasts two attempts by this much, for what comes before and after them.
+/// A lease outlasts two attempts by this much, for the work before and after them.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
 
-/// Which provider.
+/// The options for the provider.
 #[derive(Debug, Clone, Args)]
 pub struct ProviderArgs {
-    /// The provider's base URL, without ? and #; unset, and the database too: a built-in mock. A proxy of HTTPS_PROXY, HTTP_PROXY
-    /// or ALL_PROXY is asked, but not for NO_PROXY, and never for this machine
+    /// The provider's base URL, without ? and #; unset, and the database too: a built-in mock.
+    /// Calls use the proxy of HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, but not for NO_PROXY, and never
+    /// for this machine
     #[arg(long, env = "PROVIDER_URL", hide_env_values = true, value_name = "URL")]
     provider_url: Option<Hidden<String>>,
-    /// The most time that an attempt takes, in milliseconds; a lease is twice as long and 5 s
+    /// The longest time of an attempt, in milliseconds; a lease is twice as long, plus 5 s
     #[arg(long, env = "PROVIDER_TIMEOUT_MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=600_000), value_name = "MS")]
     provider_timeout_ms: u64,
 }
@@ -42,12 +43,13 @@ impl ProviderArgs {
     }
 }
 
-/// How messages are delivered.
+/// The options for deliveries.
 #[derive(Debug, Clone, Args)]
 pub struct DeliveryArgs {
     #[command(flatten)]
     provider: ProviderArgs,
-    /// Calls of the provider in a second, at most: for each channel, by all processes together; unset: no limit
+    /// The most calls of the provider in a second, for each channel, by all processes together;
+    /// unset: no limit
     #[arg(long, env = "PROVIDER_MAX_PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=100_000), value_name = "N")]
     provider_max_per_second: Option<u32>,
     /// How long a send waits for its first attempt before it is answered PENDING, in milliseconds
@@ -59,10 +61,10 @@ pub struct DeliveryArgs {
     /// Whether outbound messages of one conversation reach the provider one after the other
     #[arg(long, env = "DELIVERY_ORDER", value_enum, default_value_t = DeliveryOrder::None)]
     delivery_order: DeliveryOrder,
-    /// How long a message waits behind another of its conversation at the most, in milliseconds
+    /// The longest time that a message waits behind another of its conversation, in milliseconds
     #[arg(long, env = "ORDER_MAX_WAIT_MS", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(0..=86_400_000), value_name = "MS")]
     order_max_wait_ms: u64,
-    /// Attempts that may fail before a message waits for an operator
+    /// Failed attempts before a message waits for an operator
     #[arg(long, env = "RETRY_MAX_ATTEMPTS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "N")]
     retry_max_attempts: u32,
     /// The first wait between attempts, in milliseconds; each further one is twice as long
@@ -71,24 +73,24 @@ pub struct DeliveryArgs {
     /// The longest wait between attempts, in milliseconds
     #[arg(long, env = "RETRY_CAP_MS", default_value_t = 3_600_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000), value_name = "MS")]
     retry_cap_ms: u64,
-    /// What becomes of a message that the provider may have accepted although the attempt failed
+    /// What to do with a message that the provider may have accepted although the attempt failed
     #[arg(long, env = "AMBIGUOUS_POLICY", value_enum, default_value_t = AmbiguousPolicy::Retry, value_name = "POLICY")]
     ambiguous_policy: AmbiguousPolicy,
 }
 
-/// What becomes of a message whose attempt failed in such a way that the provider may have accepted it.
+/// What to do with a message that the provider may have accepted although the attempt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum AmbiguousPolicy {
-    /// It is retried, with the same idempotency key: a provider that honours keys delivers once
+    /// Retry it, with the same idempotency key: a provider that honours keys delivers once
     Retry,
-    /// It stays FAILED until an operator decides: for providers that do not
+    /// Leave it FAILED until an operator decides: for providers without keys
     Hold,
 }
 
 /// Which messages wait for each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum DeliveryOrder {
-    /// None: each goes as soon as it is accepted
+    /// None: each is sent at once
     None,
     /// Those of one conversation
     Conversation,
@@ -101,7 +103,7 @@ impl DeliveryArgs {
         usize::try_from(self.send_concurrency).unwrap_or(usize::MAX)
     }
 
-    /// A client of the provider, where one was given.
+    /// A client of the provider, if one was given.
     pub fn provider(&self) -> Result<Option<Client>, UsageError> {
         let url = self.provider.provider_url.as_deref();
         url.map(|url| self.provider_at(url)).transpose()
@@ -124,7 +126,7 @@ impl DeliveryArgs {
         }
     }
 
-    /// What a gateway between this database and this provider is made with.
+    /// The settings of a gateway between this database and this provider.
     #[must_use]
     pub fn settings(
         &self,
@@ -151,7 +153,7 @@ impl DeliveryArgs {
     }
 }
 
-/// How a retry worker works.
+/// The options for a retry worker.
 #[derive(Debug, Clone, Args)]
 pub struct WorkerArgs {
     /// Attempts of the retry worker in flight at once

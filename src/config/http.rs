@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use crate::edge::{AllowedHosts, listen_address};
 use crate::process::environment;
 
-/// Where to listen.
+/// The options for the address to listen on.
 #[derive(Debug, Clone, Args)]
 pub struct ListenArgs {
     /// The address to listen on
@@ -28,10 +28,11 @@ impl ListenArgs {
     }
 }
 
-/// Where a worker shows its metrics.
+/// The options for the address of a worker's metrics.
 #[derive(Debug, Clone, Args)]
 pub struct MetricsArgs {
-    /// Where to serve /metrics, /health and /ready, such as 127.0.0.1:9100, localhost:9100, :9100 or 0.0.0.0; unset: nowhere
+    /// Where to serve /metrics, /health and /ready, such as 127.0.0.1:9100, localhost:9100, :9100
+    /// or 0.0.0.0; unset: nowhere
     #[arg(long, env = "METRICS_ADDR", value_name = "ADDRESS", value_parser = metrics_addr)]
     metrics_addr: Option<MetricsAddr>,
     #[command(flatten)]
@@ -39,7 +40,7 @@ pub struct MetricsArgs {
 }
 
 impl MetricsArgs {
-    /// There, where it is asked for; what it does not say is said by HOST and PORT.
+    /// That address, if it is asked for. HOST and PORT fill in what it leaves out.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         let MetricsAddr { host, port } = self.metrics_addr?;
@@ -86,20 +87,22 @@ fn host(text: &str) -> Result<IpAddr, String> {
     listen_address(text).ok_or_else(|| "must be an IP address or localhost".to_owned())
 }
 
-/// Limits on clients.
+/// The options that limit clients.
 #[derive(Debug, Clone, Args)]
 pub struct ClientArgs {
-    /// How long a client may take for a request's headers, or to take 16 KiB of its answer (or the rest), in milliseconds
+    /// How long a client may take to send a request's headers, or to take 16 KiB of its answer (or
+    /// the rest), in milliseconds
     #[arg(long, env = "CLIENT_TIMEOUT_MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(1..=600_000), value_name = "MS")]
     client_timeout_ms: u64,
-    /// Addresses, and networks such as 10.0.0.0/8, comma-separated, of proxies that callers come through: any other address has at
-    /// most a quarter of the connections; unset: this machine's own, which always count as proxies
+    /// Addresses, and networks such as 10.0.0.0/8, comma-separated, of proxies that callers come
+    /// through: any other address has at most a quarter of the connections; unset: this machine's
+    /// own, which always count as proxies
     #[arg(long, env = "TRUSTED_PROXIES", value_name = "NETWORKS", value_parser = networks)]
     trusted_proxies: Option<Networks>,
 }
 
 impl ClientArgs {
-    /// How long.
+    /// How long a client may take.
     #[must_use]
     pub fn client_timeout(&self) -> Duration {
         Duration::from_millis(self.client_timeout_ms)
@@ -116,7 +119,7 @@ impl ClientArgs {
 #[derive(Debug, Clone, Default)]
 struct Networks(Vec<IpNet>);
 
-/// Networks, or single addresses. Nothing between two commas is nobody.
+/// Networks or single addresses. Empty items are ignored.
 fn networks(text: &str) -> Result<Networks, &'static str> {
     let network = |item: &str| {
         let address = item.parse::<IpAddr>().map(IpNet::from);
@@ -128,43 +131,44 @@ fn networks(text: &str) -> Result<Networks, &'static str> {
         .map_err(|_| "must be addresses or networks, such as 10.0.0.7, 10.0.0.0/8 or fd00::/8")
 }
 
-/// Which names callers may use.
+/// The options for the names and origins that callers may use.
 #[derive(Debug, Clone, Args)]
 pub struct HostArgs {
-    /// Host names, comma-separated and without ports, that requests may be addressed to beside localhost, where neither keys nor
-    /// signatures are asked for; *.example.com: its subdomains, *: any; unset: on a loopback address none, else any
+    /// Host names, comma-separated and without ports, that requests may be addressed to beside
+    /// localhost, where neither keys nor signatures are required; *.example.com: its subdomains, *:
+    /// any; unset: on a loopback address none, else any
     #[arg(long, env = "ALLOWED_HOSTS", value_name = "NAMES", value_delimiter = ',', value_parser = AllowedHosts::parse_name)]
     allowed_hosts: Vec<String>,
-    /// Origins of the gateway's own pages, comma-separated, such as `https://gateway.example`, where a proxy in front changes Host:
-    /// without keys, pages of others are refused
+    /// Origins of the gateway's own pages, comma-separated, such as `https://gateway.example`, for
+    /// a proxy that changes Host: without keys, pages of other origins are refused
     #[arg(long, env = "PUBLIC_ORIGINS", value_name = "ORIGINS", value_delimiter = ',', value_parser = AllowedHosts::parse_origin)]
     public_origins: Vec<String>,
 }
 
 impl HostArgs {
-    /// Them, for a listener on this address.
+    /// Those names and origins, for a listener on this address.
     #[must_use]
     pub fn hosts(&self, address: IpAddr) -> AllowedHosts {
         AllowedHosts::new(address, &self.allowed_hosts, &self.public_origins)
     }
 }
 
-/// Whether others than this machine can connect to a listener on this address.
+/// Whether other machines can connect to a listener on this address.
 #[must_use]
 pub fn is_public(address: IpAddr) -> bool {
     !address.to_canonical().is_loopback()
 }
 
-/// How to stop.
+/// The options for stopping.
 #[derive(Debug, Clone, Args)]
 pub struct ShutdownArgs {
-    /// How long what runs may take to finish after SIGTERM or Ctrl-C, in milliseconds
+    /// How long running work may take to finish after SIGTERM or Ctrl-C, in milliseconds
     #[arg(long, env = "SHUTDOWN_TIMEOUT_MS", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(0..=600_000), value_name = "MS")]
     shutdown_timeout_ms: u64,
 }
 
 impl ShutdownArgs {
-    /// How long.
+    /// How long running work may take to finish.
     #[must_use]
     pub fn timeout(&self) -> Duration {
         Duration::from_millis(self.shutdown_timeout_ms)

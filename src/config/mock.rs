@@ -5,7 +5,7 @@ use mock_meta_provider::Config;
 
 use crate::error::UsageError;
 
-/// The built-in mock provider.
+/// The options for the built-in mock provider.
 #[derive(Debug, Clone, Args)]
 pub struct MockArgs {
     /// The port of the built-in mock provider, on 127.0.0.1
@@ -20,7 +20,7 @@ impl MockArgs {
         self.mock_port
     }
 
-    /// What the environment says of the mock's behaviour.
+    /// The mock's own settings, from the environment.
     pub fn config(&self) -> Result<Config, UsageError> {
         Config::from_env().map_err(|error| UsageError(error.to_string()))
     }

@@ -1,4 +1,5 @@
-//! Where traces go, as OpenTelemetry's variables say it: what is not meant to stop a program does not stop it.
+//! Where traces go, by OpenTelemetry's variables. As OpenTelemetry requires, wrong values of most
+//! of them do not stop the program.
 
 use std::time::Duration;
 
@@ -10,14 +11,15 @@ use crate::peer::{self, Peer};
 use crate::process::{environment, hidden::Hidden};
 use crate::trace::Collector;
 
-/// As OpenTelemetry has it.
+/// OpenTelemetry's default.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where traces go.
+/// The options for traces.
 #[derive(Debug, Clone, Args)]
 pub struct TraceArgs {
-    /// Where to send traces, by OTLP over HTTP: a collector's base URL such as `http://localhost:4318`; unset: nowhere, as with
-    /// `OTEL_SDK_DISABLED=true` or `OTEL_TRACES_EXPORTER=none`
+    /// Where to send traces, by OTLP over HTTP: a collector's base URL such as
+    /// `http://localhost:4318`; unset: nowhere, as with `OTEL_SDK_DISABLED=true` or
+    /// `OTEL_TRACES_EXPORTER=none`
     #[arg(
         long,
         env = "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -27,7 +29,7 @@ pub struct TraceArgs {
         display_order = 1001
     )]
     otlp_endpoint: Option<Hidden<String>>,
-    /// Where to send traces, exactly: nothing is added to this URL, and it wins over --otlp-endpoint
+    /// Where to send traces: exactly this URL, which wins over --otlp-endpoint
     #[arg(
         long,
         env = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
@@ -40,7 +42,7 @@ pub struct TraceArgs {
 }
 
 impl TraceArgs {
-    /// The collector, where traces are asked for.
+    /// The collector, if traces are asked for.
     pub fn collector(&self) -> Result<Option<Collector>, UsageError> {
         if !is_wanted() {
             return Ok(None);
@@ -61,7 +63,7 @@ impl TraceArgs {
         }))
     }
 
-    /// Says which exporters were asked for that there are not. As OpenTelemetry wants it, that is a warning and no error.
+    /// Warns of exporters that do not exist here. OpenTelemetry wants a warning, not an error.
     pub fn warn_of_unknown_exporters(&self) {
         for name in exporters().filter(|name| !matches!(&**name, "otlp" | "none")) {
             tracing::warn!(exporter = %name, "OTEL_TRACES_EXPORTER has an exporter other than otlp and none: it is ignored");
@@ -85,7 +87,7 @@ fn exporters() -> impl Iterator<Item = String> {
     names.into_iter().filter(|name| !name.is_empty())
 }
 
-/// In milliseconds, that of traces before the general one; what is no number is passed over.
+/// The timeout of traces, else the general one, in milliseconds. What is not a number is ignored.
 fn timeout() -> Duration {
     let names = [
         "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
@@ -95,7 +97,7 @@ fn timeout() -> Duration {
     given.next().map_or(TIMEOUT, Duration::from_millis)
 }
 
-/// What is not Unicode is passed over too.
+/// What is not Unicode is ignored too.
 fn value(name: &'static str) -> String {
     let value = environment::variable(name).unwrap_or_default();
     value.unwrap_or_default()

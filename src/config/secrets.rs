@@ -9,7 +9,7 @@ use crate::http::auth::Secrets;
 use crate::http::key::{GivenKey, Keys, LEAST_SECRET, Scope, is_short};
 use crate::process::environment;
 
-/// The secrets of the environment, for a listener on this address, where there is one.
+/// The secrets of the environment, for a listener on this address, if there is one.
 pub fn secrets(address: Option<IpAddr>) -> Result<Secrets, UsageError> {
     let mut keys = Keys::default();
     for (item, key) in (1..).zip(api_keys()?) {
@@ -23,7 +23,7 @@ pub fn secrets(address: Option<IpAddr>) -> Result<Secrets, UsageError> {
     Ok(Secrets::new(keys, &webhook))
 }
 
-/// A secret that could be guessed is said loudly on this machine, and refused where others can try.
+/// A secret that is easy to guess is a warning on this machine, and an error where others can try.
 fn check_length(
     variable: &str,
     item: usize,
@@ -46,8 +46,8 @@ fn check_length(
     }
 }
 
-/// What a caller of a gateway with this environment proves to be allowed with: the secret of the first API key that may both send
-/// and read the inbox, and a webhook secret, where there are.
+/// What a caller of a gateway with this environment needs: the secret of the first API key that may
+/// both send and read the inbox, and a webhook secret, if there are any.
 pub fn credentials() -> Result<(Option<String>, Option<String>), UsageError> {
     let keys = api_keys()?;
     let has_keys = !keys.is_empty();
@@ -71,7 +71,7 @@ fn api_keys() -> Result<Vec<GivenKey>, UsageError> {
         .collect()
 }
 
-/// Says which item it is by its place: whatever of it was repeated could be the secret.
+/// Names the item by its number: any text of it could be the secret.
 fn key_error<T>(item: usize, error: &str) -> Result<T, UsageError> {
     usage(format!("API_KEYS: item {item} {error}"))
 }

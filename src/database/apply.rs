@@ -1,5 +1,6 @@
-//! Applies migrations as sqlx does, with its table and its checks, but each statement in a message of its own: there are databases of
-//! PostgreSQL's kind (Citus is one) that take no more of them at once. And whoever migrates one schema of a database waits for no other.
+//! Applies migrations as sqlx does, with its table and its checks, but sends each statement alone:
+//! some databases that speak PostgreSQL's protocol (Citus is one) take only one at a time. Each
+//! schema has its own lock, so that migrating one waits for no other.
 
 use std::collections::HashMap;
 
@@ -9,8 +10,9 @@ use sqlx::{Connection as _, PgConnection};
 
 use super::store::{self, MIGRATIONS_TABLE};
 
-/// What a new database gets instead of a file's text: the same, in words that databases like those take too. The files stay as they are, with
-/// the checksums that older databases have of them, and older programs ask for.
+/// What a new database gets instead of the text of a file: the same, in words that those databases
+/// take too. The files themselves never change: older databases and older programs know their
+/// checksums.
 const PORTABLE: [(i64, &str); 3] = [
     (
         4,
@@ -26,7 +28,8 @@ const PORTABLE: [(i64, &str); 3] = [
     ),
 ];
 
-/// Applies the migrations that the database lacks, each as one transaction. It has those that only newer programs know all the same.
+/// Applies the migrations that the database lacks, each as one transaction. Migrations that only
+/// newer programs know are left as they are.
 pub async fn apply(connection: &mut PgConnection, migrator: &Migrator) -> Result<(), MigrateError> {
     let database = database_key(connection).await?;
     store::lock_migrations(connection, database).await?;
@@ -52,7 +55,7 @@ pub async fn apply(connection: &mut PgConnection, migrator: &Migrator) -> Result
     Ok(())
 }
 
-/// What `sqlx` locks, also in programs older than this one: that a database is being migrated.
+/// The key that `sqlx` locks while it migrates a database. Older programs lock it too.
 async fn database_key(connection: &mut PgConnection) -> sqlx::Result<i64> {
     let name = store::database_name(connection).await?;
     let checksum = Crc::<u32>::new(&CRC_32_ISO_HDLC).checksum(name.as_bytes());
@@ -79,7 +82,8 @@ async fn apply_one(
     Ok(transaction.commit().await?)
 }
 
-/// The statements of a script: each ends with a line whose last character is its `;`, but for comments and the insides of `$$ … $$`.
+/// The statements of a script. Each ends with a line whose last character is its `;`, ignoring
+/// comments and the insides of `$$ … $$`.
 fn statements(script: &str) -> Vec<&str> {
     let mut statements = Vec::new();
     let (mut begun, mut end) = (0, 0);

@@ -1,7 +1,8 @@
-//! Group commit: concurrent requests share one statement, and each gets an answer of its own.
+//! Group commit: concurrent requests share one statement, and each gets its own answer.
 //!
-//! A batch is whatever queued while the previous one was committing; one caller alone waits for nobody.
-//! A statement that is sent again after a lost answer must find its own rows, and answer as it did the first time.
+//! A batch is whatever queued while the previous one was committing, so one caller alone waits for
+//! nobody. A statement may be sent again after a lost answer. It must then find its own rows, and
+//! answer as it did the first time.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -27,13 +28,15 @@ use crate::error::{Causes, Error, Result};
 use crate::handles::Handles;
 use crate::log_throttle::LogThrottle;
 
-/// How long the halves of a batch that met a locked row wait for it: the whole search stays well under a second.
+/// How long the halves of a batch wait for a locked row. Short, so that the whole search stays well
+/// under a second.
 const SEARCH_LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_millis(500);
-/// How often an idle writer looks after its connection, and one that has none tries for it.
-const LOOK: Duration = Duration::from_secs(5);
-const TRY: Duration = Duration::from_secs(1);
+/// How often an idle writer checks its connection, and how often one without a connection tries for
+/// one.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
+const CONNECT_EVERY: Duration = Duration::from_secs(1);
 /// How old the last proof that a writer can write may be.
 const FRESH: Duration = Duration::from_secs(1);
 
@@ -41,13 +44,13 @@ const FRESH: Duration = Duration::from_secs(1);
 pub trait Batch: Send + Sync + 'static {
     /// What one caller hands in.
     type Item: Send + Sync + 'static;
-    /// What that caller gets.
+    /// What that caller gets back.
     type Answer: Send + 'static;
     /// The writer's name in logs and metrics.
     const NAME: &'static str;
-    /// How long an item is repeated while the database is away; none: until it is written.
+    /// How long an item is retried while the database is away; none: until it is written.
     const RETRY_FOR: Option<Duration>;
-    /// What its connections are for: how its statement may be planned.
+    /// The kind of work, which decides how the statement may be planned.
     const WORK: Work = Work::Batches;
 
     /// Writes all items, or none, and answers each, in their order. Repeating it changes nothing.
@@ -63,7 +66,7 @@ pub trait Batch: Send + Sync + 'static {
 pub enum WriteError {
     /// The database, or the way to it, has failed.
     Database(sqlx::Error),
-    /// The statement has answered nothing for one of the items.
+    /// The statement has no answer for one of the items.
     NoAnswer,
 }
 
@@ -86,12 +89,12 @@ impl WriteError {
     fn fault(&self) -> Fault {
         match self {
             Self::Database(error) => fault(error),
-            // The item is found by halving, like a bad row.
+            // Halving finds the item, as it finds a bad row.
             Self::NoAnswer => Fault::Row,
         }
     }
 
-    /// What is in the way of writing.
+    /// Why nothing can be written.
     fn unavailable(&self) -> Unavailable {
         match self {
             Self::Database(error) => error.into(),
@@ -99,7 +102,7 @@ impl WriteError {
         }
     }
 
-    /// What the caller is told whose item is at fault.
+    /// The error for the caller whose item is at fault.
     fn refusal(&self) -> Error {
         match self {
             Self::Database(error) => error.into(),
@@ -114,23 +117,23 @@ struct Entry<B: Batch> {
     queued: Instant,
 }
 
-/// What is known of a writer's connections.
+/// The state of a writer's connections.
 #[derive(Debug, Default)]
-struct Standing {
-    /// How many of its tasks have one that can write.
+struct Connections {
+    /// How many of its tasks have a writable connection.
     connected: u32,
-    /// When one has written, or was seen to be able to.
+    /// When a task last wrote something, or saw that it could.
     proven_at: Option<Instant>,
-    /// What is in the way, since then.
+    /// What has been in the way since then.
     trouble: Option<Unavailable>,
 }
 
-/// When the oldest item that a task has taken, and not answered yet, was handed in.
+/// When the oldest item that a task has taken, but not answered, was handed in.
 #[derive(Debug, Default)]
-struct Hand(sync::Mutex<Option<Instant>>);
+struct OldestItem(sync::Mutex<Option<Instant>>);
 
-impl Hand {
-    fn oldest(&self) -> Option<Instant> {
+impl OldestItem {
+    fn queued(&self) -> Option<Instant> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -143,11 +146,11 @@ impl Hand {
 pub struct Writer<B: Batch> {
     entrance: Entrance<Entry<B>>,
     count: u32,
-    /// Of each task.
-    hands: Vec<Arc<Hand>>,
-    /// Asks the tasks to look after their connections.
+    /// One for each task.
+    oldest_items: Vec<Arc<OldestItem>>,
+    /// Asks the tasks to check their connections.
     ask: watch::Sender<()>,
-    standing: Arc<watch::Sender<Standing>>,
+    connections: Arc<watch::Sender<Connections>>,
 }
 
 impl<B: Batch> fmt::Debug for Writer<B> {
@@ -157,8 +160,9 @@ impl<B: Batch> fmt::Debug for Writer<B> {
 }
 
 impl<B: Batch> Writer<B> {
-    /// Starts `count` writing tasks, each with a connection of its own, which it makes at once and keeps. When the server has no
-    /// more of them, it takes one of the pool's. They end, once everything queued is written, when the `Writer` is dropped.
+    /// Starts `count` writing tasks. Each makes its own connection at once and keeps it; when the
+    /// server has no more, it takes one from the pool. When the `Writer` is dropped, they write
+    /// what is queued and end.
     pub fn spawn(
         batch: B,
         (target, plans): (&Target, Plans),
@@ -170,18 +174,18 @@ impl<B: Batch> Writer<B> {
         let queue = Arc::new(queue);
         let batch = Arc::new(batch);
         let ask = watch::Sender::new(());
-        let standing = Arc::new(watch::Sender::new(Standing::default()));
-        let hands: Vec<Arc<Hand>> = (0..count).map(|_| Arc::default()).collect();
-        for hand in &hands {
+        let connections = Arc::new(watch::Sender::new(Connections::default()));
+        let oldest_items: Vec<Arc<OldestItem>> = (0..count).map(|_| Arc::default()).collect();
+        for item in &oldest_items {
             let task = Task {
                 batch: Arc::clone(&batch),
                 target: limited(target.clone()),
                 plans,
                 pool: pool.clone(),
                 connection: None,
-                hand: Arc::clone(hand),
+                oldest_item: Arc::clone(item),
                 asked: ask.subscribe(),
-                standing: Arc::clone(&standing),
+                connections: Arc::clone(&connections),
                 losing: LogThrottle::default(),
                 failing: LogThrottle::default(),
             };
@@ -190,62 +194,68 @@ impl<B: Batch> Writer<B> {
         Self {
             entrance,
             count,
-            hands,
+            oldest_items,
             ask,
-            standing,
+            connections,
         }
     }
 
-    /// Waits until each task has its connection, or the database is one that nobody can write to as it is.
+    /// Waits until each task has its connection, or until it is certain that the database cannot be
+    /// written to as it is.
     pub async fn connected(&self) {
-        let settled = |standing: &Standing| {
+        let settled = |state: &Connections| {
             let is_final = |trouble: &Unavailable| {
                 matches!(
                     trouble.outage,
                     Outage::ReadOnly | Outage::Unfit | Outage::Pooler
                 )
             };
-            standing.connected == self.count || standing.trouble.as_ref().is_some_and(is_final)
+            state.connected == self.count || state.trouble.as_ref().is_some_and(is_final)
         };
         // The sender lives as long as this does.
-        self.standing.subscribe().wait_for(settled).await.ok();
+        self.connections.subscribe().wait_for(settled).await.ok();
     }
 
-    /// Waits until a task has written, or was seen to be able to: now, or a moment ago.
+    /// Waits until a task has written, or has seen that it can: now, or a moment ago.
     pub async fn proven(&self) {
         if self.count == 0 {
             return;
         }
         let since = Instant::now().checked_sub(FRESH);
-        let mut standing = self.standing.subscribe();
-        let is_fresh = |standing: &Standing| standing.proven_at.is_some_and(|at| Some(at) > since);
-        if !is_fresh(&standing.borrow()) {
+        let mut state = self.connections.subscribe();
+        let is_fresh = |state: &Connections| state.proven_at.is_some_and(|at| Some(at) > since);
+        if !is_fresh(&state.borrow()) {
             self.ask.send_replace(());
         }
-        standing.wait_for(is_fresh).await.ok();
+        state.wait_for(is_fresh).await.ok();
     }
 
-    /// Tells how old the oldest item in its hands is, while a statement hangs too.
+    /// Reports the age of the oldest item that is being written, also while a statement hangs.
     pub fn measure_age(&self) {
         if self.count == 0 {
             return;
         }
-        let oldest = self.hands.iter().filter_map(|hand| hand.oldest()).min();
+        let oldest = self
+            .oldest_items
+            .iter()
+            .filter_map(|item| item.queued())
+            .min();
         let age = oldest.map_or(Duration::ZERO, |oldest| oldest.elapsed());
         gauge!("gateway_batch_oldest_seconds", "writer" => B::NAME).set(age);
     }
 
-    /// What is in the way of writing, where that is known.
+    /// What is in the way of writing, if that is known.
     #[must_use]
     pub fn trouble(&self) -> Option<Unavailable> {
-        self.standing.borrow().trouble.clone()
+        self.connections.borrow().trouble.clone()
     }
 
     /// Hands in one item, and waits until it is committed.
     ///
     /// # Errors
-    /// `Overloaded` when the queue is full; `Unavailable` when the database was away for the whole of the batch's `RETRY_FOR`;
-    /// `Locked`, `Refused` where the item's own row is at fault. After `Unavailable` it is not known whether the item was written.
+    /// `Overloaded` when the queue is full; `Unavailable` when the database was away for the whole
+    /// of the batch's `RETRY_FOR`; `Locked` or `Refused` when the item's own row is at fault. After
+    /// `Unavailable` it is not known whether the item was written.
     pub async fn submit(&self, item: B::Item) -> Result<B::Answer> {
         let (answer, answered) = oneshot::channel();
         let entry = Entry {
@@ -254,7 +264,7 @@ impl<B: Batch> Writer<B> {
             queued: Instant::now(),
         };
         let Some(retry_for) = B::RETRY_FOR else {
-            // Bounded by the callers, each of which holds a permit; they wait for a place.
+            // The callers are the limit: each holds a permit, and waits for room in the queue.
             self.entrance
                 .send(entry)
                 .await
@@ -279,34 +289,39 @@ struct Task<B: Batch> {
     plans: Plans,
     pool: Pool,
     connection: Option<PgConnection>,
-    hand: Arc<Hand>,
+    oldest_item: Arc<OldestItem>,
     asked: watch::Receiver<()>,
-    standing: Arc<watch::Sender<Standing>>,
-    /// Of a connection that cannot be had, and of a batch that cannot be written.
+    connections: Arc<watch::Sender<Connections>>,
+    /// For a connection that cannot be made, and for a batch that cannot be written.
     losing: LogThrottle,
     failing: LogThrottle,
 }
 
 impl<B: Batch> Task<B> {
     async fn run(mut self, queue: Arc<Queue<Entry<B>>>) {
-        self.look().await;
+        self.check().await;
         let mut entries = Vec::with_capacity(MAX_BATCH);
         loop {
-            let pause = if self.connection.is_some() { LOOK } else { TRY };
+            let pause = if self.connection.is_some() {
+                CHECK_EVERY
+            } else {
+                CONNECT_EVERY
+            };
             let left = tokio::select! {
                 biased;
                 left = queue.take(&mut entries) => left,
                 Ok(()) = self.asked.changed() => {
-                    self.look().await;
+                    self.check().await;
                     continue;
                 }
                 () = tokio::time::sleep(pause) => {
-                    self.look().await;
+                    self.check().await;
                     continue;
                 }
             };
             let Some(left) = left else { return };
-            // Whoever gave up, or hung up, before its item was written is not known to be acknowledged: nothing is lost.
+            // Skip callers that are gone: they were never told "stored", so nothing acknowledged is
+            // lost.
             entries.retain(|entry: &Entry<B>| !entry.answer.is_closed());
             measure::<B>(&entries, left);
             self.commit(std::mem::take(&mut entries)).await;
@@ -314,13 +329,14 @@ impl<B: Batch> Task<B> {
         }
     }
 
-    /// Looks after the connection, so that it is there when there is something to write, and nobody else takes its place.
-    async fn look(&mut self) {
-        let looked = match &mut self.connection {
-            Some(connection) => look_again(connection, &self.target).await,
+    /// Checks the connection, so that it is there when there is something to write, and nobody else
+    /// takes its place on the server.
+    async fn check(&mut self) {
+        let checked = match &mut self.connection {
+            Some(connection) => check_idle(connection, &self.target).await,
             None => self.connect().await,
         };
-        let trouble = match looked {
+        let trouble = match checked {
             Ok(()) => {
                 self.prove();
                 return;
@@ -336,13 +352,13 @@ impl<B: Batch> Task<B> {
                 writer = B::NAME,
                 error = cause,
                 passed_over,
-                "a writer has no connection that it can write to, it tries again"
+                "writer has no writable connection, retrying"
             );
         }
         self.lose(trouble);
     }
 
-    /// Connects to where it can be written.
+    /// Connects to a server that can be written to.
     async fn connect(&mut self) -> sqlx::Result<()> {
         let plans = self.plans.of(B::WORK);
         let connected = connect::connect(&self.target, Limits::Ours, plans).await;
@@ -360,25 +376,24 @@ impl<B: Batch> Task<B> {
         };
         self.target.note_risk(&session.at_risk);
         self.connection = Some(connection);
-        self.standing
-            .send_modify(|standing| standing.connected += 1);
-        // Also while no batch can be written: what is there can be changed, whatever a full disk refuses.
+        self.connections.send_modify(|state| state.connected += 1);
+        // Also while no batch can be written: a full disk refuses new rows, but not changes.
         self.prove();
         Ok(())
     }
 
     fn prove(&self) {
-        self.standing.send_modify(|standing| {
-            standing.proven_at = Some(Instant::now());
-            standing.trouble = None;
+        self.connections.send_modify(|state| {
+            state.proven_at = Some(Instant::now());
+            state.trouble = None;
         });
     }
 
     fn lose(&mut self, trouble: Unavailable) {
         let lost = u32::from(self.connection.take().is_some());
-        self.standing.send_modify(|standing| {
-            standing.connected -= lost;
-            standing.trouble = Some(trouble);
+        self.connections.send_modify(|state| {
+            state.connected -= lost;
+            state.trouble = Some(trouble);
         });
     }
 
@@ -391,7 +406,7 @@ impl<B: Batch> Task<B> {
             };
             let others = search.parts.iter().filter_map(|part| part.first());
             let oldest = others.fold(first.queued, |oldest, entry| oldest.min(entry.queued));
-            self.hand.set(Some(oldest));
+            self.oldest_item.set(Some(oldest));
             match self.write(&part).await {
                 Ok(answers) => {
                     self.prove();
@@ -402,13 +417,13 @@ impl<B: Batch> Task<B> {
                 Err(error) => self.handle_failure(error, part, &mut search).await,
             }
         }
-        self.hand.set(None);
+        self.oldest_item.set(None);
         if search.has_short_locks {
             self.set_lock_timeout(LOCK_TIMEOUT).await;
         }
     }
 
-    /// Halves a part around a bad or locked row, and repeats it while the database is away.
+    /// Halves a part to find a bad or locked row. Repeats it while the database is away.
     async fn handle_failure(
         &mut self,
         error: WriteError,
@@ -433,7 +448,8 @@ impl<B: Batch> Task<B> {
                 }
             }
             Fault::LostRace => {
-                // The repetition finds the row that it has lost to; if not, something else is wrong.
+                // The repetition finds the row that won. If it loses again, the cause is another
+                // one.
                 if std::mem::replace(&mut search.has_lost, true) {
                     tokio::time::sleep(FIRST_PAUSE).await;
                 }
@@ -447,7 +463,7 @@ impl<B: Batch> Task<B> {
             }
             Fault::Unexpected => {
                 self.note_failure(&part, &error);
-                // Never for ever: it may be the item's own, and others wait behind it.
+                // Not for ever: the error may be the item's own, and others wait behind it.
                 let retry_for = B::RETRY_FOR.unwrap_or_default();
                 let part = still_patient(part, Some(retry_for), &error);
                 search.pause(&part).await;
@@ -462,7 +478,7 @@ impl<B: Batch> Task<B> {
         }
     }
 
-    /// After an error that another connection may mend.
+    /// Closes the connection after an error that a new one may mend.
     fn note_failure(&mut self, part: &[Entry<B>], error: &WriteError) {
         let cause = error.to_string();
         if let Some(passed_over) = self.failing.admit(&cause) {
@@ -478,7 +494,7 @@ impl<B: Batch> Task<B> {
         self.lose(error.unavailable());
     }
 
-    /// One try, with a limit on the client's side too: a database that is stopped does not enforce its own.
+    /// One try, with a limit on this side too: a database that is stopped does not enforce its own.
     async fn write(&mut self, entries: &[Entry<B>]) -> Result<Vec<B::Answer>, WriteError> {
         if self.connection.is_none() {
             self.connect().await?;
@@ -497,7 +513,7 @@ impl<B: Batch> Task<B> {
             })
             .await
         {
-            tracing::warn!(writer = B::NAME, error = %Causes(&error), "the lock timeout was not set, the connection is closed");
+            tracing::warn!(writer = B::NAME, error = %Causes(&error), "could not set the lock timeout, closing the connection");
             self.lose(Outage::NoAnswer.into());
         }
     }
@@ -508,7 +524,7 @@ struct Search<B: Batch> {
     parts: VecDeque<Vec<Entry<B>>>,
     /// How long to wait before the next try.
     pause: Duration,
-    /// Whether the connection waits a shorter time for locks.
+    /// Whether the lock timeout of the connection was shortened.
     has_short_locks: bool,
     /// Whether a race was lost before.
     has_lost: bool,
@@ -530,7 +546,7 @@ impl<B: Batch> Search<B> {
         self.parts.push_back(rest);
     }
 
-    /// Waits, longer each time, where something is left to be tried again.
+    /// Waits, longer each time, if something is left to be tried again.
     async fn pause(&mut self, left: &[Entry<B>]) {
         if !left.is_empty() {
             tokio::time::sleep(self.pause).await;
@@ -539,12 +555,12 @@ impl<B: Batch> Search<B> {
     }
 }
 
-/// Looks at a connection that has been idle.
-async fn look_again(connection: &mut PgConnection, target: &Target) -> sqlx::Result<()> {
+/// Checks a connection that has been idle.
+async fn check_idle(connection: &mut PgConnection, target: &Target) -> sqlx::Result<()> {
     let look = timeout(STATEMENT_TIMEOUT, store::session_state(connection)).await;
     let look = look.unwrap_or_else(|_| Err(timed_out()))?;
     target.note_risk(&look.at_risk);
-    // Another connection may be to where it can be written.
+    // A new connection may lead to a server that can be written to.
     if look.writable {
         Ok(())
     } else {
@@ -552,7 +568,7 @@ async fn look_again(connection: &mut PgConnection, target: &Target) -> sqlx::Res
     }
 }
 
-/// There is no place for an item, which is counted.
+/// The error for an item that found the queue full, which is counted.
 #[must_use]
 pub fn overloaded<B: Batch>() -> Error {
     counter!("gateway_queue_full_total", "writer" => B::NAME).increment(1);
@@ -561,7 +577,7 @@ pub fn overloaded<B: Batch>() -> Error {
 
 fn reply<B: Batch>(entry: Entry<B>, answer: Result<B::Answer>) {
     if entry.answer.send(answer).is_err() {
-        tracing::debug!(writer = B::NAME, "nobody waits for this answer any more");
+        tracing::debug!(writer = B::NAME, "the caller is gone");
     }
 }
 

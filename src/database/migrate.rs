@@ -1,4 +1,5 @@
-//! The migrations: which of them a database lacks, and how they are applied. What they wait for is limited, and said; their own work is not.
+//! The migrations: which of them a database lacks, and how they are applied. Waiting for others has
+//! a limit, and is logged; a migration's own work has none.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -18,13 +19,14 @@ use crate::error::Unmigrated;
 use crate::error::fault::{Fault, Outage, fault};
 use crate::log_throttle::LogThrottle;
 
-/// How long is waited for others in all: for what they hold, or for a standby.
+/// How long to wait for others in all: for their locks, or for a standby.
 pub const DEFAULT_WAIT: Duration = Duration::from_mins(1);
-/// How long is waited for a lock at a time, and how long not: whoever else wants that table waits behind a migration that waits.
-const HOLD: Duration = Duration::from_secs(1);
-const REST: Duration = Duration::from_secs(2);
-/// How often is looked whether a migration waits, and after how long it is said.
-const LOOK: Duration = Duration::from_millis(250);
+/// How long to wait for a lock at a time, and how long to let others pass in between: everybody who
+/// wants that table queues behind a waiting migration.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_secs(2);
+/// How often to check what a migration waits for, and how long it may wait before that is logged.
+const CHECK_EVERY: Duration = Duration::from_millis(250);
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// One migration that this binary knows.
@@ -44,24 +46,24 @@ impl fmt::Display for Migration {
     }
 }
 
-/// Applies the migrations that the database lacks, and returns how many those were. Safe beside others that do the same. Where none
-/// is lacking, nothing is written, and no right to change the schema needed.
+/// Applies the migrations that the database lacks, and returns how many. Several processes may do
+/// so at once. If none is lacking, nothing is written, and no right to change the schema is needed.
 pub async fn migrate(target: &Target) -> Result<usize> {
     migrate_within(target, DEFAULT_WAIT).await
 }
 
-/// The same, waiting at most so long for others.
+/// The same, waiting at most this long for others.
 pub async fn migrate_within(target: &Target, wait_for_others: Duration) -> Result<usize> {
     let mut watch = Watch::new(target, wait_for_others);
     loop {
         if let Some(applied) = attempt(target, &mut watch).await? {
             return Ok(applied);
         }
-        sleep(REST).await;
+        sleep(LOCK_PAUSE).await;
     }
 }
 
-/// One try; none, where it has waited for a lock in vain, and may again.
+/// One try. None: it gave up waiting for a lock, and may try again.
 async fn attempt(target: &Target, watch: &mut Watch) -> Result<Option<usize>> {
     let (mut connection, _) = connect::connect(target, Limits::None, &[]).await?;
     let lacking = pending(&migrations(&mut connection).await?);
@@ -69,8 +71,8 @@ async fn attempt(target: &Target, watch: &mut Watch) -> Result<Option<usize>> {
         connection.close().await?;
         return Ok(Some(0));
     }
-    // 0 would be no limit.
-    let hold = HOLD
+    // 0 would mean no limit.
+    let hold = LOCK_WAIT
         .min(watch.wait_for_others)
         .max(Duration::from_millis(1));
     store::set_lock_timeout(&mut connection, hold).await?;
@@ -102,7 +104,7 @@ pub async fn migrations(connection: &mut PgConnection) -> sqlx::Result<Vec<Migra
         .collect())
 }
 
-/// How many of them it lacks.
+/// How many of them the database lacks.
 #[must_use]
 pub fn pending(migrations: &[Migration]) -> usize {
     let applied = migrations.iter().filter(|migration| migration.applied);
@@ -114,7 +116,7 @@ impl Wait {
         self.event.as_deref() == Some("SyncRep")
     }
 
-    /// As a sentence has it; none, when it works.
+    /// What is waited for, as a sentence says it. None: it is working.
     fn what(&self) -> Option<String> {
         if self.is_for_a_standby() {
             return Some(format!(
@@ -134,17 +136,17 @@ impl Wait {
     }
 }
 
-/// Looks at a migration through a connection of its own: what it waits for is said, and limited.
+/// Watches a migration through a second connection: logs what it waits for, and limits that.
 struct Watch {
     target: Target,
     wait_for_others: Duration,
     connection: Option<PgConnection>,
     throttle: LogThrottle,
-    /// What was waited for last, and by which one.
+    /// The migration that waited last, and for what.
     last: Option<(String, String)>,
     /// Since when others have been in the way.
     since: Option<Instant>,
-    /// Since when a commit waits.
+    /// Since when a commit has waited for a standby.
     committed: Option<Instant>,
 }
 
@@ -161,19 +163,20 @@ impl Watch {
         }
     }
 
-    /// Until a commit has waited for too long. What is in the way of that must not hold up others for ever: the server ends the process.
+    /// Returns when a commit has waited too long for a standby. It holds locks that others wait
+    /// for, so the server ends its process.
     async fn follow(&mut self, process: i32) -> Unmigrated {
         loop {
-            sleep(LOOK).await;
-            // Without a look the limit of locks holds all the same.
-            let Some(wait) = self.look(process).await else {
+            sleep(CHECK_EVERY).await;
+            // If this fails, the limit of locks still holds.
+            let Some(wait) = self.find_wait(process).await else {
                 continue;
             };
             if !wait.is_for_a_standby() {
                 self.committed = None;
             }
             let Some(what) = wait.what() else { continue };
-            self.say(&what);
+            self.log(&what);
             if !wait.is_for_a_standby() {
                 continue;
             }
@@ -185,8 +188,8 @@ impl Watch {
         }
     }
 
-    async fn look(&mut self, process: i32) -> Option<Wait> {
-        let looked = timeout(CONNECT_TIMEOUT + STATEMENT_TIMEOUT, async {
+    async fn find_wait(&mut self, process: i32) -> Option<Wait> {
+        let found = timeout(CONNECT_TIMEOUT + STATEMENT_TIMEOUT, async {
             let mut connection = match self.connection.take() {
                 Some(connection) => connection,
                 None => connect::connect(&self.target, Limits::Ours, &[]).await?.0,
@@ -196,10 +199,10 @@ impl Watch {
             self.connection = Some(connection);
             Ok::<_, sqlx::Error>((wait, which))
         });
-        let (wait, migrations) = match looked.await {
-            Ok(Ok(seen)) => seen,
+        let (wait, migrations) = match found.await {
+            Ok(Ok(found)) => found,
             Ok(Err(error)) => {
-                tracing::debug!(%error, "nobody sees what the migration waits for");
+                tracing::debug!(%error, "cannot tell what the migration waits for");
                 return None;
             }
             Err(_) => return None,
@@ -213,8 +216,8 @@ impl Watch {
         Some(wait)
     }
 
-    /// At first only when it takes long, then at growing intervals.
-    fn say(&mut self, what: &str) {
+    /// Logs only what takes long, and then at growing intervals.
+    fn log(&mut self, what: &str) {
         let waited = self.since.get_or_insert_with(Instant::now).elapsed();
         let which = self.last.as_ref().map(|(which, _)| which.as_str());
         let which = which.unwrap_or("a migration");
@@ -229,11 +232,11 @@ impl Watch {
             return;
         };
         if let Err(error) = store::end_process(connection, process).await {
-            tracing::warn!(%error, process, "the server goes on with the migration's process");
+            tracing::warn!(%error, process, "could not end the migration's server process");
         }
     }
 
-    /// What an error means: nothing yet, where somebody else holds a lock, and there is time left.
+    /// Decides whether to try again: only if somebody else holds a lock and there is time left.
     fn judge(
         &mut self,
         error: MigrateError,

@@ -1,10 +1,10 @@
 //! PostgreSQL: how connections are made, checked, pooled and migrated, and how writes share a
 //! statement.
 //!
-//! From the bottom up: `limits`, `plans` and `target` say how and where to connect, `url` reads that
-//! from `DATABASE_URL`. `store` has the statements, `pooler` finds sessions that are shared,
-//! [`connect`] makes every connection. On it stand [`pool`], `migrate` and [`inspect`](mod@inspect),
-//! and, with `queue`, the group commit of [`batch`].
+//! From the bottom up: `limits`, `plans` and `target` say how and where to connect, `url` reads
+//! that from `DATABASE_URL`. `store` has the statements, `pooler` finds shared sessions, `connect`
+//! makes every connection. `pool`, `migrate` and `inspect` stand on it and, with `queue`, the group
+//! commit of `batch`.
 
 mod apply;
 pub mod batch;

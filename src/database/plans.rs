@@ -1,17 +1,18 @@
-//! How PostgreSQL is to plan the statements of each kind of connection: all its settings for that, in one table.
+//! How PostgreSQL plans the statements of each kind of connection. All settings for that are here.
 
 use clap::ValueEnum;
 
 /// Settings of a connection, by name.
 pub type Settings = &'static [(&'static str, &'static str)];
 
-/// Whose plans the batches that are written run by.
+/// How the statements of batches are planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Plans {
     /// Each statement is planned once for a connection.
     #[default]
     Generic,
-    /// Each statement is planned each time, and the planner is told nothing more: for databases that cannot do otherwise.
+    /// Each statement is planned each time, without hints for the planner: for databases that
+    /// cannot do otherwise.
     Custom,
 }
 
@@ -20,7 +21,8 @@ pub enum Plans {
 pub enum Work {
     /// Batches of small writes.
     Batches,
-    /// The same, of statements that join nothing but their own input, so that a join by hash cannot read a table whole.
+    /// The same, for statements that join only their own input: a hash join cannot read a whole
+    /// table there.
     InputBatches,
     /// Reads, operators' actions and claims.
     Reads,
@@ -28,8 +30,9 @@ pub enum Work {
     Bulk,
 }
 
-/// Planning such a statement costs more than running it, so a writer's connection plans each once. A plan made while the
-/// tables were small must not read them whole when they are large: it may only walk indexes.
+/// Planning such a statement costs more than running it, so a connection plans each once. That plan
+/// may be made while the tables are small, and must still be right when they are large: it may only
+/// use indexes.
 const BATCHES: Settings = &[
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
@@ -37,7 +40,7 @@ const BATCHES: Settings = &[
     ("enable_mergejoin", "off"),
     ("jit", "off"),
 ];
-/// The same with joins by hash.
+/// The same, but hash joins are allowed.
 const INPUT_BATCHES: Settings = &[
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
@@ -45,15 +48,17 @@ const INPUT_BATCHES: Settings = &[
     ("enable_mergejoin", "off"),
     ("jit", "off"),
 ];
-/// A plan made for an empty queue reads a full one from end to end; statements of reads take little time to plan.
+/// A plan made for an empty queue would read a full one from end to end. Reads take little time to
+/// plan, so they are planned each time.
 const EACH_TIME: Settings = &[("plan_cache_mode", "force_custom_plan")];
-/// What makes a large statement fast: memory for what it generates, and a plan by hash whatever it believes its input to be.
+/// What makes a large statement fast: memory for the rows that it makes, and hash joins, since the
+/// planner cannot know how large its input is.
 const BULK: Settings = &[
     ("work_mem", "32MB"),
     ("enable_nestloop", "off"),
     ("jit", "off"),
 ];
-/// What of that is not about plans.
+/// The part of `BULK` that does not change plans.
 const BULK_EACH_TIME: Settings = &[
     ("work_mem", "32MB"),
     ("plan_cache_mode", "force_custom_plan"),

@@ -1,7 +1,8 @@
-//! Connections for reads, operators' actions, and claims (in a pool of their own), made when they are needed and given back when they are not.
+//! Connections for reads, operators' actions and claims. They are made when they are needed, and
+//! closed when they are idle. Claims have a pool of their own.
 //!
-//! Unlike sqlx's own pool it tells why there is no connection, is content with those that it has when the server has no more,
-//! and lets a writer have one of them.
+//! Unlike sqlx's pool, this one says why there is no connection, makes do with the connections it
+//! has when the server has no more, and can give one to a writer.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -23,18 +24,20 @@ use super::target::Target;
 use super::{pooler, store};
 use crate::error::fault::{Fault, Outage, Unavailable, fault};
 
-/// How long a connection may be idle, looked at as often as [`LOOK`].
+/// How long a connection may be idle, and how often idle ones are checked.
 const MAX_IDLE: Duration = Duration::from_secs(30);
-const LOOK: Duration = Duration::from_secs(2);
-/// How long a look at a connection may take: what is left of [`CONNECT_TIMEOUT`] is for another one.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often, and for how long, a server that can be written to is tried for where there is none: while one is made a primary.
-const AGAIN: Duration = Duration::from_millis(250);
-const PATIENCE: Duration = Duration::from_secs(1);
-/// How long no further connection is tried for after the server had no more of them.
+const CHECK_EVERY: Duration = Duration::from_secs(2);
+/// How long a check of a connection may take: the rest of [`CONNECT_TIMEOUT`] is for a new one.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+/// While one server is being promoted, none can be written to: how often to try again, and for how
+/// long.
+const PROMOTION_POLL: Duration = Duration::from_millis(250);
+const PROMOTION_WAIT: Duration = Duration::from_secs(1);
+/// How long to make no further connection after the server had no more of them.
 const FULL_FOR: Duration = Duration::from_secs(5);
 
-/// At most so many connections, none before the first use. Those who wait for one are served in their order.
+/// At most this many connections, none before the first use. Callers get them in the order in which
+/// they ask.
 #[derive(Clone)]
 pub struct Pool(Arc<Inner>);
 
@@ -43,11 +46,11 @@ struct Inner {
     limits: Limits,
     settings: Settings,
     max: usize,
-    /// Whose connections it may have when the server has no more.
+    /// The pool that gives a connection when the server has no more.
     lender: Option<Pool>,
     /// Whoever holds it is next.
     line: tokio::sync::Mutex<()>,
-    /// Something has changed for whoever is next.
+    /// Wakes whoever is next.
     changed: Notify,
     state: Mutex<State>,
 }
@@ -56,20 +59,18 @@ struct Inner {
 struct State {
     /// Those that are in use, or being opened.
     used: usize,
-    /// The others; the one that was used last is at the end.
+    /// The others; the most recently used is at the end.
     idle: VecDeque<Idle>,
-    /// Until when no further one is tried for.
+    /// Until when no further connection is made.
     full_until: Option<Instant>,
-    /// Why the last one that was tried for could not be had.
+    /// Why the last attempt to get a connection failed.
     trouble: Option<Unavailable>,
 }
 
 struct Idle {
     connection: PgConnection,
-    /// When it was used last.
     since: Instant,
-    /// When it was looked at last.
-    looked_at: Instant,
+    checked_at: Instant,
 }
 
 impl State {
@@ -78,7 +79,7 @@ impl State {
     }
 }
 
-/// A connection's place among those in use; free again when this is dropped.
+/// A connection's place among those in use. Dropping it frees the place.
 struct Place(Arc<Inner>);
 
 impl Place {
@@ -108,8 +109,8 @@ impl Pool {
         Self::with(limited(target.into()), Limits::Ours, settings, max)
     }
 
-    /// One connection beside those of this pool, for what must not wait for their users. When the server has no more, it is one of
-    /// them.
+    /// One connection beside this pool, for what must not wait for the pool's users. When the
+    /// server has no more, it is taken from the pool.
     #[must_use]
     pub fn one_more(&self) -> Self {
         let Inner {
@@ -119,7 +120,7 @@ impl Pool {
         Self::make(target, limits, settings, 1, Some(self.clone()))
     }
 
-    /// One whose connections have these limits and settings.
+    /// A pool whose connections have these limits and settings.
     #[must_use]
     pub fn with(target: Target, limits: Limits, settings: Settings, max: u32) -> Self {
         Self::make(target, limits, settings, max, None)
@@ -146,13 +147,13 @@ impl Pool {
         Self(inner)
     }
 
-    /// Whether both are the same one.
+    /// Whether both are the same pool.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Connections that are open, and how many of those are idle.
+    /// How many connections are open, and how many of those are idle.
     #[must_use]
     pub fn sizes(&self) -> (usize, usize) {
         let state = self.0.state();
@@ -162,14 +163,15 @@ impl Pool {
     /// A connection, within [`CONNECT_TIMEOUT`].
     ///
     /// # Errors
-    /// `PoolTimedOut` when all were in use for so long, else why there is none.
+    /// `PoolTimedOut` when all were in use for that long, else why there is none.
     pub async fn acquire(&self) -> sqlx::Result<Pooled> {
         let began = Instant::now();
         let deadline = began + CONNECT_TIMEOUT;
         loop {
             let turn = timeout_at(deadline.into(), self.turn()).await;
             let Ok(turn) = turn else {
-                // Those that are in use may be waiting for the database themselves.
+                // The connections in use may themselves be waiting for the database: say why the
+                // last attempt failed.
                 let trouble = self.0.state().trouble.clone();
                 return Err(trouble.map_or(sqlx::Error::PoolTimedOut, Into::into));
             };
@@ -177,16 +179,16 @@ impl Pool {
             let ready = ready.unwrap_or_else(|_| Err(timed_out()));
             self.0.state().trouble = ready.as_ref().err().map(Unavailable::from);
             match ready {
-                Err(error) if self.is_content_after(&error) => {}
-                Err(error) if is_read_only(&error) && began.elapsed() < PATIENCE => {
-                    tokio::time::sleep(AGAIN).await;
+                Err(error) if self.can_do_without(&error) => {}
+                Err(error) if is_read_only(&error) && began.elapsed() < PROMOTION_WAIT => {
+                    tokio::time::sleep(PROMOTION_POLL).await;
                 }
                 ready => return ready,
             }
         }
     }
 
-    /// One of its connections, for good: for a writer, when the server has no more of them.
+    /// Gives one of its connections away for good: to a writer, when the server has no more.
     pub async fn part_with_one(&self) -> sqlx::Result<PgConnection> {
         self.0.state().full_until = Some(Instant::now() + FULL_FOR);
         let mut pooled = self.acquire().await?;
@@ -215,8 +217,8 @@ impl Pool {
         Ok(Pooled::new(connection, place))
     }
 
-    /// Whether the server has no more connections, but this has some of them.
-    fn is_content_after(&self, error: &sqlx::Error) -> bool {
+    /// Whether the server has no more connections, but this pool has some.
+    fn can_do_without(&self, error: &sqlx::Error) -> bool {
         if fault(error) != Fault::Away(Outage::Full) {
             return false;
         }
@@ -225,7 +227,7 @@ impl Pool {
         state.size() > 0
     }
 
-    /// Waits for a connection that is idle, or for room for one more.
+    /// Waits for an idle connection, or for room for one more.
     async fn turn(&self) -> Turn {
         let _next = self.0.line.lock().await;
         loop {
@@ -249,24 +251,24 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a connection answers, and leads to where it is of use, in one round trip.
+    /// Whether a connection answers and, if that is needed, can be written to. One round trip.
     async fn is_usable(&self, connection: &mut PgConnection) -> bool {
-        match timeout(LOOK_TIMEOUT, store::session_state(connection)).await {
-            Ok(Ok(look)) => look.writable || self.target.only_reads(),
+        match timeout(CHECK_TIMEOUT, store::session_state(connection)).await {
+            Ok(Ok(state)) => state.writable || self.target.only_reads(),
             Ok(Err(_)) | Err(_) => false,
         }
     }
 
-    /// After one that could not be used: the others most likely led to the same server.
+    /// After one that could not be used: the others most likely lead to the same server.
     fn close_idle(&self) {
         let idle = std::mem::take(&mut self.state().idle);
         drop(idle);
     }
 
-    /// One that has been idle, and was not looked at, for a while.
-    fn next_to_look_at(self: &Arc<Self>) -> Option<(Idle, Place)> {
+    /// An idle connection that was not checked for a while.
+    fn next_to_check(self: &Arc<Self>) -> Option<(Idle, Place)> {
         let mut state = self.state();
-        let is_next = |idle: &Idle| idle.looked_at.elapsed() >= LOOK;
+        let is_next = |idle: &Idle| idle.checked_at.elapsed() >= CHECK_EVERY;
         let at = state.idle.iter().position(is_next)?;
         let idle = state.idle.remove(at)?;
         Some((idle, Place::take(self, &mut state)))
@@ -277,14 +279,14 @@ fn is_read_only(error: &sqlx::Error) -> bool {
     fault(error) == Fault::Away(Outage::ReadOnly)
 }
 
-/// Closes what has been idle for long, and what has become of no use, until the pool is dropped.
+/// Closes what has been idle for long, or is of no use any more, until the pool is dropped.
 async fn look_after(pool: Weak<Inner>) {
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(CHECK_EVERY).await;
         let Some(pool) = pool.upgrade() else { return };
-        while let Some((mut idle, place)) = pool.next_to_look_at() {
+        while let Some((mut idle, place)) = pool.next_to_check() {
             if idle.since.elapsed() >= MAX_IDLE {
-                // One that cannot be closed well is closed all the same.
+                // If it cannot be closed cleanly, it is dropped.
                 timeout(CONNECT_TIMEOUT, idle.connection.close()).await.ok();
             } else if pool.is_usable(&mut idle.connection).await {
                 put_back(idle.connection, place, idle.since);
@@ -295,7 +297,7 @@ async fn look_after(pool: Weak<Inner>) {
     }
 }
 
-/// A connection of a pool, which goes back there.
+/// A connection that returns to its pool when it is dropped.
 pub struct Pooled {
     connection: Option<PgConnection>,
     place: Option<Place>,
@@ -317,13 +319,14 @@ impl Pooled {
         self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)
     }
 
-    /// After a statement that ran to its end, or failed.
+    /// Takes note of how a statement ended.
     pub fn ended<T>(&mut self, result: &sqlx::Result<T>) {
         match result {
             Ok(_) => self.clean = true,
             Err(error) => {
                 pooler::note(error);
-                // Through another one it may be possible to write; and what others get into is of no use.
+                // Another connection may lead to a server that can be written to; and a shared one
+                // is of no use.
                 if let Fault::Away(Outage::ReadOnly | Outage::Pooler) = fault(error) {
                     self.connection = None;
                 }
@@ -342,7 +345,7 @@ impl Drop for Pooled {
             put_back(connection, place, Instant::now());
             return;
         }
-        // A statement may have been cut short: its rest is read first, or the connection given up.
+        // A statement may have been cut short: read its rest first, or give the connection up.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
@@ -359,7 +362,7 @@ fn put_back(connection: PgConnection, place: Place, since: Instant) {
     let idle = Idle {
         connection,
         since,
-        looked_at: Instant::now(),
+        checked_at: Instant::now(),
     };
     let mut state = place.0.state();
     let at = state.idle.partition_point(|other| other.since <= since);
@@ -375,7 +378,8 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// Each statement has a connection for its own time. What it answers is gathered first: the connection waits for nobody.
+/// Each statement has a connection only while it runs. Its rows are gathered first, so that a slow
+/// reader does not hold the connection.
 impl<'p> Executor<'p> for &'_ Pool {
     type Database = Postgres;
 

@@ -1,8 +1,10 @@
-//! Whatever stands between the gateway and PostgreSQL. A session that others get into is found out before it is used, and where that shows
-//! only later, the process ends: any statement could be another's.
+//! Finds poolers between the gateway and PostgreSQL that share a session among clients: any
+//! statement there could run with another client's settings. Such a session is found before it is
+//! used. If it shows only later, the process ends.
 //!
-//! Each connection asks for a name of its own when it begins. A session that begins with it has it at once; a pooler keeps it back. Behind
-//! one, two connections name their sessions, and look whether those are still there.
+//! Each connection asks for a session name when it starts. PostgreSQL sets it at once, a pooler
+//! drops it. Behind a pooler, two connections name their sessions and check several times whether
+//! each still has its own name.
 
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::{Mutex, Notify};
@@ -13,8 +15,9 @@ use crate::error::fault::{Unfit, unfit};
 /// The setting that is a session's name.
 pub const SESSION: &str = "gateway.session";
 
-/// How often is looked: where sessions are dealt out at random, half of the looks, and at least one of two in turn, are into another's.
-const LOOKS: usize = 8;
+/// How often to check. A pooler that deals out sessions at random fails half of the checks; one
+/// that deals them out in turn fails at least one of two.
+const CHECKS: usize = 8;
 
 /// A name that no other session has.
 #[must_use]
@@ -22,7 +25,8 @@ pub fn new_name() -> String {
     uuid::Uuid::now_v7().simple().to_string()
 }
 
-/// Whether a new connection behind a pooler has its session for itself, which is called `name` then: beside one more, one at a time.
+/// Checks that a new connection behind a pooler has its session, now called `name`, for itself. A
+/// second connection is opened for that, and only one check runs at a time.
 pub async fn check(
     connection: &mut PgConnection,
     name: &str,
@@ -34,17 +38,18 @@ pub async fn check(
     let others_name = new_name();
     store::name_session(connection, name).await?;
     store::name_session(&mut other, &others_name).await?;
-    for _ in 0..LOOKS {
-        // Twice: where two sessions are dealt out in turn, each look after the other's would be into one's own.
+    for _ in 0..CHECKS {
+        // Twice: with two sessions dealt out in turn, checks that alternate would always find their
+        // own.
         for _ in 0..2 {
-            look(connection, name).await?;
+            check_name(connection, name).await?;
         }
-        look(&mut other, &others_name).await?;
+        check_name(&mut other, &others_name).await?;
     }
     other.close().await
 }
 
-async fn look(connection: &mut PgConnection, name: &str) -> sqlx::Result<()> {
+async fn check_name(connection: &mut PgConnection, name: &str) -> sqlx::Result<()> {
     if store::session_name(connection).await?.as_deref() == Some(name) {
         Ok(())
     } else {
@@ -52,17 +57,17 @@ async fn look(connection: &mut PgConnection, name: &str) -> sqlx::Result<()> {
     }
 }
 
-static SHARED: Notify = Notify::const_new();
+static SHARED_SESSION: Notify = Notify::const_new();
 
-/// Looks at an error: one that says that sessions are shared is the last that this process meets.
+/// Takes note of an error. If it shows that sessions are shared, the process has to end.
 pub fn note(error: &sqlx::Error) {
     if unfit(error) == Some(Unfit::Shared) {
-        SHARED.notify_one();
+        SHARED_SESSION.notify_one();
     }
 }
 
 /// Waits until such an error was seen.
 pub async fn shared_session() -> Unfit {
-    SHARED.notified().await;
+    SHARED_SESSION.notified().await;
     Unfit::Shared
 }

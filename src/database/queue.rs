@@ -1,4 +1,4 @@
-//! What is in front of a writer's tasks, and when the next batch begins.
+//! The queue in front of a writer's tasks, and the rule for when the next batch begins.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,14 +7,17 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tokio::time::sleep;
 
-/// The most items of one statement.
+/// The most items of one statement. Larger batches gain little, and more callers wait for each.
 pub const MAX_BATCH: usize = 64;
-/// The most items that wait for a writer.
+/// The most items that wait for a writer: 16 batches, so that the last is written well within the
+/// time that its caller waits.
 pub const MAX_QUEUED: usize = 1024;
-/// How long a batch that is not full waits for the one that is being written: longer than that usually takes.
+/// How long a batch that is not full waits for the one being written: longer than that usually
+/// takes.
 const HEAD_START: Duration = Duration::from_millis(10);
 
-/// A new queue: where items go in, and where batches come out, which ends when the entrance is dropped and all is taken.
+/// A new queue: where items go in, and where batches come out. It ends when the entrance is dropped
+/// and everything is taken.
 #[must_use]
 pub fn queue<T>() -> (Entrance<T>, Queue<T>) {
     let (sender, receiver) = mpsc::channel(MAX_QUEUED);
@@ -34,14 +37,14 @@ pub struct Entrance<T> {
 }
 
 impl<T> Entrance<T> {
-    /// Waits for a place.
+    /// Waits for room.
     pub async fn send(&self, item: T) -> Result<(), mpsc::error::SendError<T>> {
         self.sender.send(item).await?;
         self.tell_if_full();
         Ok(())
     }
 
-    /// Only if there is a place.
+    /// Fails if there is no room.
     pub fn try_send(&self, item: T) -> Result<(), TrySendError<T>> {
         self.sender.try_send(item)?;
         self.tell_if_full();
@@ -58,16 +61,17 @@ impl<T> Entrance<T> {
 /// Where a writer's tasks take their batches.
 pub struct Queue<T> {
     receiver: Mutex<mpsc::Receiver<T>>,
-    /// Tells the task whose turn it is that a whole batch is there.
+    /// Tells the waiting task that a whole batch is there.
     full: Arc<Notify>,
     /// How many batches are being written.
     in_flight: watch::Sender<usize>,
 }
 
 impl<T> Queue<T> {
-    /// Waits for the next batch, takes it, and says how many items are left; none: there will be no more. Whoever gives up waiting
-    /// has taken nothing. What was taken is in flight until it has [landed](Self::landed). A batch begins beside another only when it
-    /// is full, or when the other takes long: fewer and larger ones cost less.
+    /// Waits for the next batch, takes it, and returns how many items are left. None: there will be
+    /// no more. Cancelling it takes nothing. What was taken is in flight until it has
+    /// [landed](Self::landed). A second batch begins only when it is full, or when the first takes
+    /// long: fewer and larger batches cost less.
     pub async fn take(&self, items: &mut Vec<T>) -> Option<usize> {
         let mut receiver = self.receiver.lock().await;
         let mut in_flight = self.in_flight.subscribe();
@@ -90,7 +94,7 @@ impl<T> Queue<T> {
         })
     }
 
-    /// A batch is not in flight any more.
+    /// A batch is no longer in flight.
     pub fn landed(&self) {
         self.in_flight.send_modify(|count| *count -= 1);
     }

@@ -64,19 +64,22 @@ pub struct Wait {
     pub holders: Vec<String>,
 }
 
-/// Gives a connection these settings, lets no commit be acknowledged before it is on disk (nor, where there is a synchronous standby, on
-/// that one's), and asks the database who it is, and who else could have a hand in its statements. With a name only where its session is
-/// called so: else it could be another's that gets the settings.
+/// Gives a connection these settings, has every commit wait until it is on disk (and on a
+/// synchronous standby, if there is one), and asks the database about itself and about the roles
+/// that could change what its statements do. With a name, only if its session has that name:
+/// another client's session must not get the settings.
 ///
-/// Trusted are superusers, the database's owner (who may set any role's search path), a schema's owner in it, this role, and whoever
-/// may become one of them; for a table's owner also those whose member this role is, but for a superuser, who counts as everybody's.
+/// Trusted are superusers, the database's owner (who may set any role's search path), a schema's
+/// owner in that schema, this role, and whoever may become one of them. A table's owner is also
+/// trusted if this role is a member of it, unless this role is a superuser, which counts as a
+/// member of every role.
 pub async fn set_up_session(
     connection: &mut PgConnection,
     name: Option<&str>,
     settings: &[(&str, &str)],
 ) -> sqlx::Result<Session> {
     let (names, values): (Vec<&str>, Vec<&str>) = settings.iter().copied().unzip();
-    // set_config returns what it has set: else nobody would wait for it.
+    // set_config returns what it has set. Without reading that, nothing would wait for it.
     sqlx::query_as!(
         Session,
         r#"-- database::set_up_session
@@ -124,7 +127,7 @@ where base.datname = current_database() and me.rolname = current_user"#,
     .await
 }
 
-/// Calls a session so.
+/// Gives the session a name.
 pub async fn name_session(connection: &mut PgConnection, name: &str) -> sqlx::Result<()> {
     sqlx::query_scalar!(
         r#"-- database::name_session
@@ -136,7 +139,7 @@ select pg_catalog.set_config('gateway.session', $1, false) as "name!""#,
     Ok(())
 }
 
-/// What a session is called.
+/// The name of the session.
 pub async fn session_name(connection: &mut PgConnection) -> sqlx::Result<Option<String>> {
     sqlx::query_scalar!(
         r#"-- database::session_name
@@ -146,7 +149,7 @@ select current_setting('gateway.session', true) as "name""#
     .await
 }
 
-/// Looks at a connection again.
+/// Checks an open connection again.
 pub async fn session_state(connection: &mut PgConnection) -> sqlx::Result<SessionState> {
     sqlx::query_as!(
         SessionState,
@@ -159,11 +162,12 @@ select not (pg_is_in_recovery() or current_setting('transaction_read_only') = 'o
     .await
 }
 
-/// Waits until what was read before is as safe as what one commits oneself.
+/// Waits until what was read before is as safe as an own commit.
 ///
-/// A commit that waits for a standby becomes visible before it is there, when whoever waited was ended, or PostgreSQL was: a failover
-/// could lose it. Whoever acknowledges what it has only read needs a commit of its own, which waits for everything before it. Only
-/// where commits wait for a standby: else nothing is written. A record of the log, and no row's lock: it stands in nobody's way.
+/// A commit that waits for a standby can become visible too early: when the waiting process, or
+/// PostgreSQL, was ended. A failover could then lose it. Before acknowledging what was only read,
+/// make a commit that waits for everything before it. If commits wait for no standby, nothing is
+/// written. It writes a log record and locks no row, so it is in nobody's way.
 pub async fn confirm(executor: impl PgExecutor<'_>) -> sqlx::Result<()> {
     sqlx::query_scalar!(
         r#"-- database::confirm
@@ -184,7 +188,7 @@ select coalesce((select ssl from pg_catalog.pg_stat_ssl where pid = pg_catalog.p
     .await
 }
 
-/// How many connections the server lets the role of this one have in this database.
+/// How many connections the server allows this role in this database.
 pub async fn connection_limit(connection: &mut PgConnection) -> sqlx::Result<i32> {
     sqlx::query_scalar!(
         r#"-- database::connection_limit
@@ -200,12 +204,12 @@ where role.rolname = session_user and base.datname = current_database()"#
     .await
 }
 
-/// The versions of the migrations that were applied; none where nothing was ever migrated.
+/// The versions of the applied migrations; none if the database was never migrated.
 pub async fn applied_migrations(connection: &mut PgConnection) -> sqlx::Result<HashSet<i64>> {
     if !has_migrations(connection).await? {
         return Ok(HashSet::new());
     }
-    // Checked at run time: the table is the migrator's own, and no part of the schema.
+    // Checked at run time: the table is the migrator's, not a part of the schema.
     let versions: Vec<i64> = sqlx::query_scalar(
         "-- database::applied_migrations
 select version from _sqlx_migrations where success",
@@ -225,7 +229,8 @@ select current_database()::text as "name!""#
     .await
 }
 
-/// Waits until nobody else migrates this schema, or holds this key of the database as `sqlx` does.
+/// Waits until nobody else migrates this schema, or holds the key of the database that `sqlx`
+/// locks.
 pub async fn lock_migrations(connection: &mut PgConnection, database: i64) -> sqlx::Result<()> {
     sqlx::query!(
         "-- database::lock_migrations
@@ -238,7 +243,7 @@ select pg_catalog.pg_advisory_lock_shared($1)::text as shared,
     Ok(())
 }
 
-/// Lets others migrate it again.
+/// Lets others migrate it.
 pub async fn unlock_migrations(connection: &mut PgConnection, database: i64) -> sqlx::Result<()> {
     sqlx::query!(
         "-- database::unlock_migrations
@@ -253,7 +258,8 @@ select pg_catalog.pg_advisory_unlock(pg_catalog.hashtextextended('gateway migrat
 
 /// Runs one statement of a migration.
 pub async fn change_schema(connection: &mut PgConnection, statement: &str) -> sqlx::Result<()> {
-    // Checked at run time: the schema that it would be checked against is what it makes. Prepared, so that two are refused.
+    // Checked at run time: a migration makes the schema that it would be checked against. It is
+    // prepared, so that two statements at once are refused.
     sqlx::query(AssertSqlSafe(statement.to_owned()))
         .persistent(false)
         .execute(connection)
@@ -270,7 +276,7 @@ select pg_catalog.to_regclass('_sqlx_migrations') is not null as "known!""#
     .await
 }
 
-/// The number of the server's process behind this connection.
+/// The id of the server process behind this connection.
 pub async fn backend_pid(connection: &mut PgConnection) -> sqlx::Result<i32> {
     sqlx::query_scalar!(
         r#"-- database::backend_pid
@@ -280,7 +286,7 @@ select pg_catalog.pg_backend_pid() as "process!""#
     .await
 }
 
-/// What a process of this role waits for; none, when there is no such process.
+/// What a server process of this role waits for; none if there is no such process.
 pub async fn find_wait(connection: &mut PgConnection, process: i32) -> sqlx::Result<Option<Wait>> {
     sqlx::query_as!(
         Wait,
@@ -298,7 +304,7 @@ from pg_catalog.pg_stat_activity own where own.pid = $1"#,
     .await
 }
 
-/// Has the server end a process of this role.
+/// Ends a server process of this role.
 pub async fn end_process(connection: &mut PgConnection, process: i32) -> sqlx::Result<()> {
     sqlx::query_scalar!(
         r#"-- database::end_process
@@ -310,7 +316,7 @@ select pg_catalog.pg_terminate_backend($1) as "ended!""#,
     Ok(())
 }
 
-/// Makes the database of a private PostgreSQL.
+/// Creates the database of a private PostgreSQL.
 pub async fn create_gateway(connection: &mut PgConnection) -> sqlx::Result<()> {
     // Checked at run time: it cannot be prepared.
     sqlx::raw_sql(
@@ -322,7 +328,8 @@ create database gateway",
     Ok(())
 }
 
-/// Lets nobody but its owner create in the schema of a private PostgreSQL: up to version 14 everybody may.
+/// Lets only its owner create in the schema of a private PostgreSQL. Up to version 14 everybody
+/// may.
 pub async fn close_schema(connection: &mut PgConnection) -> sqlx::Result<()> {
     // Checked at run time: it cannot be prepared.
     sqlx::raw_sql(

@@ -1,4 +1,4 @@
-//! Where the database is: one server, or several of which the one is used that can be written to.
+//! Where the database is: one server, or several of which the writable one is used.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,24 +6,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use metrics::gauge;
 use sqlx::postgres::PgConnectOptions;
 
-/// What a connection is called in `pg_stat_activity`, unless somebody has named it.
+/// The connection's name in `pg_stat_activity`, unless the URL gives one.
 const APPLICATION_NAME: &str = "gateway";
 
-/// How to connect to a database that is on one server or on several. Clones know of each other which server was the last that would
-/// do.
+/// How to connect to a database on one or several servers. Clones share which server was used last.
 #[derive(Clone)]
 pub struct Target {
     servers: Arc<[PgConnectOptions]>,
-    /// Whether one that cannot be written to will do.
+    /// Whether a server that cannot be written to is good enough.
     only_reads: bool,
     shared: Arc<Shared>,
 }
 
 #[derive(Default)]
 struct Shared {
-    /// The server that would do last.
+    /// The server that was used last.
     latest: AtomicUsize,
-    /// What was last said of the settings that put what is committed at risk.
+    /// The risky settings that were logged last.
     at_risk: Mutex<String>,
 }
 
@@ -34,7 +33,7 @@ impl From<PgConnectOptions> for Target {
 }
 
 impl Target {
-    /// These servers of one database, in the order in which they are tried.
+    /// The servers of one database, in the order in which they are tried.
     #[must_use]
     pub fn new(servers: Vec<PgConnectOptions>) -> Self {
         let named = servers
@@ -66,7 +65,7 @@ impl Target {
         }
     }
 
-    /// Whether a server that cannot be written to will do.
+    /// Whether a server that cannot be written to is good enough.
     #[must_use]
     pub fn only_reads(&self) -> bool {
         self.only_reads
@@ -78,7 +77,7 @@ impl Target {
         &self.servers
     }
 
-    /// All servers with their places, first the one that would do last.
+    /// All servers with their places, beginning with the one that was used last.
     pub(super) fn in_turn(&self) -> impl Iterator<Item = (usize, &PgConnectOptions)> {
         let first = self.shared.latest.load(Ordering::Relaxed);
         let (before, from) = self
@@ -88,12 +87,12 @@ impl Target {
         (first..).zip(from).chain((0..).zip(before))
     }
 
-    /// The server at this place would do.
+    /// Remembers the server that was used.
     pub(super) fn keep(&self, place: usize) {
         self.shared.latest.store(place, Ordering::Relaxed);
     }
 
-    /// Says that these settings of the server, where there are any, put at risk what is committed: once, and when it changes.
+    /// Logs which settings of the server put commits at risk: once, and when that changes.
     pub(super) fn note_risk(&self, at_risk: &str) {
         let is_durable = at_risk.is_empty();
         gauge!("gateway_database_durable").set(if is_durable { 1.0 } else { 0.0 });
@@ -117,7 +116,7 @@ impl Target {
     }
 }
 
-/// What a server is called in messages.
+/// A server's name in messages.
 pub(super) fn name(server: &PgConnectOptions) -> String {
     let host = server.get_host();
     match server.get_socket() {

@@ -1,6 +1,7 @@
-//! Where a request ends. One with two answers to that (`Content-Length` and `Transfer-Encoding`), or with a coding that nobody
-//! here takes off, may end elsewhere for a proxy in front, which then takes its rest for somebody else's request: it is refused.
-//! The HTTP parser leaves out the length of such a request, so heads are looked at as they come.
+//! Finds requests whose end is not certain. One with both `Content-Length` and `Transfer-Encoding`,
+//! or with an unknown coding, may end elsewhere for a proxy in front, which would take the rest of
+//! it for another client's request. It is refused. The HTTP parser drops the length of such a
+//! request, so heads are read here as they arrive.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,17 +9,18 @@ use axum::http::{HeaderMap, header};
 
 const LENGTH: &[u8] = b"content-length:";
 
-/// Why it is not certain where a request ends.
+/// Why the end of a request is not certain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ambiguous {
-    /// It has a length and a coding, or is one of a pipeline, whose head was not seen apart from others.
+    /// It has a length and a coding; or it is pipelined, and its head was not seen apart from
+    /// others.
     TwoLengths,
-    /// It has another coding than `chunked`.
+    /// Its coding is not `chunked`.
     Coding,
 }
 
 impl Ambiguous {
-    /// The same for people.
+    /// For people.
     #[must_use]
     pub fn detail(self) -> &'static str {
         match self {
@@ -28,21 +30,21 @@ impl Ambiguous {
     }
 }
 
-/// The head of a request, as far as it has come.
+/// The head of a request, as far as it has arrived.
 #[derive(Debug, Default)]
 pub(super) struct Head {
-    /// How the present line begins, and how long it is.
+    /// The beginning and the length of the current line.
     line: [u8; LENGTH.len()],
     length: usize,
     has_begun: bool,
-    /// Its header fields so far.
+    /// The number of its header fields so far.
     fields: u32,
     has_length: bool,
     is_over: bool,
 }
 
 impl Head {
-    /// Looks at what has come; what is behind the head is not looked at.
+    /// Reads what has arrived, up to the end of the head.
     pub(super) fn read(&mut self, mut bytes: &[u8]) {
         while !self.is_over && !bytes.is_empty() {
             let end = bytes.iter().position(|&byte| byte == b'\n');
@@ -74,7 +76,7 @@ impl Head {
     }
 }
 
-/// What was seen of a turn's head, for whoever serves its request.
+/// What was seen of the current request's head, shared with the task that serves the request.
 #[derive(Debug, Default)]
 pub(super) struct Seen(AtomicU64);
 
@@ -90,7 +92,8 @@ impl Seen {
         self.0.store(seen, Ordering::Relaxed);
     }
 
-    /// What is uncertain about a request that has come in this turn. Its head was seen if that has as many fields as the parser found.
+    /// Why the end of this turn's request is not certain. Its head was seen if it has as many
+    /// fields as the parser found.
     pub(super) fn ambiguous(&self, turn: u64, headers: &HeaderMap) -> Option<Ambiguous> {
         let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
         let coding = codings.next()?;

@@ -1,5 +1,5 @@
-//! The edge of a server: its connections, and which requests it takes from them at all. The mock provider compiles these files too, so they
-//! know nothing of either program.
+//! The edge of a server: its connections, and which requests it takes at all. The mock provider
+//! compiles these files too, so they know nothing of either program.
 
 mod framing;
 pub mod origin;
@@ -17,7 +17,7 @@ use axum::http::header::CONTENT_ENCODING;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, Uri};
 
-/// The address that a setting names: an IP address, also in brackets, or `localhost`.
+/// The address in a setting: an IP address, also in brackets, or `localhost`.
 #[must_use]
 pub fn listen_address(host: &str) -> Option<IpAddr> {
     if host == "localhost" {
@@ -42,7 +42,8 @@ pub fn has_no_coding(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The same address without the one slash that its path ends with; `None` where there is no such slash, or nothing else.
+/// The same address without its one trailing slash. `None` if there is no such slash, or nothing
+/// else.
 #[must_use]
 pub fn without_trailing_slash(uri: &Uri) -> Option<Uri> {
     let path = uri.path().strip_suffix('/')?;

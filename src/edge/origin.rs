@@ -1,4 +1,5 @@
-//! What keeps a web page from acting through its visitor's browser, where nothing else asks who calls.
+//! Keeps web pages from using the server through a visitor's browser, where nothing else proves who
+//! calls.
 
 use std::net::IpAddr;
 
@@ -7,20 +8,22 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The names that callers may address a server by, and the origins of its own pages. A page that has had its own name resolved to
-/// this machine's address (DNS rebinding) is of one origin with the server for the browser, but it cannot change the name.
+/// The names that callers may use for a server, and the origins of its own pages. A page may have
+/// its own name resolved to this machine's address (DNS rebinding). The browser then takes the two
+/// for one origin, but the page cannot change the name in `Host`.
 #[derive(Debug, Clone)]
 pub struct AllowedHosts {
-    /// These, and this machine's own: `localhost` and the loopback addresses. One that begins with a dot is all its subdomains;
-    /// `None` is any name.
+    /// These, and this machine's own: `localhost` and the loopback addresses. A name that begins
+    /// with a dot means all its subdomains. `None` means any name.
     names: Option<Vec<String>>,
-    /// Where pages of this server are for browsers, beside the `Host` of a request: behind a proxy that changes that.
+    /// Origins of this server's pages, beside the `Host` of a request, which a proxy may change.
     origins: Vec<String>,
 }
 
 impl AllowedHosts {
-    /// For a listener on this address: on a loopback address, and where names are given, only those; else any. Names and origins
-    /// are as [`Self::parse_name`] and [`Self::parse_origin`] have them.
+    /// For a listener on this address. On a loopback address, or if names are given, only those are
+    /// allowed; else any. The names and origins come from [`Self::parse_name`] and
+    /// [`Self::parse_origin`].
     #[must_use]
     pub fn new(address: IpAddr, named: &[String], origins: &[String]) -> Self {
         let named = named.iter().map(|name| name.trim());
@@ -34,7 +37,8 @@ impl AllowedHosts {
         }
     }
 
-    /// Checks one name of [`Self::new`]: a host without a port, `*.` or `.` and a domain for its subdomains, or `*` for any.
+    /// Parses one name for [`Self::new`]: a host without a port, `*.` or `.` and a domain for its
+    /// subdomains, or `*` for any.
     pub fn parse_name(name: &str) -> Result<String, &'static str> {
         let name = name.trim();
         let host = name
@@ -45,7 +49,7 @@ impl AllowedHosts {
             && host
                 .parse::<Authority>()
                 .is_ok_and(|authority| authority.host() == host);
-        // Nothing between two commas is nothing.
+        // Empty items are ignored.
         if name.is_empty() || name == "*" || is_host {
             Ok(name.to_owned())
         } else {
@@ -53,7 +57,8 @@ impl AllowedHosts {
         }
     }
 
-    /// Checks one origin of [`Self::new`], as browsers write it: a scheme, a host, and a port that is not the scheme's own.
+    /// Parses one origin for [`Self::new`], as browsers write it: a scheme, a host, and a port that
+    /// is not the scheme's own.
     pub fn parse_origin(origin: &str) -> Result<String, &'static str> {
         let wrong =
             "must be origins, such as https://gateway.example or http://gateway.example:3000";
@@ -80,7 +85,7 @@ impl AllowedHosts {
             .to_owned())
     }
 
-    /// Refuses a request that a foreign web page may have made a browser send; says why.
+    /// Refuses a request that a foreign web page may have made a browser send, and says why.
     pub fn check(
         &self,
         method: &Method,
@@ -93,8 +98,9 @@ impl AllowedHosts {
         self.check_page(method, path, headers)
     }
 
-    /// The same, by whatever name the request addresses this server. What a browser says of itself (`Sec-Fetch-Site`) decides; of
-    /// one that says nothing the `Origin`, where it is there; a request without both is no browser's, or of one that is very old.
+    /// The same, whatever name the request uses for this server. `Sec-Fetch-Site` decides if the
+    /// browser sends it; else `Origin`. A request without both is not from a browser, or from a
+    /// very old one.
     pub fn check_page(
         &self,
         method: &Method,
@@ -123,7 +129,7 @@ impl AllowedHosts {
         }
     }
 
-    /// Browsers always send a `Host`; a request without one is none of theirs.
+    /// Browsers always send `Host`, so a request without it is not from one.
     fn admit(&self, headers: &HeaderMap) -> bool {
         let Some(named) = &self.names else {
             return true;
@@ -141,7 +147,8 @@ impl AllowedHosts {
         })
     }
 
-    /// Whether a web page of this very host and port makes the request, or of one of the public origins, or none at all.
+    /// Whether the request comes from a page of this host and port, from one of the public origins,
+    /// or from no page.
     fn is_own_origin(&self, headers: &HeaderMap) -> bool {
         let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
         headers.get_all(header::ORIGIN).iter().all(|origin| {
@@ -158,7 +165,7 @@ impl AllowedHosts {
     }
 }
 
-/// Whether a person follows a link to a page that may be linked to from anywhere.
+/// Whether a person follows a link to a page that anybody may link to.
 fn is_way_in(path: &str, headers: &HeaderMap) -> bool {
     let is_navigation = headers
         .get("sec-fetch-mode")
@@ -176,7 +183,7 @@ fn is_named(name: &str, host: &str) -> bool {
     })
 }
 
-/// Whether there is nothing beside the host but a port.
+/// Whether the authority has nothing but a host and a port.
 fn has_only_a_port(authority: &Authority) -> bool {
     match authority.as_str().strip_prefix(authority.host()) {
         Some("") => true,
@@ -187,7 +194,8 @@ fn has_only_a_port(authority: &Authority) -> bool {
     }
 }
 
-/// Whether it is this machine, by one of the usual names in its usual form: as most are, and that is seen at once.
+/// Whether it is this machine, by a usual name in its usual form. Most requests are, and this is
+/// fast.
 fn is_plainly_local(host: &HeaderValue) -> bool {
     let names = ["localhost", "127.0.0.1", "[::1]"];
     let rest = |name: &str| host.as_bytes().strip_prefix(name.as_bytes());

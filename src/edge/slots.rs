@@ -1,5 +1,6 @@
-//! The places for connections. Where they run out, the connection that has waited longest for a whole request of its client makes
-//! room for the next, so that silence keeps nobody out; and no network has more than its part.
+//! The slots for connections. When they run out, the connection that has waited longest for its
+//! client is closed for the next one, so silent clients keep nobody out. And no network has more
+//! than its share.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -11,10 +12,10 @@ use tokio::time::timeout;
 
 use super::socket::Peer;
 
-/// How long to wait for a connection to end that was closed for another, before one more is.
+/// How long to wait for a closed connection to end before one more is closed.
 const CLOSING: Duration = Duration::from_millis(100);
 
-/// All places.
+/// All slots.
 #[derive(Debug)]
 pub struct ConnectionSlots {
     free: Arc<Semaphore>,
@@ -22,7 +23,7 @@ pub struct ConnectionSlots {
     taken: Arc<Mutex<Taken>>,
 }
 
-/// A place, which is free again when this is dropped.
+/// A slot. Dropping it frees it.
 #[derive(Debug)]
 pub struct ConnectionSlot {
     id: u64,
@@ -30,7 +31,7 @@ pub struct ConnectionSlot {
     _permit: OwnedSemaphorePermit,
 }
 
-/// What one client is: an address; of IPv6 the 64 bits that whoever has one address has all of.
+/// One client: an IPv4 address, or the 64 bits of IPv6 that one client has all addresses of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Network(IpAddr);
 
@@ -42,7 +43,7 @@ struct Taken {
 }
 
 impl ConnectionSlots {
-    /// As many places, of which one network has at most so many.
+    /// This many slots, of which one network may have at most `most_of_one`.
     #[must_use]
     pub fn new(count: usize, most_of_one: usize) -> Self {
         Self {
@@ -52,22 +53,22 @@ impl ConnectionSlots {
         }
     }
 
-    /// Whether there is none left.
+    /// Whether no slot is left.
     #[must_use]
     pub fn are_taken(&self) -> bool {
         self.free.available_permits() == 0
     }
 
-    /// Whether this network has all that it may have.
+    /// Whether this network has all the slots that it may have.
     #[must_use]
     pub fn are_taken_by(&self, network: Network) -> bool {
         let taken = lock(&self.taken);
         taken.of_network.get(&network).copied().unwrap_or_default() >= self.most_of_one
     }
 
-    /// Takes a place for a connection, closing one that waits for its client where there is none left; where every connection is
-    /// being served, that has to end first. A network that has all that it may have only gets another's place of its own:
-    /// `None`, where each of them is being served. Without a network there is no such limit.
+    /// Takes a slot. If none is left, closes a connection that waits for its client; if all are
+    /// being served, waits for one to end. A network that has its share gets only a slot of its
+    /// own: `None` if all of those are being served. Without a network there is no such limit.
     pub async fn take(&self, network: Option<Network>, peer: &Peer) -> Option<ConnectionSlot> {
         if let Some(network) = network
             && self.are_taken_by(network)
@@ -101,7 +102,7 @@ impl Drop for ConnectionSlot {
 }
 
 impl Network {
-    /// The one that this address belongs to.
+    /// The network of this address.
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
@@ -124,7 +125,7 @@ impl Taken {
         self.last_id
     }
 
-    /// From then on it counts for nobody; one that was closed before is not there any more.
+    /// From then on it no longer counts. `None` if it was closed before.
     fn remove(&mut self, id: u64) -> Option<Peer> {
         let (network, peer) = self.connections.remove(&id)?;
         if let Some(network) = network
@@ -138,7 +139,8 @@ impl Taken {
         Some(peer)
     }
 
-    /// Closes the connection that has waited longest for its client, of one network or of all; `false` where none waits.
+    /// Closes the connection that has waited longest for its client, of one network or of all.
+    /// False if none waits.
     fn close_longest_silent(&mut self, network: Option<Network>) -> bool {
         let among = |of: &Option<Network>| network.is_none() || *of == network;
         let silent = self.connections.iter().filter_map(|(id, (of, peer))| {

@@ -1,5 +1,5 @@
-//! A client's connection: closed when it is idle for long, slow with a request's headers, or takes too little of an answer, and
-//! watched for a client that goes away.
+//! A client's connection. It is closed if it is idle for long, slow with a request's headers, or
+//! takes too little of an answer; and it notices when the client goes away.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -21,23 +21,26 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::framing::{Ambiguous, Head, Seen};
 
-/// How long a connection may be idle before the first request, and after each: longer than the 60 s after which common load
-/// balancers take another one.
+/// How long a connection may be idle, before the first request and between two. Longer than the 60
+/// s after which common load balancers open a new one.
 pub const IDLE: Duration = Duration::from_secs(75);
 
-/// What a client has to take of an answer in the time that it has for some of it, in bytes; the rest of it, where that is less.
+/// How much of an answer a client must take within its timeout, in bytes; or all that is left, if
+/// that is less.
 const LEAST_TAKEN: usize = 16 * 1024;
-/// What the kernel keeps of an answer that its client has not taken, in bytes. Linux doubles it, for what it needs itself.
+/// How much of an answer the kernel keeps that its client has not taken, in bytes. Linux doubles
+/// it, for its own needs.
 const SEND_BUFFER: usize = 128 * 1024;
-/// An answer up to this size is left to the kernel when an idle connection is closed, in bytes.
+/// When an idle connection is closed, the kernel may keep an answer up to this size, in bytes.
 const SMALL: usize = 64 * 1024;
-/// How much a client may still be sending of a request that was refused before, so that it reads the answer: in bytes, and for how long.
+/// How much of a refused request a client may still send before it reads the answer: in bytes, and
+/// for how long.
 const LEFTOVER: usize = 1024 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
-/// In how many times [`LEAST_TAKEN`] a client has taken what the kernel keeps.
+/// A client takes what the kernel keeps in this many steps of [`LEAST_TAKEN`].
 const MOST_TIMES: u32 = 16;
 
-/// Bounds what the kernel keeps for each connection of this listener.
+/// Limits what the kernel keeps for each connection of this listener.
 pub fn bound(listener: &TcpListener) -> io::Result<()> {
     SockRef::from(listener).set_send_buffer_size(SEND_BUFFER)
 }
@@ -46,40 +49,42 @@ pub fn bound(listener: &TcpListener) -> io::Result<()> {
 #[derive(Debug)]
 pub struct Socket {
     peer: Peer,
-    /// How long the headers of a request may take, and [`LEAST_TAKEN`] of an answer.
+    /// How long the headers of a request may take, and each [`LEAST_TAKEN`] of an answer.
     client_timeout: Duration,
-    /// The turn that the timer is for; a new one begins with an idle time.
+    /// The turn that the timer is for. A new turn begins idle.
     turn: u64,
     is_idle: bool,
     timer: Pin<Box<Sleep>>,
-    /// What has come of the turn's request.
+    /// What has arrived of this turn's request.
     head: Head,
     /// While the kernel takes no more of an answer: until when the client has time.
     taking: Option<Pin<Box<Sleep>>>,
-    /// How much it has taken of that time's [`LEAST_TAKEN`], in bytes.
+    /// How much the client has taken of the current [`LEAST_TAKEN`], in bytes.
     taken: usize,
 }
 
-/// The other side of a [`Socket`].
+/// A handle on a [`Socket`] for whoever serves its requests.
 #[derive(Debug, Clone)]
 pub struct Peer(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     stream: TcpStream,
-    /// Grows when a request has come and when its answer is there: odd while one is being served.
+    /// Counts up when a request has arrived and when its answer is there: odd while one is being
+    /// served.
     turn: AtomicU64,
-    /// What was seen of the head of the turn's request.
+    /// What was seen of the head of the current request.
     seen: Seen,
-    /// Since when a whole request is waited for, or for a client to take some of an answer, as in [`now`]; 0: it is not.
+    /// Since when the client must send the rest of a request, or take some of an answer, as in
+    /// [`now`]. 0: it need not.
     silent_since: AtomicU64,
-    /// Whether a request was answered before the whole of its body had come.
+    /// Whether a request was answered before its whole body had arrived.
     has_leftover: AtomicBool,
-    /// How much of answers was written since the last of a request was read, in bytes.
+    /// How much of answers was written since something was last read, in bytes.
     answered: AtomicUsize,
 }
 
-/// The time since this process has begun, in milliseconds, and never 0.
+/// The time since the start of this process, in milliseconds, and never 0.
 fn now() -> u64 {
     static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
     u64::try_from(BEGAN.elapsed().as_millis()).unwrap_or(u64::MAX) + 1
@@ -108,17 +113,17 @@ impl Socket {
         }
     }
 
-    /// Its other side.
+    /// Another handle on it.
     #[must_use]
     pub fn peer(&self) -> Peer {
         self.peer.clone()
     }
 
-    /// Sees to it that what is waited for between two requests comes in time.
+    /// Limits the time between two requests. False: the time is over.
     fn check_time(&mut self, cx: &mut Context<'_>, read: &[u8], is_waiting: bool) -> bool {
         let turn = self.peer.0.turn.load(Ordering::Relaxed);
         if turn % 2 == 1 {
-            // A body, which has limits of its own.
+            // A body has its own limits.
             return true;
         }
         if turn != self.turn {
@@ -142,13 +147,13 @@ impl Socket {
             return true;
         }
         if self.peer.0.answered.load(Ordering::Relaxed) > SMALL {
-            // Whoever has not read it by now shall not have the kernel keep it.
+            // A client that has not read it by now has lost it: the kernel must not keep it.
             self.peer.reset();
         }
         false
     }
 
-    /// Writes something of an answer, as long as the client takes enough of it.
+    /// Writes some of an answer, as long as the client takes enough of it.
     fn write(
         &mut self,
         cx: &mut Context<'_>,
@@ -167,7 +172,8 @@ impl Socket {
                 if taking.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
-                // The kernel wakes a writer only when a good part of its buffer is free; the client may have taken less.
+                // The kernel wakes a writer only when much of its buffer is free. The client may
+                // have taken less.
                 written = match attempt_now(&SockRef::from(&shared.stream)) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
                     written => Poll::Ready(written),
@@ -197,7 +203,8 @@ impl Socket {
 }
 
 impl Shared {
-    /// Reads what has come. Where that is less than there is room for it is all, and the kernel need not be asked to say so.
+    /// Reads what has arrived. If that fills less than the buffer, it is all, and the kernel need
+    /// not be asked again.
     fn read(&self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
         let mut read = Err(io::ErrorKind::WouldBlock.into());
         let all = self.stream.try_io(Interest::READABLE, || {
@@ -211,7 +218,7 @@ impl Shared {
         read
     }
 
-    /// The client takes its answer: it is not silent, as far as that goes.
+    /// The client takes its answer, so it is not silent.
     fn still_reads(&self) {
         if self.silent_since.load(Ordering::Relaxed) != 0 {
             self.silent_since.store(now(), Ordering::Relaxed);
@@ -220,7 +227,7 @@ impl Shared {
 }
 
 impl Peer {
-    /// Serves one request; only between two is there a limit to the time in which something must come.
+    /// Serves one request. The limits on time apply only between two.
     pub async fn serve<T>(&self, request: impl Future<Output = T>) -> T {
         self.0.turn.fetch_add(1, Ordering::Relaxed);
         let answer = request.await;
@@ -229,7 +236,7 @@ impl Peer {
         answer
     }
 
-    /// The body of a request that has come, for which its client is waited for until the last of it is there.
+    /// The body of a request. The client counts as silent until the last of it has arrived.
     pub fn receive(&self, body: Incoming) -> Body {
         self.0.has_leftover.store(false, Ordering::Relaxed);
         if body.is_end_stream() {
@@ -243,25 +250,25 @@ impl Peer {
         })
     }
 
-    /// Nothing more is waited for.
+    /// Nothing more is expected from the client.
     pub(super) fn receive_nothing(&self) {
         self.0.silent_since.store(0, Ordering::Relaxed);
     }
 
-    /// Since when a whole request is waited for, or for the client to take some of an answer.
+    /// Since when the client must send or take something.
     pub(super) fn silent_since(&self) -> Option<u64> {
         let since = self.0.silent_since.load(Ordering::Relaxed);
         (since != 0).then_some(since)
     }
 
-    /// Whether the end of a request that has just come could be taken for another one.
+    /// Why the end of this request could be taken for another request.
     #[must_use]
     pub fn ambiguous(&self, headers: &HeaderMap) -> Option<Ambiguous> {
         let turn = self.0.turn.load(Ordering::Relaxed);
         self.0.seen.ambiguous(turn, headers)
     }
 
-    /// Closes the connection from outside: whoever serves it sees the end.
+    /// Closes the connection. Whoever serves it sees its end.
     pub(super) fn close(&self) {
         self.reset();
         if let Err(error) = SockRef::from(&self.0.stream).shutdown(Shutdown::Both) {
@@ -269,9 +276,10 @@ impl Peer {
         }
     }
 
-    /// After the last answer: lets a client that is still sending what was refused finish, up to a point, since one that is
-    /// reset would lose the answer; and one that takes a large answer, since the kernel would keep that for a client that takes
-    /// nothing for as long as that says so. As always it has this long for some of it.
+    /// Waits after the last answer. A client that still sends a refused request may finish, up to a
+    /// limit: a reset would lose the answer. And a client may take the rest of a large answer,
+    /// which the kernel would otherwise keep for as long as the client likes. The usual timeout
+    /// applies to each part of it.
     pub async fn linger(&self, client_timeout: Duration) {
         let is_large = self.0.answered.load(Ordering::Relaxed) > SMALL;
         if !is_large && !self.0.has_leftover.load(Ordering::Relaxed) {
@@ -280,7 +288,7 @@ impl Peer {
         let limit = if !is_large {
             LINGER
         } else if self.has_left() {
-            // When it has taken all of it does not show.
+            // It cannot be seen when the client has taken all of it.
             client_timeout
         } else {
             client_timeout * MOST_TIMES
@@ -296,10 +304,10 @@ impl Peer {
         }
     }
 
-    /// Reads what nobody wants, until the client has finished sending or has sent too much.
+    /// Reads and drops data until the client has finished, or has sent too much.
     async fn discard(&self) {
         let stream = &self.0.stream;
-        // Not in the future itself, whose room each connection has all the time.
+        // Not inside the future, where each connection would pay for it all the time.
         let (mut left, mut bytes) = (LEFTOVER, vec![0; 4096]);
         while left > 0 && stream.readable().await.is_ok() {
             match stream.try_read(&mut bytes) {
@@ -311,17 +319,17 @@ impl Peer {
         }
     }
 
-    /// Waits until it is certain that nobody is there any more: the connection was reset. A client that has closed it cannot be
-    /// told from one that has only finished sending, until it answers something with a reset.
+    /// Waits until the client is certainly gone: the connection was reset. A client that has closed
+    /// looks like one that has only finished sending, until it answers something with a reset.
     pub async fn gone(&self) {
         let stream = &self.0.stream;
         while matches!(stream.ready(Interest::ERROR).await, Ok(ready) if !ready.is_error()) {}
     }
 
-    /// Waits until the client is gone, or has finished sending and may be.
+    /// Waits until the client is gone, or has finished sending and may be gone.
     pub async fn left(&self) {
         if let Ok(1..) = self.0.stream.peek(&mut [0]).await {
-            // The next request is there already: whatever follows it cannot be seen.
+            // The next request is there already, and hides what follows it.
             self.gone().await;
         }
     }
@@ -330,14 +338,14 @@ impl Peer {
     #[must_use]
     pub fn has_left(&self) -> bool {
         let stream = &self.0.stream;
-        // Where nothing has come since the last of it was read, the kernel need not be asked.
+        // If nothing has arrived since the last of it was read, the kernel need not be asked.
         let peeked = stream.try_io(Interest::READABLE, || {
             SockRef::from(stream).peek(&mut [MaybeUninit::uninit()])
         });
         matches!(peeked, Ok(0))
     }
 
-    /// Makes the coming close a reset: nothing of an answer is kept for a client that does not read it.
+    /// Makes the next close a reset: the kernel keeps nothing for a client that does not read.
     pub fn reset(&self) {
         if let Err(error) = self.0.stream.set_zero_linger() {
             tracing::debug!(%error, "cannot reset, closed instead");
@@ -391,7 +399,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // All of it is written: the next answer has its own time.
+        // All of it is written. The next answer has its own time.
         self.taking = None;
         self.taken = 0;
         Poll::Ready(Ok(()))
@@ -402,7 +410,7 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// A body on its way in.
+/// A body that is still arriving.
 struct Arriving {
     body: Incoming,
     peer: Peer,

@@ -1,16 +1,17 @@
-//! What an error of the database means, told by its SQLSTATE (PostgreSQL's documentation, appendix A), and what is said of it.
+//! The meaning of the database's errors, by their SQLSTATE (PostgreSQL's documentation, appendix
+//! A), and their text for logs and callers.
 
 use std::fmt;
 use std::sync::Arc;
 
 use sqlx::postgres::PgDatabaseError;
 
-/// The oldest PostgreSQL that has all that the statements use.
+/// The oldest PostgreSQL with everything that the statements use.
 pub const OLDEST: u32 = 14;
-/// The encoding that every text of a request fits into.
+/// The encoding that can store every text of a request.
 pub const ENCODING: &str = "UTF8";
 
-/// What makes a database one that the gateway cannot use, and what to do about it: waiting does not mend it.
+/// Why the gateway cannot use a database, and what to do about it. Waiting does not help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
     /// Texts would be refused, or cut within a character.
@@ -22,19 +23,19 @@ pub enum Unfit {
     /// The statements would fail.
     #[error("the database is PostgreSQL {0}, but must be {OLDEST} or newer")]
     Version(u32),
-    /// Another role's code would run as this one.
+    /// Code of another role would run as this one.
     #[error(
         "another role may create functions and tables where the gateway's statements look for theirs, and so run code as the gateway: \
          as the schema's owner, run {}", quoted(.0)
     )]
     Open(Vec<String>),
-    /// Another role may read, change and do with them what it likes.
+    /// Another role may read and change everything in them.
     #[error(
         "tables of the gateway belong to another role, which could read and change all that is in them: if what they hold is yours, \
          run {} as a superuser; else drop them", quoted(.0)
     )]
     Foreign(Vec<String>),
-    /// Statements and settings of one connection are met by another.
+    /// Statements and settings of one connection reach another.
     #[error(
         "DATABASE_URL leads to a pooler that shares sessions among its clients (pool_mode transaction or statement), so that one would run \
          another's statements, with another's limits: set its pool_mode to session, or connect to PostgreSQL itself"
@@ -55,14 +56,13 @@ pub enum Unfit {
 }
 
 impl Unfit {
-    /// Whether it is not the database, but what stands before it.
+    /// Whether the pooler before the database is at fault.
     #[must_use]
     pub fn is_pooler(&self) -> bool {
         matches!(self, Self::Shared | Self::StartUp(_) | Self::Unlimited)
     }
 }
 
-/// Statements, as a sentence has them.
 fn quoted(statements: &[String]) -> String {
     format!("`{}`", statements.join("` and `"))
 }
@@ -76,57 +76,58 @@ impl From<Unfit> for sqlx::Error {
     }
 }
 
-/// What an error of the database means for whoever meets it.
+/// What an error of the database means for the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The data of a row: SQLSTATE class 22 (data exception) or 23 (integrity constraint violation).
+    /// The data of a row is wrong: SQLSTATE class 22 (data exception) or 23 (integrity constraint
+    /// violation).
     Row,
-    /// Two first messages to one participant raced, and this one lost: to be repeated.
+    /// Two first messages to one participant raced, and this one lost. It is to be repeated.
     LostRace,
     /// Waited longer than `LOCK_TIMEOUT` for a row (55P03).
     Locked,
-    /// The database cannot be used at the moment: it may be back in the next one.
+    /// The database cannot be used at the moment. It may be back in the next one.
     Away(Outage),
-    /// Anything else. It may be about the data of one row, about this connection, such as a plan
-    /// whose table has changed, or a mistake of ours: so a batch reconnects and is halved, and an
-    /// item alone is repeated for a limited time.
+    /// Any other error. Its cause may be the data of one row, this connection (such as the plan of
+    /// a table that has changed), or a mistake of ours. So a writer reconnects and halves the
+    /// batch, and retries an item alone only for a limited time.
     Unexpected,
 }
 
-/// Why the database cannot be used; its text is what callers are told.
+/// Why the database cannot be used. The text is what callers are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Outage {
-    /// It is a standby, or somebody has made it so (25006).
+    /// It is a standby, or was made read-only (25006).
     #[error("the database is read-only")]
     ReadOnly,
     /// It takes no more connections (53300).
     #[error("there are too many connections to the database")]
     Full,
-    /// All connections that this process has for reads are in use.
+    /// All connections of this process for reads are in use.
     #[error("all connections to the database are in use")]
     Busy,
-    /// No room is left on its disk (53100).
+    /// Its disk is full (53100).
     #[error("the database's disk is full")]
     DiskFull,
-    /// It has no table, or no column, of that name (42P01, 42703).
+    /// It lacks a table or a column (42P01, 42703).
     #[error("the database is not migrated")]
     NotMigrated,
-    /// The role that the gateway connects as lacks a right (42501), or may not connect (class 28).
+    /// The gateway's role lacks a right (42501), or may not connect (class 28).
     #[error("the database does not permit it")]
     Forbidden,
-    /// There is none of that name (3D000).
+    /// No database has that name (3D000).
     #[error("there is no such database")]
     Missing,
-    /// It is not what the gateway needs.
+    /// The gateway cannot use it.
     #[error("the database cannot be used as it is")]
     Unfit,
-    /// Something stands before it that the gateway cannot use.
-    #[error("what stands before the database cannot be used as it is")]
+    /// The gateway cannot use the pooler before it.
+    #[error("the pooler before the database cannot be used as it is")]
     Pooler,
     /// It is away, restarting or stuck.
     #[error("the database does not answer")]
     NoAnswer,
-    /// It answers with an error that nobody has thought of.
+    /// It answers with an unexpected error.
     #[error("the database answers with an error")]
     Failing,
 }
@@ -141,7 +142,7 @@ impl From<&Unfit> for Outage {
     }
 }
 
-/// What the database, or the way to it, has said, in a line.
+/// One line with what the database, or the connection to it, has reported.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct Cause(Arc<str>);
@@ -160,13 +161,13 @@ impl From<&sqlx::Error> for Cause {
     }
 }
 
-/// The database could not be used: not stored, or not known to be.
+/// The database could not be used. It is not known whether anything was stored.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{outage}")]
 pub struct Unavailable {
-    /// What callers are told.
+    /// For callers.
     pub outage: Outage,
-    /// What only the log is told.
+    /// Only for the log.
     #[source]
     pub cause: Option<Cause>,
 }
@@ -186,7 +187,7 @@ impl From<Unavailable> for sqlx::Error {
     }
 }
 
-/// What stands in an error that this process has made itself.
+/// The details inside an error that this process has made itself.
 fn unavailable(error: &sqlx::Error) -> Option<&Unavailable> {
     match error {
         sqlx::Error::Configuration(cause) => cause.downcast_ref(),
@@ -210,7 +211,7 @@ impl From<&sqlx::Error> for Unavailable {
     }
 }
 
-/// Tells the faults apart.
+/// Classifies an error.
 #[must_use]
 pub fn fault(error: &sqlx::Error) -> Fault {
     let sqlx::Error::Database(database) = error else {
@@ -225,13 +226,13 @@ pub fn fault(error: &sqlx::Error) -> Fault {
             _ => unavailable(error).map_or(Fault::Unexpected, |it| Fault::Away(it.outage)),
         };
     };
-    // First: what is said of a wrong statement's parameters is nothing about a row's.
+    // First: an error about a wrong statement's parameters is not about a row's data.
     if let Some(unfit) = unfit(error) {
         return Fault::Away((&unfit).into());
     }
     let code = database.code().unwrap_or_default();
     match (&*code, code.get(..2).unwrap_or_default()) {
-        // There is one foreign key; what stands between here and PostgreSQL may leave its name out, or change it.
+        // There is only one foreign key. A pooler or proxy may drop or change its name.
         ("23503", _) => Fault::LostRace,
         ("55P03", _) => Fault::Locked,
         (_, "22" | "23") => Fault::Row,
@@ -246,8 +247,9 @@ pub fn fault(error: &sqlx::Error) -> Fault {
     }
 }
 
-/// What waiting cannot mend; any other error may be that of a database that is still being set up: not there yet, starting, full,
-/// without the role, its password, a right (28, 3D000, 42501) or its migrations.
+/// What waiting cannot mend. Any other error may come from a database that is still being set up:
+/// not there yet, starting, full, without the role, its password, a right (28, 3D000, 42501) or its
+/// migrations.
 #[must_use]
 pub fn unfit(error: &sqlx::Error) -> Option<Unfit> {
     match error {
@@ -255,8 +257,8 @@ pub fn unfit(error: &sqlx::Error) -> Option<Unfit> {
         sqlx::Error::Database(database) => {
             let message = database.message();
             match &*database.code().unwrap_or_default() {
-                // A statement that this connection has not prepared is there, one that it has prepared is not, or is another, which takes
-                // other parameters: more or less of them, or of other types.
+                // A statement that this connection has not prepared exists; or one that it has
+                // prepared is gone, or is another one with other parameters.
                 "42P05" | "26000" | "22P03" => Some(Unfit::Shared),
                 "08P01" if is_protocol_violation(error) || message == UNKNOWN => {
                     Some(Unfit::Shared)
@@ -271,7 +273,7 @@ pub fn unfit(error: &sqlx::Error) -> Option<Unfit> {
     }
 }
 
-/// What is told of several servers of which none will do: the first of these that one of them has.
+/// With several servers, none of them usable, callers are told the first of these that occurred.
 const MOST_TELLING: [Outage; 9] = [
     Outage::Forbidden,
     Outage::Missing,
@@ -284,7 +286,8 @@ const MOST_TELLING: [Outage; 9] = [
     Outage::ReadOnly,
 ];
 
-/// One error for those of all servers that were tried, each with its place and name.
+/// One error for all servers that were tried, each with its place and name.
+#[must_use]
 pub fn all_failed(mut failures: Vec<(usize, String, sqlx::Error)>) -> sqlx::Error {
     let final_one = failures
         .iter()
@@ -308,10 +311,11 @@ pub fn all_failed(mut failures: Vec<(usize, String, sqlx::Error)>) -> sqlx::Erro
     unavailable.into()
 }
 
-/// What `PgBouncer` says of a statement that was prepared before it kept them.
+/// `PgBouncer`'s message for a prepared statement that it does not know.
 const UNKNOWN: &str = "prepared statement did not exist";
 
-/// Whether PostgreSQL itself, in whatever language, has not understood a message; poolers give the same code to all that they say.
+/// Whether PostgreSQL itself (in any language) did not understand a message. Poolers use this code
+/// for all their errors.
 fn is_protocol_violation(error: &sqlx::Error) -> bool {
     let database = error.as_database_error();
     let error = database.and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
@@ -319,7 +323,8 @@ fn is_protocol_violation(error: &sqlx::Error) -> bool {
     routine.starts_with("exec_") || routine.starts_with("pq_")
 }
 
-/// What is said of an error: once, without the line of PostgreSQL's source, and without the data that are in its details.
+/// The text of an error: each cause once, without the line of PostgreSQL's source, and without the
+/// data in its details.
 pub struct ErrorText<'a>(pub &'a sqlx::Error);
 
 impl fmt::Display for ErrorText<'_> {

@@ -1,4 +1,4 @@
-//! What can go wrong in the gateway, with nothing of HTTP in it.
+//! The errors of the gateway. Nothing here knows HTTP.
 
 pub mod fault;
 
@@ -16,7 +16,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Everything that a service or a store can fail with.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no such thing; it names the kind of thing.
+    /// It does not exist. The text names the kind of thing.
     #[error("no such {0}")]
     NotFound(&'static str),
     /// An operator's retry of a message that has not failed.
@@ -25,22 +25,22 @@ pub enum Error {
     /// A cancellation of a message that was sent, or is being sent at this moment.
     #[error("the message was sent already, or an attempt at it is in flight")]
     NotCancelable,
-    /// The idempotency key has a record that the caller may not see.
+    /// The idempotency key belongs to a record that the caller may not see.
     #[error("this clientMessageId was used by another key")]
     Taken,
-    /// A queue is full; it names the queue.
+    /// A queue is full. The text names the queue.
     #[error("the {0} queue is full")]
     Overloaded(&'static str),
-    /// The database cannot be used: not stored, or not known to be.
+    /// The database cannot be used. It is not known whether anything was stored.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    /// Somebody else's transaction holds a row that the statement needs.
+    /// Another transaction has locked a row that the statement needs.
     #[error("a row is locked by another transaction")]
     Locked,
     /// The database refused the data of this one item.
     #[error("the database refused the data")]
     Refused(#[source] Cause),
-    /// The lease would end before the attempt could: left to whoever claims it next.
+    /// The lease would end before the attempt could. It is left to whoever claims it next.
     #[error("the lease ends too soon for an attempt")]
     LeaseTooShort,
     /// An error of the database that should not happen.
@@ -74,17 +74,17 @@ impl From<sqlx::Error> for Error {
 /// Why migrations were not applied.
 #[derive(Debug, thiserror::Error)]
 pub enum Unmigrated {
-    /// What it waited for did not come.
+    /// What it waited for did not happen in time.
     #[error("{which} was given up after {} s: it {what}", .waited.as_secs())]
     Waited {
         /// The migration.
         which: String,
-        /// What for.
+        /// What it waited for.
         what: String,
         /// How long.
         waited: Duration,
     },
-    /// The role that the gateway connects as lacks a right.
+    /// The gateway's role lacks a right.
     #[error(
         "{0} migrations are not applied, and this role may not apply them: run gateway migrate as the role that owns the tables and the schema"
     )]
@@ -94,7 +94,7 @@ pub enum Unmigrated {
     Failed(#[source] MigrateError),
 }
 
-/// A configuration that cannot be: exit code 2.
+/// A wrong configuration: exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
@@ -105,7 +105,7 @@ impl From<crate::process::environment::Invalid> for UsageError {
     }
 }
 
-/// An error with what has caused it, each cause once: for the log, and for the line that ends a process.
+/// An error with its causes, each once: for the log, and for the line that ends a process.
 pub struct Causes<'a>(pub &'a (dyn StdError + 'static));
 
 impl fmt::Display for Causes<'_> {
@@ -118,7 +118,7 @@ impl fmt::Display for Causes<'_> {
             }
             next = error.source();
             let text = error.to_string();
-            // Some repeat what they were caused by.
+            // Some errors repeat the text of their cause.
             let own = match next.map(ToString::to_string) {
                 Some(source) => text
                     .strip_suffix(&source)

@@ -1,6 +1,7 @@
-//! The environment as both programs read it: a variable that is empty or blank is an unset one, blanks around a value are cut off, and an
-//! error names the variable. A secret may be in a file instead, which the variable with `_FILE` behind its name names; it must not be
-//! among the arguments, which every user of the machine can read. The mock provider compiles this file too.
+//! The environment, as both programs read it. An empty or blank variable counts as unset, blanks
+//! around a value are cut off, and an error names the variable. A secret may be in a file, whose
+//! path is in a variable that ends with `_FILE`. It must not be an argument, which every user of
+//! the machine can read. The mock provider compiles this file too.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -13,16 +14,16 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 use reqwest::Url;
 
-/// The most that a file with a secret may have, in bytes.
+/// The largest file for a secret, in bytes.
 const MAX_FILE: u64 = 64 << 10;
 
-/// What is wrong with the value of a variable, which is not repeated: it may be a secret.
+/// What is wrong with a variable. Its value is not repeated: it may be a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum Invalid {
     /// It is not Unicode.
     #[error("{0} is not Unicode")]
     NotUnicode(&'static str),
-    /// A list of nothing: whoever set it did not mean to leave it out.
+    /// A list without items: whoever set it did not mean to leave it out.
     #[error("{0} is set, but has nothing in it")]
     Nothing(&'static str),
     /// Shells take quotes away, env files often do not.
@@ -31,20 +32,20 @@ pub enum Invalid {
     /// It would not be clear which one counts.
     #[error("{0} and {0}_FILE are both set: set one of them")]
     Both(String),
-    /// The file that should have it cannot be read.
+    /// The file cannot be read.
     #[error("{variable}_FILE: {path} cannot be read: {error}")]
     File {
-        /// The variable that the file stands for.
+        /// The variable that the file stands in for.
         variable: String,
         /// The file.
         path: String,
-        /// Why.
+        /// The reason.
         error: io::Error,
     },
-    /// The file that should have it has nothing, or more than a secret.
+    /// The file is empty, or too large for a secret.
     #[error("{variable}_FILE: {path} {what}")]
     Content {
-        /// The variable that the file stands for.
+        /// The variable that the file stands in for.
         variable: String,
         /// The file.
         path: String,
@@ -53,7 +54,7 @@ pub enum Invalid {
     },
 }
 
-/// The value of a variable that is no option.
+/// The value of a variable that has no option.
 pub fn variable(name: &'static str) -> Result<Option<String>, Invalid> {
     let value = value(OsStr::new(name)).map(OsString::into_string);
     value.transpose().map_err(|_| Invalid::NotUnicode(name))
@@ -65,7 +66,8 @@ pub fn is_set(name: &str) -> bool {
     value(OsStr::new(name)).is_some() || value(&file_variable(name.as_ref())).is_some()
 }
 
-/// The comma-separated secrets of a variable, or of the file that stands for it; none where neither is set.
+/// The comma-separated secrets of a variable, or of the file that stands in for it; empty if
+/// neither is set.
 pub fn secrets(name: &'static str) -> Result<Vec<String>, Invalid> {
     let Some(value) = secret(OsStr::new(name))? else {
         return Ok(Vec::new());
@@ -81,7 +83,7 @@ pub fn secrets(name: &'static str) -> Result<Vec<String>, Invalid> {
     Ok(items)
 }
 
-/// What is between the commas, without the blanks around it.
+/// The items of a comma-separated list, without blanks around them.
 pub fn items(list: &str) -> impl Iterator<Item = &str> {
     list.split(',')
         .map(str::trim)
@@ -102,7 +104,7 @@ fn value(name: &OsStr) -> Option<OsString> {
     (!value.is_empty()).then_some(value)
 }
 
-/// The value of a variable that may hold a secret, or of the file that stands for it.
+/// The value of a variable that may hold a secret, or of the file that stands in for it.
 fn secret(name: &OsStr) -> Result<Option<OsString>, Invalid> {
     let variable = || name.to_string_lossy().into_owned();
     match (value(name), value(&file_variable(name))) {
@@ -147,13 +149,14 @@ fn content(path: &OsStr) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// Whether an option may hold a secret: where help does not show its value, and every URL, which may have a password.
+/// Whether an option may hold a secret: if help hides its value, and for every URL, which may have
+/// a password.
 fn is_secret(option: &Arg) -> bool {
     let is_url = |variable: &OsStr| variable.as_encoded_bytes().ends_with(b"_URL");
     option.is_hide_env_values_set() || option.get_env().is_some_and(is_url)
 }
 
-/// Whether a URL has a password in it, or what is as good as one.
+/// Whether a URL has a password in it, or something like one.
 fn tells_secret(url: &str) -> bool {
     let Ok(parsed) = Url::parse(url) else {
         return url.contains('@');
@@ -164,16 +167,17 @@ fn tells_secret(url: &str) -> bool {
         ["password", "token", "secret"].into_iter().any(ends) || is_web && ends("key")
     };
     parsed.password().is_some()
-        // Services take a token there.
+        // Some services take a token there.
         || is_web && !parsed.username().is_empty()
         || parsed.cannot_be_a_base() && url.contains('@')
         || parsed.query_pairs().any(|(name, _)| is_one(&name))
 }
 
-/// Reads these arguments; what they do not say of a command's options is said by the variables of these.
+/// Reads these arguments, and the environment for options that they leave out.
 ///
-/// Clap by itself takes an empty variable for a value, and names the option where the variable is wrong. So it is only told of variables
-/// to list them in its help, and reads what they say as arguments.
+/// Clap alone would take an empty variable for a value, and would name the option when the variable
+/// is wrong. So clap knows the variables only to list them in its help, and their values are passed
+/// to it as arguments.
 pub fn matches(
     command: &Command,
     arguments: impl IntoIterator<Item = OsString>,
@@ -215,7 +219,7 @@ fn refusal(command: &Command, message: &str) -> clap::Error {
     command.clone().error(ErrorKind::ValueValidation, message)
 }
 
-/// Why an argument is refused that tells a secret.
+/// Why an argument with a secret in it is refused.
 fn told(command: &Command, matches: &ArgMatches, read: &[Read]) -> Option<String> {
     let of_subcommand = matches
         .subcommand()
@@ -243,7 +247,7 @@ fn told(command: &Command, matches: &ArgMatches, read: &[Read]) -> Option<String
     })
 }
 
-/// Help that says which variables may name a file instead.
+/// Adds to the help which variables may name a file instead.
 fn with_files(command: Command) -> Command {
     let with = |option: Arg| match (option.get_env(), option.get_help()) {
         (Some(variable), Some(help)) if is_secret(&option) => {
@@ -265,7 +269,8 @@ struct Read {
     is_unicode: bool,
 }
 
-/// Puts what the variables of this command say into the arguments at this place, but for options that are there already.
+/// Adds the values of a command's variables to the arguments, at this place, except for options
+/// that are there already.
 fn insert(
     command: &Command,
     arguments: &[OsString],

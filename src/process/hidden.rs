@@ -3,7 +3,8 @@
 use std::fmt;
 use std::ops::Deref;
 
-/// A value that may hold a secret: its `Debug` does not say what it is.
+/// A value that may hold a secret: its `Debug` does not show it. Not `secrecy`'s box, which takes
+/// only what can be wiped, and so no URLs.
 #[derive(Clone)]
 pub struct Hidden<T>(T);
 

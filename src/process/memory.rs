@@ -1,8 +1,9 @@
-//! Memory, in which secrets and customers' texts are: nobody else reads it.
+//! Keeps others from reading this process's memory, which holds secrets and customers' texts.
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-/// Has no core dump written of this process and its children, and lets no other process of this user look into it.
+/// Turns off core dumps of this process and its children, and keeps other processes of this user
+/// from reading its memory.
 pub fn keep_private() -> std::io::Result<()> {
     setrlimit(
         Resource::Core,

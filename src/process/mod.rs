@@ -1,4 +1,5 @@
-//! What a program has of its process: the environment, memory, standard error, signals. The gateway and the mock provider share these files.
+//! What a program gets from its process: environment, memory, standard error, signals. The gateway
+//! and the mock provider share these files.
 
 pub mod environment;
 pub mod hidden;

@@ -1,14 +1,15 @@
-//! Signals: the first SIGTERM or Ctrl-C asks for an orderly end, a further Ctrl-C ends at once.
+//! Signals: the first SIGTERM or Ctrl-C starts an orderly shutdown, another Ctrl-C ends at once.
 
 use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// What a shell says of a program that Ctrl-C has ended.
+/// The exit code that shells use for Ctrl-C.
 const INTERRUPTED: i32 = 130;
 
-/// Cancelled by SIGTERM or Ctrl-C; listened for as soon as this returns, within a runtime.
+/// A token that SIGTERM or Ctrl-C cancels. It listens from the moment this returns. Needs a
+/// runtime.
 pub fn stop() -> io::Result<CancellationToken> {
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate())?;
@@ -20,16 +21,16 @@ pub fn stop() -> io::Result<CancellationToken> {
             _ = interrupt.recv() => {}
         }
         stopped.cancel();
-        // Not so a second SIGTERM: some send it to a process and to its group.
+        // A second SIGTERM does not count: some tools send it to a process and to its group.
         interrupt.recv().await;
-        tracing::warn!("interrupted again: ends at once");
+        tracing::warn!("interrupted again, exiting at once");
         super::stderr::finish();
         std::process::exit(INTERRUPTED);
     });
     Ok(stop)
 }
 
-/// Lives on when a terminal closes (SIGHUP), and says that there is nothing to reload.
+/// Survives the end of a terminal (SIGHUP), and logs that there is nothing to reload.
 pub fn outlive_terminal() -> io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {

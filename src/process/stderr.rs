@@ -1,4 +1,5 @@
-//! Standard error, which nothing waits for: a thread of its own writes the lines. When nobody reads them, lines are lost, and counted.
+//! Standard error, without waiting for it: a thread writes the lines. If nobody reads them, lines
+//! are lost, and counted.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -6,9 +7,9 @@ use std::time::Duration;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
-/// Lines that wait to be written; a few MiB.
+/// The most lines that wait to be written: a few MiB.
 const MAX_LINES: usize = 8192;
-/// How long to wait for a terminal or pipe that is full, and that another program has made one that does not block.
+/// How long to wait for a full terminal or pipe that another program has made non-blocking.
 const FULL_PAUSE: Duration = Duration::from_millis(10);
 
 static LINES: OnceLock<Lines> = OnceLock::new();
@@ -33,7 +34,7 @@ fn lines() -> &'static Lines {
     })
 }
 
-/// Writes whole lines, one in each call.
+/// A writer of whole lines, one in each call.
 #[must_use]
 pub fn writer() -> NonBlocking {
     lines().writer.clone()
@@ -41,17 +42,18 @@ pub fn writer() -> NonBlocking {
 
 /// Writes a line.
 pub fn line(text: &str) {
-    // It always takes the line, or counts it.
+    // It always takes the line, or counts it as lost.
     writer().write_all(format!("{text}\n").as_bytes()).ok();
 }
 
-/// How many lines were lost because nobody read the others.
+/// How many lines were lost because nobody read the earlier ones.
 #[must_use]
 pub fn lost_lines() -> usize {
     LINES.get().map_or(0, |lines| lines.lost.dropped_lines())
 }
 
-/// Waits until the lines so far are written, for about a second at most. Later ones are not written.
+/// Waits until the lines so far are written, for about a second at most. Later ones are not
+/// written.
 pub fn finish() {
     let Some(lines) = LINES.get() else {
         return;
@@ -61,12 +63,13 @@ pub fn finish() {
     let lost = lost_lines();
     writer().write_all(b"").ok();
     if lost_lines() > lost {
-        // Nobody reads: its end would only say on stdout that it could not wait.
+        // Nobody reads. Dropping the guard would print on stdout that it could not wait.
         std::mem::forget(thread);
     }
 }
 
-/// Has panics logged by their place, also those that are caught: the usual report may have a message's text in it, and would be waited for.
+/// Logs panics by their place, also those that are caught. The default report may contain a
+/// message's text, and would block.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
@@ -74,7 +77,7 @@ pub fn log_panics() {
     }));
 }
 
-/// Says on the way how many lines were lost before.
+/// Standard error, and the number of lost lines that was reported last.
 struct Stderr {
     said: usize,
 }
@@ -91,7 +94,7 @@ impl Write for Stderr {
         }
     }
 
-    /// Comes when all that waited is written: whoever stalled reads again.
+    /// Called when all waiting lines are written: somebody reads again.
     fn flush(&mut self) -> io::Result<()> {
         let lost = lost_lines();
         if lost > self.said {

@@ -1,5 +1,6 @@
-//! How fields look in lines for people: as `tracing_subscriber` writes them. Each request's span has fields, and hardly any is ever
-//! in a line; so where nothing is coloured they are written without the machinery that is for colours.
+//! Writes fields for people, exactly as `tracing_subscriber` does. Each request's span has fields,
+//! but hardly any of them is ever printed. So they are written without the machinery for colours,
+//! unless there are colours.
 
 use std::fmt::{self, Debug, Write};
 
@@ -32,7 +33,7 @@ pub struct Written<'a> {
 }
 
 impl Written<'_> {
-    /// Whether nothing about the field is special.
+    /// Whether the field needs no special treatment.
     fn is_plain(&self, field: &Field) -> bool {
         let name = field.name();
         let is_special = name == "message" || name.starts_with("log.") || name.starts_with("r#");

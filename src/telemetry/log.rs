@@ -20,13 +20,14 @@ pub enum LogFormat {
     Json,
 }
 
-/// What a process that goes on logs. The built-in mock logs each call: what the gateway says of it is enough; and
-/// PostgreSQL's notices are about the migrator's own table.
+/// The filter of a process that keeps running. The built-in mock logs each call, which the gateway
+/// logs anyway; PostgreSQL's notices are about the migrator's own table.
 pub const INFO: &str = "info,mock_meta_provider=warn,sqlx::postgres::notice=warn";
-/// What a command that ends by itself logs: the rest it says on its own.
+/// The filter of a command that ends by itself, and prints the rest.
 pub const WARN: &str = "warn";
 
-/// Begins to log to stderr, filtered by `RUST_LOG`, else by these directives; and to trace, where a collector is given.
+/// Begins to log to stderr, filtered by `RUST_LOG`, else by these directives. Also traces, if there
+/// is a collector.
 pub fn log(format: LogFormat, default: &str, collector: Option<&Collector>) -> anyhow::Result<()> {
     let filter = match environment::variable("RUST_LOG").map_err(UsageError::from)? {
         Some(directives) => EnvFilter::try_new(directives)
@@ -35,7 +36,7 @@ pub fn log(format: LogFormat, default: &str, collector: Option<&Collector>) -> a
     };
     let set = match collector {
         None => registry().with(filter).with(lines(format)).try_init(),
-        // Whatever the log leaves out is traced all the same.
+        // Traces do not depend on the log's filter.
         Some(collector) => registry()
             .with(trace::start(collector)?)
             .with(lines(format).with_filter(filter))
@@ -50,7 +51,7 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     let lines = tracing_subscriber::fmt::layer()
-        // It would tell stderr that stderr is gone, and panic.
+        // It would report on stderr that stderr is gone, and panic.
         .log_internal_errors(false)
         .with_writer(stderr::writer);
     match format {
@@ -63,7 +64,7 @@ where
     }
 }
 
-/// As <https://no-color.org> asks for.
+/// See <https://no-color.org>.
 fn is_coloured() -> bool {
     let is_unwanted = environment::variable("NO_COLOR").is_ok_and(|value| value.is_some());
     !is_unwanted && std::io::IsTerminal::is_terminal(&std::io::stderr())

@@ -13,10 +13,10 @@ use crate::message::enqueue::Enqueue;
 use crate::provider::ErrorKind;
 use crate::webhook::ingest::Ingest;
 
-/// How often samples are put into their buckets; until then each is kept.
+/// How often samples are put into their buckets. Until then each is kept.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// Begins to collect metrics, within a runtime.
+/// Begins to collect metrics. Needs a runtime.
 pub fn metrics() -> Result<PrometheusHandle, BuildError> {
     const SECONDS: [f64; 15] = [
         0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -152,8 +152,7 @@ const HISTOGRAMS: [Described; 4] = [
     ),
 ];
 
-/// A metric without a description has no help text in `/metrics`; a test compares these tables with
-/// the guide. They are the recorder's: it must be installed.
+/// Gives `/metrics` its help texts. A test compares the tables with the guide.
 fn describe() {
     for (name, help) in COUNTERS {
         describe_counter!(name, help);
@@ -167,7 +166,7 @@ fn describe() {
     metrics_process::Collector::default().describe();
 }
 
-/// A counter that is missing until something goes wrong cannot be alerted on.
+/// An alert cannot see a counter that is missing until something goes wrong.
 fn start_at_zero() {
     gauge!("gateway_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     gauge!("gateway_attempts_in_flight").set(0.0);
@@ -184,7 +183,7 @@ fn start_at_zero() {
     for writer in [Ingest::NAME, Enqueue::NAME, Settle::NAME] {
         counter!("gateway_batch_failures_total", "writer" => writer).absolute(0);
     }
-    // Settlements wait for a place instead.
+    // Settlements wait for room instead.
     for writer in [Ingest::NAME, Enqueue::NAME] {
         counter!("gateway_queue_full_total", "writer" => writer).absolute(0);
     }

@@ -1,4 +1,4 @@
-//! What a process says of itself while it runs: logs and metrics.
+//! Logs and metrics.
 
 mod fields;
 mod log;

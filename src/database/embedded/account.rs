@@ -1,5 +1,5 @@
-//! Runs the programs as a user that PostgreSQL accepts, which root is not, and with nothing of the caller's environment: that would have
-//! them do something else, and has the gateway's secrets in it.
+//! Runs PostgreSQL's programs as a user that they accept, which root is not. They get nothing of
+//! the caller's environment: it would change what they do, and has the gateway's secrets in it.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -16,16 +16,16 @@ use super::error::{EmbeddedError, failed};
 const FIRST_CLOSED: &str =
     r#"for folder; do [ -x "$folder" ] || { printf %s "$folder"; exit; }; done"#;
 
-/// Where programs are, where nothing says so.
+/// Where programs are if `PATH` is not set.
 const USUAL_PATH: &str = "/usr/bin:/bin";
 
 /// The permission that lets others put something else into a directory.
 pub(super) const OTHERS_WRITE: u32 = 0o022;
 
-/// The user that asks for others' numbers while it is not known yet whose programs are run.
+/// The user that runs `id` while the server's user is not known yet.
 const NOBODY: u32 = 65534;
 
-/// The user of the server: whoever runs the gateway, or another one, since that is root.
+/// The user of the server: whoever runs the gateway, or another one if that is root.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Account {
     uid: u32,
@@ -34,7 +34,7 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// Ourselves.
+    /// The user of this process.
     pub(super) fn of_this_process() -> Self {
         Self {
             uid: our_uid(),
@@ -51,7 +51,7 @@ impl Account {
         }
     }
 
-    /// Whoever may run the programs, whatever the data.
+    /// Any user that may run the programs.
     #[cfg(test)]
     pub(super) fn any() -> Self {
         if our_uid() == 0 {
@@ -65,12 +65,13 @@ impl Account {
         self.uid
     }
 
-    /// Whether we are root, and this is somebody else.
+    /// Whether this process is root, and this user is somebody else.
     pub(super) fn is_other(self) -> bool {
         self.is_other
     }
 
-    /// A command that runs as this user, apart from our terminal's Ctrl-C, and understands everybody in English and UTC.
+    /// A command that runs as this user, that our terminal's Ctrl-C does not reach, and that speaks
+    /// English and UTC.
     pub(super) fn command(self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command
@@ -94,7 +95,7 @@ impl Account {
         Ok(())
     }
 
-    /// Whether the user can get to that folder.
+    /// Checks that the user can enter that folder.
     pub(super) fn check_reach(self, folder: &Path) -> Result<(), EmbeddedError> {
         if !self.is_other {
             return Ok(());
@@ -123,7 +124,8 @@ pub(super) fn our_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// The folders in which programs are looked for: those of `PATH`, but as root only those that nobody else can change.
+/// The folders of `PATH` in which to look for programs. As root only those that nobody else can
+/// change.
 pub(super) fn folders() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_else(|| USUAL_PATH.into());
     let is_usable = |folder: &PathBuf| folder.is_absolute() && (our_uid() != 0 || is_roots(folder));
@@ -134,7 +136,7 @@ fn search_path() -> &'static OsStr {
     static PATH: OnceLock<OsString> = OnceLock::new();
     PATH.get_or_init(|| {
         let path = env::join_paths(folders()).unwrap_or_default();
-        // An empty one would be the current directory.
+        // An empty `PATH` would mean the current directory.
         if path.is_empty() {
             USUAL_PATH.into()
         } else {
@@ -143,7 +145,7 @@ fn search_path() -> &'static OsStr {
     })
 }
 
-/// Whether nobody but root can change what is at this path, or leads there.
+/// Whether nobody but root can change what is at this path, or the directories above it.
 pub(super) fn is_roots(path: &Path) -> bool {
     let is_closed = |path: &Path| {
         let found = std::fs::symlink_metadata(path);
@@ -152,7 +154,8 @@ pub(super) fn is_roots(path: &Path) -> bool {
     std::fs::canonicalize(path).is_ok_and(|path| path.ancestors().all(is_closed))
 }
 
-/// A number that `id` prints, which asks whatever directory of users the machine has. As root only.
+/// A number that `id` prints. It knows every kind of user directory that the machine has. As root
+/// only.
 pub(super) fn id(arguments: &[&str]) -> Option<u32> {
     let nobody = Account::other(NOBODY, NOBODY);
     let output = nobody.command("id").args(arguments).output().ok()?;

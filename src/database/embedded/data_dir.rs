@@ -1,4 +1,4 @@
-//! The data directory: private, one gateway's at a time, and with either a whole cluster in it or none.
+//! The data directory: private, owned by one gateway at a time, with a whole cluster in it or none.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -14,17 +14,17 @@ use super::folder::Folder;
 use super::programs::Programs;
 use super::safe_path::{Missing, SafePath};
 
-/// The one superuser of the cluster, and the gateway's database in it.
+/// The superuser of the cluster, and the gateway's database in it.
 pub(super) const NAME: &str = "gateway";
-/// Only part of the socket's name: the server listens on no network.
+/// Only a part of the socket's name: the server listens on no network.
 pub(super) const PORT: u16 = 5432;
-/// What every data directory has, and the gateway that owns it holds.
+/// A file in every data directory, locked by the gateway that owns it.
 const OWNER_LOCK: &str = "gateway.lock";
-/// How long a server may take to stop; its supervisor loses patience earlier.
+/// How long a server may take to stop. Its supervisor kills it earlier.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// A log that has grown beyond this is put aside at the next start.
 const LOG_MAX_BYTES: u64 = 8 << 20;
-/// How much of the end of a log is looked at.
+/// How much of the end of a log is read.
 const LOG_TAIL_BYTES: u64 = 64 << 10;
 /// The system's limit for the path of a socket, without the final zero byte.
 const SOCKET_PATH_MAX_BYTES: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
@@ -36,7 +36,7 @@ const LOG: &str = "postgres.log";
 const SOCKET: &str = "socket";
 const IGNORE: &str = ".gitignore";
 
-/// A data directory that exists and is ours to use, once [`Self::lock_owner`] has succeeded.
+/// A data directory. It is ours to use once [`Self::lock_owner`] has succeeded.
 #[derive(Debug)]
 pub(super) struct DataDir {
     folder: Folder,
@@ -44,7 +44,8 @@ pub(super) struct DataDir {
 }
 
 impl DataDir {
-    /// Makes the directory if need be, or takes over an empty one. What it finds it changes neither in owner nor mode.
+    /// Makes the directory, or takes over an empty one. The owner and mode of an existing directory
+    /// are not changed.
     pub(super) fn prepare(path: &Path) -> Result<Self, EmbeddedError> {
         let path = std::path::absolute(path).map_err(failed("find", path))?;
         let (parent, name) = match (path.parent(), path.file_name()) {
@@ -56,12 +57,13 @@ impl DataDir {
         let found = parent.folder(name)?;
         let account = choose_account(&way, found.as_ref())?;
         account.check_reach(parent.path())?;
-        // The lock is in it from the beginning, so whoever sees anything of a gateway's sees the lock as well.
+        // The lock is there from the beginning: whoever sees a gateway's directory sees its lock as
+        // well.
         let folder = match found {
             Some(found) => found,
             None => match parent.make(name, account, &[OWNER_LOCK])? {
                 Some(made) => made,
-                // Somebody was faster.
+                // Another process was faster.
                 None => parent
                     .folder(name)?
                     .ok_or_else(|| failed("open", &path)(io::ErrorKind::NotFound.into()))?,
@@ -106,7 +108,7 @@ impl DataDir {
         Ok(cluster)
     }
 
-    /// The major version that the cluster was made with, if there is a cluster.
+    /// The major version of the cluster, if there is one.
     pub(super) fn version(&self) -> Result<Option<u32>, EmbeddedError> {
         const FILE: &str = "PG_VERSION";
         let Some(cluster) = self.open_cluster()? else {
@@ -115,7 +117,7 @@ impl DataDir {
         let Some(file) = cluster.file(FILE)? else {
             return Ok(None);
         };
-        // Before 10, a version was two numbers.
+        // Before 10, a major version was two numbers.
         let version = beginning(file).and_then(|version| {
             let major = version.trim().split('.').next().unwrap_or_default();
             major.parse().map_err(io::Error::other)
@@ -140,12 +142,12 @@ impl DataDir {
         Ok(owner)
     }
 
-    /// The lock that every process of the server shares, if there is none left that has it.
+    /// The lock that all processes of a server share; none while one of them is left.
     pub(super) fn try_lock_server(&self) -> Result<Option<File>, EmbeddedError> {
         self.try_lock("server.lock")
     }
 
-    /// The same, after a server that is about to stop has stopped.
+    /// The same, but waits for a server that is about to stop.
     pub(super) fn wait_for_server_lock(&self) -> Result<File, EmbeddedError> {
         let began = Instant::now();
         while began.elapsed() < STOP_TIMEOUT {
@@ -174,7 +176,7 @@ impl DataDir {
         }
     }
 
-    /// Makes the cluster under another name first: one that has its name is whole.
+    /// Makes the cluster under another name, and renames it when it is whole.
     pub(super) fn make_cluster(
         &self,
         programs: &Programs,
@@ -195,7 +197,8 @@ impl DataDir {
                 "--pgdata",
             ])
             .arg(self.path().join(UNFINISHED))
-            // What it says there is of no use; like this, it and its children keep the lock even when we are killed.
+            // initdb's output is of no use. With the lock in its place, initdb and its children
+            // keep the lock even when we are killed.
             .stdout(
                 lock.try_clone()
                     .map_err(failed("share the lock of", self.path()))?,
@@ -213,7 +216,7 @@ impl DataDir {
         self.folder.sync().map_err(failed("write", self.path()))
     }
 
-    /// Where the socket is, once an owner has made the place.
+    /// The directory of the socket, if an owner has made it.
     pub(super) fn find_socket_directory(&self) -> Result<Option<Folder>, EmbeddedError> {
         let socket = match self.folder.link(SOCKET) {
             Some(elsewhere) => open_linked(&elsewhere)?,
@@ -225,7 +228,8 @@ impl DataDir {
         Ok(socket)
     }
 
-    /// Makes the place for the socket: in the data directory, or, when that path is too long, a link there to a private one.
+    /// Makes the directory of the socket: in the data directory or, if that path is too long,
+    /// elsewhere, with a link to it.
     pub(super) fn make_socket_directory(&self) -> Result<Folder, EmbeddedError> {
         let link = self.folder.link(SOCKET);
         if fits(&self.path().join(SOCKET)) {
@@ -240,7 +244,7 @@ impl DataDir {
                 failed("make", &self.path().join(SOCKET))(io::ErrorKind::AlreadyExists.into())
             });
         }
-        // One that was cleaned away may be somebody else's by now.
+        // If it was cleaned away, it may be another user's by now.
         if link.is_some_and(|link| fits(&link))
             && let Ok(Some(found)) = self.find_socket_directory()
         {
@@ -261,7 +265,7 @@ impl DataDir {
             if !fits(&path) {
                 return Err(EmbeddedError::SocketPath { directory: path });
             }
-            // Somebody else's directory of that name is never used.
+            // Never use another user's directory of that name.
             if !way.folder().has(&name)
                 && let Some(made) = way.folder().make(name.as_ref(), self.account, &[])?
             {
@@ -270,11 +274,12 @@ impl DataDir {
         }
     }
 
-    /// Removes what a killed server has left, which would keep a new one from starting if its number is another process's by
-    /// now. Call it with the lock only.
+    /// Removes the files of a killed server. A new server would not start if the old process id
+    /// belonged to another process by now. Only the holder of the lock may call it.
     pub(super) fn remove_stale(&self, socket: &Folder, _lock: &File) -> Result<(), EmbeddedError> {
         if let Some(cluster) = self.open_cluster()? {
-            // Someone may have started the cluster by hand, without our lock: a server works in its cluster's directory.
+            // Somebody may have started the cluster by hand, without our lock. A server's working
+            // directory is its cluster.
             let here = cluster.metadata()?;
             let is_here = |pid: u32| {
                 let works_in = fs::metadata(format!("/proc/{pid}/cwd"));
@@ -291,7 +296,7 @@ impl DataDir {
         socket.remove(&format!("{name}.lock"))
     }
 
-    /// The log, to be added to.
+    /// The log, opened for appending.
     pub(super) fn log(&self) -> Result<File, EmbeddedError> {
         self.folder.own_file(LOG, self.account)
     }
@@ -311,7 +316,7 @@ impl DataDir {
         Ok(lines[lines.len().saturating_sub(10)..].join("\n"))
     }
 
-    /// Puts a log that has grown large aside.
+    /// Renames a log that has grown large.
     pub(super) fn rotate_log(&self) -> Result<(), EmbeddedError> {
         let log = self.log()?.metadata();
         if log.map_err(failed("look at", &self.log_file()))?.len() > LOG_MAX_BYTES {
@@ -321,7 +326,8 @@ impl DataDir {
     }
 }
 
-/// Ourselves, unless we are root: then the owner of the data directory, where nobody else can change the way there, else `postgres`.
+/// The user of this process, unless that is root. Then the directory's owner, if nobody else can
+/// change the path to it, else `postgres`.
 fn choose_account(way: &SafePath, data: Option<&Folder>) -> Result<Account, EmbeddedError> {
     if our_uid() != 0 {
         return Ok(Account::of_this_process());
@@ -329,7 +335,8 @@ fn choose_account(way: &SafePath, data: Option<&Folder>) -> Result<Account, Embe
     if let Some(data) = data {
         let owner = data.metadata()?;
         let may_run = owner.uid() != 0 && way.open_to_others(owner.uid()).is_none();
-        // Whatever has no user of its own runs as `nobody`, and would read the data: it has them only where it had them before.
+        // Everything without its own user runs as `nobody` and could read the data: accept that
+        // owner only if the gateway has used the directory before.
         let is_nobody = || id(&["-u", "nobody"]) == Some(owner.uid()) && !data.has(OWNER_LOCK);
         if may_run && !is_nobody() {
             return Ok(Account::other(owner.uid(), owner.gid()));
@@ -339,7 +346,7 @@ fn choose_account(way: &SafePath, data: Option<&Folder>) -> Result<Account, Embe
     Ok(Account::other(number("-u")?, number("-g")?))
 }
 
-/// The directory that a link in a data directory leads to, where it is still there.
+/// The directory that a link in a data directory leads to, if it still exists.
 fn open_linked(path: &Path) -> Result<Option<Folder>, EmbeddedError> {
     match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) if path.is_absolute() => SafePath::open(parent, Missing::Error)?
@@ -354,7 +361,7 @@ pub(super) fn read_pid(file: File) -> Option<u32> {
     beginning(file).ok()?.lines().next()?.trim().parse().ok()
 }
 
-/// As much of a file as a number may take.
+/// The beginning of a file: long enough for a number.
 fn beginning(file: File) -> io::Result<String> {
     let mut text = String::new();
     file.take(4096).read_to_string(&mut text)?;
@@ -366,7 +373,8 @@ pub(super) fn socket_name() -> String {
     format!(".s.PGSQL.{PORT}")
 }
 
-/// Whether a socket can be in that directory: short enough, and in UTF-8, which the client asks for.
+/// Whether a socket can be in that directory: its path must be short enough, and UTF-8, as the
+/// client requires.
 fn fits(directory: &Path) -> bool {
     let socket = directory.join(socket_name());
     socket

@@ -1,4 +1,4 @@
-//! What can be in the way of a private PostgreSQL.
+//! Why a private PostgreSQL does not start.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::process::ExitStatus;
 
 use crate::error::fault::OLDEST;
 
-/// Why the private PostgreSQL could not be had, and what to do about it.
+/// Why the private PostgreSQL cannot be used, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
-    /// There are no programs, or only too old ones.
+    /// No PostgreSQL is installed, or only too old ones.
     #[error(
         "no PostgreSQL {} or newer is installed{}: install it (Debian and Ubuntu: `apt-get install postgresql`, Fedora: \
          `dnf install postgresql-server`, macOS: `brew install postgresql`), or set DATABASE_URL",
@@ -17,7 +17,7 @@ pub enum EmbeddedError {
         only(installed)
     )]
     NoPrograms {
-        /// What there is.
+        /// The major versions that are installed.
         installed: Vec<u32>,
     },
     /// The data were written by a major version that is not installed.
@@ -32,10 +32,10 @@ pub enum EmbeddedError {
         directory: PathBuf,
         /// The major version of its cluster.
         version: u32,
-        /// What there is.
+        /// The major versions that are installed.
         installed: Vec<u32>,
     },
-    /// A living gateway owns the directory.
+    /// Another running gateway owns the directory.
     #[error(
         "another gateway runs its database in {}: stop that one first, or set GATEWAY_DATA_DIR to another directory, or DATABASE_URL",
         directory.display()
@@ -44,7 +44,7 @@ pub enum EmbeddedError {
         /// The data directory.
         directory: PathBuf,
     },
-    /// No gateway owns the directory, but a server that nobody supervises lives on in it.
+    /// No gateway owns the directory, but a server without a supervisor still runs in it.
     #[error(
         "a PostgreSQL without a gateway still runs in {0}: stop it (as its user: `pg_ctl stop -D {0}/cluster`), then start again",
         directory.display()
@@ -59,7 +59,8 @@ pub enum EmbeddedError {
         /// The directory that was named.
         directory: PathBuf,
     },
-    /// Somebody else has made it, or others can look into it or change it. Its owner and its mode are left as they are.
+    /// Another user has made it, or others can read or change it. Its owner and mode are left as
+    /// they are.
     #[error("{} {found}: {remedy}", path.display())]
     NotPrivate {
         /// The directory or file.
@@ -69,7 +70,8 @@ pub enum EmbeddedError {
         /// What to do about it.
         remedy: String,
     },
-    /// What listens in a private directory is another user's, such as one to whom the directory belonged before.
+    /// The server in a private directory belongs to another user, such as a former owner of the
+    /// directory.
     #[error(
         "the server in {} is run by uid {uid}, and not by uid {expected}: stop it, or set GATEWAY_DATA_DIR to another directory, or \
          DATABASE_URL",
@@ -78,19 +80,19 @@ pub enum EmbeddedError {
     Stranger {
         /// The socket's directory.
         directory: PathBuf,
-        /// Whose server it is.
+        /// The user of the server.
         uid: u32,
-        /// Whose it should be.
+        /// The expected user.
         expected: u32,
     },
-    /// Root has to run the server as somebody else, who cannot get to the data.
+    /// Root must run the server as another user, who cannot reach the data.
     #[error(
         "PostgreSQL does not run as root, and the user it would run as (uid {uid}) cannot enter {}: set GATEWAY_DATA_DIR to a \
          directory that this user can reach (under /var/lib, say), start the gateway as another user, or set DATABASE_URL",
         closed.display()
     )]
     Unreachable {
-        /// The first directory on the way that is closed.
+        /// The first directory on the path that is closed.
         closed: PathBuf,
         /// The user.
         uid: u32,
@@ -101,10 +103,10 @@ pub enum EmbeddedError {
          directory of one (`install -d -o USER -m 700 DIR`) in a place that only root or that user can change, or set DATABASE_URL"
     )]
     NoAccount,
-    /// There is no place for the socket, whose path has a limit of about a hundred bytes.
+    /// The path of the socket would be too long: the limit is about a hundred bytes.
     #[error("the path {} is too long for a socket: set TMPDIR to a shorter one", directory.display())]
     SocketPath {
-        /// The directory that the socket would be in.
+        /// The directory of the socket.
         directory: PathBuf,
     },
     /// `initdb` failed.
@@ -112,10 +114,10 @@ pub enum EmbeddedError {
     Initdb {
         /// How it ended.
         status: ExitStatus,
-        /// What it said.
+        /// What it printed.
         output: String,
     },
-    /// The server ended before it could be used.
+    /// The server ended before it was ready.
     #[error("PostgreSQL did not start; the end of {}:\n{tail}", log.display())]
     NotStarted {
         /// The server's log.
@@ -123,7 +125,7 @@ pub enum EmbeddedError {
         /// Its last lines.
         tail: String,
     },
-    /// The server does not answer in time.
+    /// The server did not answer in time.
     #[error("PostgreSQL in {0} did not answer within 60 s: see {0}/postgres.log", directory.display())]
     TooSlow {
         /// The data directory.
@@ -134,12 +136,12 @@ pub enum EmbeddedError {
     Io {
         /// What was tried.
         doing: &'static str,
-        /// On what.
+        /// The file or directory.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
-    /// The server answers, but with an error.
+    /// The server answered with an error.
     #[error("cannot use the embedded PostgreSQL")]
     Database(#[from] sqlx::Error),
     /// The runtime ended meanwhile.
@@ -157,7 +159,7 @@ fn only(installed: &[u32]) -> String {
     }
 }
 
-/// For `map_err`: what was tried, and on what.
+/// For `map_err`: what was tried, and with which file.
 pub(super) fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> EmbeddedError {
     let path = path.to_owned();
     move |source| EmbeddedError::Io {

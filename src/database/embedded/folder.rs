@@ -1,5 +1,5 @@
-//! Directories that are opened once and are meant by their descriptors from then on: whoever renames or links something changes nothing.
-//! Owner and mode are changed of nothing that was not made here.
+//! Directories that are opened once and then used by their descriptors, so that nobody can replace
+//! them by renaming or linking. The owner and mode of what was not made here are never changed.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
@@ -19,7 +19,7 @@ pub(super) const OPEN: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
 const DIRECTORY: OFlags = OPEN.union(OFlags::DIRECTORY);
 pub(super) const PRIVATE: Mode = Mode::RWXU;
 const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
-/// What others must not have of a directory.
+/// The permissions that others must not have.
 const OTHERS: u32 = 0o077;
 /// An open directory. Its path is for messages, and for programs that cannot be given a descriptor.
 #[derive(Debug)]
@@ -45,10 +45,11 @@ impl Folder {
         &self.path
     }
 
-    /// A path that leads into this very directory, whatever is at its place by now; for this process, while this is open.
+    /// A path that leads into this very directory, whatever is at its own path by now. For this
+    /// process, while this value lives.
     pub(super) fn path_by_descriptor(&self) -> PathBuf {
         let path = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
-        // Elsewhere than on Linux there is no such thing.
+        // Only Linux has it.
         if path.is_dir() {
             path
         } else {
@@ -64,7 +65,7 @@ impl Folder {
         self.file.sync_all()
     }
 
-    /// The directory of this name, where there is something.
+    /// The directory of this name, if it exists.
     pub(super) fn folder(&self, name: impl AsRef<OsStr>) -> Result<Option<Self>, EmbeddedError> {
         let (name, path) = (name.as_ref(), self.join(name.as_ref()));
         match rustix::fs::openat(self, name, DIRECTORY, Mode::empty()) {
@@ -86,7 +87,7 @@ impl Folder {
         }
     }
 
-    /// Where the link of this name leads, where there is one.
+    /// The target of the link of this name, if it is one.
     pub(super) fn link(&self, name: impl AsRef<OsStr>) -> Option<PathBuf> {
         let target = rustix::fs::readlinkat(self, name.as_ref(), Vec::new()).ok()?;
         Some(OsString::from_vec(target.into_bytes()).into())
@@ -97,7 +98,7 @@ impl Folder {
         rustix::fs::statat(self, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
-    /// Whether everything in it has this name.
+    /// Whether nothing in it has another name.
     pub(super) fn has_only(&self, name: &str) -> io::Result<bool> {
         for entry in Dir::read_from(self)? {
             let entry = entry?;
@@ -111,7 +112,7 @@ impl Folder {
         Ok(true)
     }
 
-    /// Opens a plain file to be read; none where there is nothing.
+    /// Opens a plain file for reading, if it exists.
     pub(super) fn file(&self, name: &str) -> Result<Option<File>, EmbeddedError> {
         let path = self.path.join(name);
         let file = match rustix::fs::openat(self, name, OPEN | OFlags::NONBLOCK, Mode::empty()) {
@@ -127,7 +128,7 @@ impl Folder {
         }
     }
 
-    /// Opens a file of this user's, or else makes it, to be read and added to.
+    /// Opens or makes a file of this user's, for reading and appending.
     pub(super) fn own_file(&self, name: &str, account: Account) -> Result<File, EmbeddedError> {
         let path = self.path.join(name);
         let flags = OPEN | OFlags::RDWR | OFlags::APPEND;
@@ -144,7 +145,8 @@ impl Folder {
         let opened = rustix::fs::openat(self, name, flags | OFlags::NONBLOCK, Mode::empty());
         let opened = File::from(opened.map_err(|error| no_file(path.clone(), error))?);
         let found = opened.metadata().map_err(failed("look at", &path))?;
-        // One that root has made and not given away yet is a file of ours as well; not so one that has another name elsewhere.
+        // A file that root has just made and not given away yet is ours too; but not if it has a
+        // second name elsewhere.
         let is_ours = found.uid() == account.uid() || (found.uid() == 0 && found.nlink() == 1);
         if found.is_file() && is_ours {
             Ok(opened)
@@ -153,10 +155,11 @@ impl Folder {
         }
     }
 
-    /// Makes a directory of this user's that nobody else can look into, and these files in it; none where there is something else of
-    /// that name meanwhile.
+    /// Makes a directory of this user's that nobody else can read, with these files in it. None if
+    /// something else has taken the name meanwhile.
     ///
-    /// It is made in another one that only we can change, and then moved: nobody can put something in its place before it is given away.
+    /// It is made inside another directory that only we can change, and then moved: nobody can
+    /// replace it before it is given to the user.
     pub(super) fn make(
         &self,
         name: &OsStr,
@@ -168,7 +171,7 @@ impl Folder {
         rustix::fs::mkdirat(self, &staging, PRIVATE)
             .map_err(|error| failed("make", &path)(error.into()))?;
         let made = self.make_within(&staging, name, account, files);
-        // Only while it is empty: by now it could be another one.
+        // Only while it is empty: it could be another one by now.
         rustix::fs::unlinkat(self, &staging, AtFlags::REMOVEDIR).ok();
         made
     }
@@ -205,13 +208,13 @@ impl Folder {
         Ok(made?.map(|file| Self { file, path }))
     }
 
-    /// An error unless it is this user's, and nobody else's to look into.
+    /// Fails unless it belongs to this user, and nobody else can read it.
     pub(super) fn check(&self, account: Account) -> Result<(), EmbeddedError> {
         self.check_on_path(account, None)
     }
 
-    /// The same, where somebody else may be able to change something on the way there: that is
-    /// named as the reason why root runs nothing as the directory's owner.
+    /// The same for a directory whose path somebody else may be able to change. That is then named
+    /// as the reason why root runs nothing as the directory's owner.
     pub(super) fn check_on_path(
         &self,
         account: Account,
@@ -262,7 +265,7 @@ impl Folder {
         })
     }
 
-    /// Moves something to another name in it.
+    /// Renames something in it.
     pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), EmbeddedError> {
         rustix::fs::renameat(self, from, self, to)
             .map_err(|error| failed("rename", &self.path.join(from))(error.into()))
@@ -274,13 +277,13 @@ impl Folder {
             .map_err(|error| failed("make", &self.path.join(name))(error.into()))
     }
 
-    /// Removes what may be of this name, with everything in it.
+    /// Removes what has this name, with everything in it.
     pub(super) fn remove(&self, name: &str) -> Result<(), EmbeddedError> {
         remove(self.as_fd(), name.as_ref()).map_err(failed("remove", &self.path.join(name)))
     }
 }
 
-/// A directory or a link on the way.
+/// A directory or a link on the way to another one.
 #[derive(Debug)]
 pub(super) struct PathStep {
     pub(super) path: PathBuf,
@@ -295,7 +298,7 @@ impl PathStep {
     }
 }
 
-/// What else to do about a directory.
+/// The remedy that always works.
 pub(super) const ELSEWHERE: &str = "set GATEWAY_DATA_DIR to another directory, or DATABASE_URL";
 
 pub(super) fn no_directory(path: PathBuf, is_link: bool) -> EmbeddedError {
@@ -329,7 +332,7 @@ fn no_file(path: PathBuf, error: Errno) -> EmbeddedError {
 fn remove(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        // What a directory is answered with, by Linux and by others.
+        // The errors for a directory, on Linux and on other systems.
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(error) => return Err(error.into()),
     }

@@ -1,14 +1,15 @@
-//! A private PostgreSQL for those who have set no `DATABASE_URL`: durable like any other, reachable by its owner only, and never
-//! outliving the gateway.
+//! A private PostgreSQL for when `DATABASE_URL` is not set: as durable as any other, reachable by
+//! its owner only, and never left behind by the gateway.
 //!
-//! In reading order: `place` directories that are what they were when they were opened, `way` what leads to them, `account` the user
-//! of the programs, `find` those on the machine, `cluster` the data directory, `supervisor` the process that starts and stops the
-//! server.
+//! In reading order: `account` is the user that runs the programs, `folder` a directory that cannot
+//! be replaced, `safe_path` a path without links of strangers, `programs` the installed PostgreSQL,
+//! `data_dir` the data directory, `supervisor` the process that starts and stops the server.
 //!
-//! Two locked files in the data directory say who lives. `gateway.lock` is held by the gateway that owns the directory,
-//! `server.lock` by everything that may write to the cluster: initdb, the supervising shell, each process of PostgreSQL inherit
-//! it. Whoever holds the second knows that none of them is left, so what they left lying about can be removed, and no
-//! process need ever be killed by a number found in a file.
+//! Two locked files in the data directory say who is alive. `gateway.lock` is held by the gateway
+//! that owns the directory. `server.lock` is held by everything that may write to the cluster:
+//! initdb, the supervising shell, and each process of PostgreSQL inherit it. Whoever gets the
+//! second lock knows that none of them is left, and may remove their files. So no process is ever
+//! killed because its id was found in a file.
 
 mod account;
 mod data_dir;
@@ -38,7 +39,8 @@ use supervisor::Server;
 /// As long as a recovery after a crash may take.
 const READY_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A private PostgreSQL in a data directory, stopped when this value is dropped or the process ends in any way.
+/// A private PostgreSQL in a data directory. It stops when this value is dropped, or when the
+/// process ends in any way.
 #[derive(Debug)]
 pub struct Embedded {
     socket: Arc<Folder>,
@@ -49,12 +51,12 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Starts the server of that data directory, which is made when it is missing, and owns it.
+    /// Starts and owns the server of that data directory, which is made if it does not exist.
     pub async fn start(data_dir: &Path) -> Result<Self, EmbeddedError> {
         Self::start_with(data_dir, &[]).await
     }
 
-    /// Like [`Self::start`], with server settings of one's own, which win over the defaults.
+    /// Like [`Self::start`], with additional server settings, which win over the defaults.
     pub async fn start_with(
         data_dir: &Path,
         settings: &[(&str, &str)],
@@ -73,7 +75,7 @@ impl Embedded {
         }
     }
 
-    /// Uses the running server of that data directory, or else starts it and owns it.
+    /// Uses the running server of that data directory, or else starts and owns it.
     pub async fn join_or_start(data_dir: &Path) -> Result<Self, EmbeddedError> {
         let attempts = async {
             loop {
@@ -101,7 +103,8 @@ impl Embedded {
         options(self.socket.path())
     }
 
-    /// How this process connects, while this value lives: through the very directory that was looked at, whatever is at its place by then.
+    /// How this process connects while this value lives: through the directory that was checked,
+    /// even if another one is at its path by now.
     #[must_use]
     pub fn private_options(&self) -> PgConnectOptions {
         options(&self.socket.path_by_descriptor())
@@ -113,13 +116,13 @@ impl Embedded {
         self.server.is_none()
     }
 
-    /// The process id that PostgreSQL wrote down; for tests, since it may be out of date by the time it is used.
+    /// The process id that PostgreSQL wrote down. For tests: it may be out of date.
     #[must_use]
     pub fn postmaster_pid(&self) -> Option<u32> {
         data_dir::read_pid(std::fs::File::open(&self.pid_file).ok()?)
     }
 
-    /// Stops the server and waits until it has ended; a joined one is left alone.
+    /// Stops the server and waits for its end. A joined server is left alone.
     pub async fn stop(self) -> Result<(), EmbeddedError> {
         match self.server {
             Some(server) => tokio::task::spawn_blocking(move || server.stop()).await?,
@@ -170,7 +173,7 @@ impl Embedded {
         Ok(matches!(joined.probe().await?, Answer::Ready).then_some(joined))
     }
 
-    /// Waits until the database can be used, and makes it the first time.
+    /// Waits until the database can be used. The first time it is created here.
     async fn ready(&self) -> Result<(), EmbeddedError> {
         loop {
             match self.probe().await? {
@@ -209,7 +212,7 @@ impl Embedded {
         }
     }
 
-    /// Whether a server listens; an error if it is not our user's.
+    /// Whether a server listens. An error if another user runs it.
     async fn is_served(&self) -> Result<bool, EmbeddedError> {
         let socket = self
             .socket
@@ -250,7 +253,7 @@ enum Answer {
 }
 
 fn options(socket_directory: &Path) -> PgConnectOptions {
-    // What the environment says is overwritten, except for PGOPTIONS, which sqlx cannot unset.
+    // These overwrite what the environment says, except for PGOPTIONS, which sqlx cannot unset.
     PgConnectOptions::new_without_pgpass()
         .socket(socket_directory)
         .port(PORT)

@@ -10,7 +10,8 @@ use super::account::{self, Account, is_roots};
 use super::error::EmbeddedError;
 use crate::error::fault::OLDEST;
 
-/// Where packages put their programs: a folder, what the names of the versions in it begin with, and the way on from there.
+/// Where packages install: a folder, how the names of the versions in it begin, and the rest of the
+/// path.
 const USUAL: [(&str, &str, &str); 4] = [
     ("/usr/lib/postgresql", "", "bin"),         // Debian
     ("/usr", "pgsql-", "bin"),                  // Fedora, packages of PostgreSQL's own
@@ -27,7 +28,7 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// The newest of those folders, or of those with the version of the cluster in `data`.
+    /// The newest in those folders, or the one with the version of the cluster in `data`.
     pub(super) fn find(
         folders: &[PathBuf],
         version: Option<u32>,
@@ -64,7 +65,7 @@ impl Programs {
     }
 
     fn installed(folders: &[PathBuf], account: Account) -> Vec<Self> {
-        // A link in PATH leads to the folder that has the other programs too.
+        // A link in `PATH` leads to the folder that has the other programs too.
         let linked = |folder: &PathBuf| {
             Some(
                 fs::canonicalize(folder.join("postgres"))
@@ -86,7 +87,7 @@ impl Programs {
             .collect()
     }
 
-    /// Root runs, even as another user, nothing that others could have put there.
+    /// Root runs nothing that others can change, not even as another user.
     fn are_roots(folder: &Path) -> bool {
         let are = ["postgres", "initdb"].map(|name| folder.join(name));
         let are = are.iter().all(|program| is_roots(program));
@@ -111,7 +112,7 @@ impl Programs {
     }
 }
 
-/// All the folders in which to look.
+/// All folders in which to look.
 pub(super) fn folders(account: Account) -> Vec<PathBuf> {
     let mut folders = account::folders();
     folders.extend(["/usr/bin".into(), "/usr/local/bin".into()]);
@@ -127,7 +128,7 @@ pub(super) fn folders(account: Account) -> Vec<PathBuf> {
     folders
 }
 
-/// Reads `postgres (PostgreSQL) 17.2 (Debian …)`; a `18beta1` counts as 18.0.
+/// Reads `postgres (PostgreSQL) 17.2 (Debian …)`. `18beta1` counts as 18.0.
 fn parse_version(line: &str) -> Option<(u32, u32)> {
     let mut numbers = line.split_whitespace().nth(2)?.split('.').map(|part| {
         let digits = part

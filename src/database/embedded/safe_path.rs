@@ -1,4 +1,4 @@
-//! Ways to directories, on which no stranger's link is followed, and is known who can change something.
+//! Paths on which no link of a stranger is followed, and of which it is known who can change them.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
@@ -13,23 +13,23 @@ use super::account::{OTHERS_WRITE, our_uid};
 use super::error::{EmbeddedError, failed};
 use super::folder::{ELSEWHERE, Folder, OPEN, PRIVATE, PathStep, no_directory};
 
-/// Links on one way, before it leads in circles.
+/// The most links on one path: more are a circle.
 const MAX_LINKS: usize = 40;
 
-/// Opens what is there, also a link itself, without having to be allowed to read it.
+/// Opens anything, also a link itself, without the right to read it.
 #[cfg(target_os = "linux")]
 const LOOK: OFlags = OPEN.union(OFlags::PATH);
 #[cfg(not(target_os = "linux"))]
 const LOOK: OFlags = OPEN.union(OFlags::DIRECTORY);
 
-/// A directory, and what was passed on the way from the root.
+/// A directory, and what led to it from the root.
 #[derive(Debug)]
 pub(super) struct SafePath {
     folder: Folder,
     passed: Vec<PathStep>,
 }
 
-/// What becomes of directories that are missing on a way.
+/// What to do about missing directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Missing {
     Make,
@@ -37,7 +37,7 @@ pub(super) enum Missing {
 }
 
 impl SafePath {
-    /// Goes there, one name after the other.
+    /// Walks to the directory, one name after the other.
     pub(super) fn open(path: &Path, missing: Missing) -> Result<Self, EmbeddedError> {
         let slash = rustix::fs::open("/", LOOK, Mode::empty());
         let slash = slash.map_err(|error| failed("open", Path::new("/"))(error.into()))?;
@@ -46,7 +46,8 @@ impl SafePath {
             passed: Vec::new(),
         };
         way.pass(Path::new("/"), &way.folder.metadata()?);
-        // Where a link cannot be opened, none may be left; the names are gone through all the same.
+        // Where a link itself cannot be opened, resolve all links first; the names are walked all
+        // the same.
         #[cfg(not(target_os = "linux"))]
         let path = &settled(path, missing)?;
         let mut names = backwards(path);
@@ -79,7 +80,7 @@ impl SafePath {
         let look = || rustix::fs::openat(&self.folder, name, LOOK, Mode::empty());
         match look() {
             Err(Errno::NOENT) if missing == Missing::Make => {
-                // Others may look in, as usual, but change nothing.
+                // Others may read it, as usual, but not change it.
                 let mode = PRIVATE | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH;
                 match rustix::fs::mkdirat(&self.folder, name, mode) {
                     Ok(()) | Err(Errno::EXIST) => look(),
@@ -126,12 +127,13 @@ impl SafePath {
         });
     }
 
-    /// The end of the way.
+    /// The directory at the end.
     pub(super) fn folder(&self) -> &Folder {
         &self.folder
     }
 
-    /// The first thing on the way that somebody else than root and this user can change; what is sticky is no better.
+    /// The first step that anybody but root and this user can change. A sticky directory counts as
+    /// open.
     pub(super) fn open_to_others(&self, uid: u32) -> Option<&PathStep> {
         self.passed.iter().find(|passed| {
             let is_writable = !passed.is_link && passed.mode & OTHERS_WRITE != 0;

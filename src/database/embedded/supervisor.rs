@@ -1,4 +1,8 @@
 //! Keeps the server running while the gateway lives, and stops it however the gateway ends.
+//!
+//! A shell between the two does that. `PR_SET_PDEATHSIG` would not: it fires when the *thread* that
+//! started the server ends, it needs `unsafe`, and only Linux has it. A pipe closes exactly when
+//! the gateway is gone.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -13,12 +17,13 @@ use super::error::{EmbeddedError, failed};
 use super::folder::Folder;
 use super::programs::Programs;
 
-/// Runs the server until it ends, or until standard input does: then whoever held the other end of the pipe is gone.
+/// Runs the server until it ends, or until standard input closes: then the gateway is gone.
 ///
-/// Its arguments are the server's command line, standard error is the log. Standard output is the lock of the data
-/// directory: the shell and the server keep it, the watcher does not, lest it outlive them with it.
-/// The first interrupt may come before the server listens to it, so it is repeated; the last signal ends a server that will not
-/// finish its checkpoint, which it makes up for at the next start.
+/// The arguments are the server's command line. Standard error is the log. Standard output is the
+/// lock of the data directory: the shell and the server keep it open. The watcher does not, since
+/// it could otherwise hold the lock after they have ended. The interrupt is repeated because the
+/// server may not listen yet when the first one comes. The last signal ends a server that does not
+/// finish its checkpoint; the next start recovers that.
 const SCRIPT: &str = r#"
 umask 077
 unset PWD OLDPWD SHLVL
@@ -41,7 +46,8 @@ kill -s KILL "$watcher"
 exit "$status"
 "#;
 
-/// What every server is started with. The first three are PostgreSQL's defaults, and a promise of ours.
+/// The settings of every server. The first three are PostgreSQL's defaults, but the gateway
+/// promises them.
 const SETTINGS: [&str; 11] = [
     "fsync=on",
     "synchronous_commit=on",
@@ -58,10 +64,10 @@ const SETTINGS: [&str; 11] = [
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A server that has lived this long did not die of its start.
+/// A server that has run this long did not fail at its start.
 const STEADY: Duration = Duration::from_mins(1);
 
-/// A server under supervision; dropping it stops it.
+/// A supervised server. Dropping it stops it.
 #[derive(Debug)]
 pub(super) struct Server {
     launch: Arc<Launch>,
@@ -70,7 +76,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts the server, which is not ready by then. Until [`Self::keep_running`] is called, an end is an end.
+    /// Starts the server, without waiting until it is ready. Until [`Self::keep_running`] is
+    /// called, it is not restarted.
     pub(super) fn start(
         directory: DataDir,
         owner: File,
@@ -100,7 +107,7 @@ impl Server {
         Ok(server)
     }
 
-    /// An error if the server has ended.
+    /// Fails if the server has ended.
     pub(super) fn check(&self) -> Result<(), EmbeddedError> {
         if self.shared.lock().phase != Phase::Ended {
             return Ok(());
@@ -110,13 +117,14 @@ impl Server {
         Err(EmbeddedError::NotStarted { log, tail })
     }
 
-    /// From now on the server is started again whenever it ends by itself; an error if it already has.
+    /// From now on the server is restarted whenever it ends by itself. Fails if it has ended
+    /// already.
     pub(super) fn keep_running(&self) -> Result<(), EmbeddedError> {
         self.shared.started();
         self.check()
     }
 
-    /// Stops the server and waits until nothing of it is left.
+    /// Stops the server, and waits until none of its processes is left.
     pub(super) fn stop(self) -> Result<(), EmbeddedError> {
         self.shared.close();
         self.launch.directory.wait_for_server_lock().map(drop)
@@ -129,7 +137,7 @@ impl Drop for Server {
     }
 }
 
-/// How to start the server, again and again.
+/// What is needed to start the server, again and again.
 #[derive(Debug)]
 struct Launch {
     directory: DataDir,
@@ -151,7 +159,7 @@ impl Launch {
         shell.spawn().map_err(failed("run", Path::new("/bin/sh")))
     }
 
-    /// None while processes of the last server are still there.
+    /// None while processes of the last server are left.
     fn spawn_again(&self) -> Result<Option<Child>, EmbeddedError> {
         self.directory
             .try_lock_server()?
@@ -160,7 +168,9 @@ impl Launch {
     }
 }
 
-/// What the supervising thread and the owner of the server tell each other.
+/// What the supervising thread and the owner of the server tell each other. The thread blocks on
+/// the shell's end, so it is not a task; a condition variable wakes it from its pause when the
+/// owner stops the server.
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
@@ -209,7 +219,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// False if the server is to stay stopped.
+    /// Returns false if the server is to stay stopped.
     fn pause(&self, pause: Duration) -> bool {
         let waited = self
             .changed
@@ -217,7 +227,8 @@ impl Shared {
         waited.unwrap_or_else(PoisonError::into_inner).0.phase == Phase::Running
     }
 
-    /// True if the server is to be started again. Closes the pipe, so that nothing of the shell's is left.
+    /// Returns true if the server is to be restarted. Closes the pipe, so that nothing of the shell
+    /// is left.
     fn ended(&self) -> bool {
         let mut state = self.lock();
         state.pipe = None;
@@ -236,7 +247,7 @@ fn supervise(launch: &Launch, shared: &Shared, mut shell: Child) {
         if !shared.ended() {
             return;
         }
-        tracing::warn!(?status, log = %launch.directory.log_file().display(), "PostgreSQL has ended by itself; starting it again");
+        tracing::warn!(?status, log = %launch.directory.log_file().display(), "PostgreSQL ended unexpectedly, restarting it");
         if began.elapsed() > STEADY {
             pause = FIRST_PAUSE;
         }
@@ -248,13 +259,13 @@ fn supervise(launch: &Launch, shared: &Shared, mut shell: Child) {
             }
             match launch.spawn_again() {
                 Ok(Some(shell)) => break shared.hold(shell),
-                // Processes of the last one are still there, for a moment.
+                // Processes of the last server are left for a moment.
                 Ok(None) => wait = FIRST_PAUSE,
                 Err(error) => {
                     wait = LONGEST_PAUSE;
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "cannot start PostgreSQL again"
+                        "cannot restart PostgreSQL"
                     );
                 }
             }

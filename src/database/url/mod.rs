@@ -1,5 +1,5 @@
-//! What is understood of a `DATABASE_URL`: all of it, or it is refused. The message names what is wrong,
-//! and never a secret.
+//! Reads a `DATABASE_URL`. Everything in it is understood, or it is refused: the message names what
+//! is wrong, and never a secret.
 
 mod parameters;
 mod parts;
@@ -12,10 +12,10 @@ use self::parts::{NOWHERE, UrlParts};
 use self::places::places;
 use super::target::Target;
 
-/// How to connect to the database at this URL; what it leaves open, libpq's variables say.
+/// How to connect to the database at this URL. What it leaves open, libpq's variables say.
 ///
 /// # Errors
-/// What is wrong with it, or with one of those.
+/// What is wrong with the URL, or with one of those variables.
 pub fn parse(text: &str) -> Result<Target, String> {
     let parts = UrlParts::of(text)?;
     let mut asked_for = Vec::new();

@@ -7,9 +7,10 @@ use sqlx::postgres::PgSslMode;
 
 use super::parts::NAME;
 
-/// Which of several servers is used, in libpq's words: they mean the same here, since none is that cannot be written to.
+/// libpq's words for which of several servers to use. All of these mean the same here: the gateway
+/// always uses the writable one.
 const SESSIONS: [&str; 3] = ["any", "primary", "read-write"];
-/// Parameters that only libpq knows, each with the values that ask for what happens anyway.
+/// Parameters that only libpq knows, each with the values that change nothing here.
 const HARMLESS: [(&str, &[&str]); 5] = [
     ("channel_binding", &["prefer", "disable"]),
     ("gssencmode", &["prefer", "disable"]),
@@ -17,14 +18,15 @@ const HARMLESS: [(&str, &[&str]); 5] = [
     ("sslcompression", &["0"]),
     ("sslnegotiation", &["postgres"]),
 ];
-/// Files, by their parameters and the variable that stands in for them.
+/// Files: their parameters, and the variable that stands in for them.
 const FILES: [(&[&str], &str); 3] = [
     (&["sslrootcert", "ssl-root-cert", "ssl-ca"], "PGSSLROOTCERT"),
     (&["sslcert", "ssl-cert"], "PGSSLCERT"),
     (&["sslkey", "ssl-key"], "PGSSLKEY"),
 ];
 
-/// Whether a parameter asks for something; one that is not understood is refused: it may be a promise.
+/// Whether a parameter has an effect. An unknown one is refused: it may be something that the
+/// operator relies on.
 pub(super) fn is_asked_for(url: &str, name: &str, value: &str) -> Result<bool, String> {
     let must_be = |what: &str| Err(format!("{NAME}: {name} must be {what}"));
     match name {
@@ -62,7 +64,7 @@ pub(super) fn is_asked_for(url: &str, name: &str, value: &str) -> Result<bool, S
         | "options" => Ok(true),
         _ if name.starts_with("options[") && name.ends_with(']') => Ok(true),
         _ if is_harmless(name, value) => Ok(false),
-        // Behind an @ there may be the end of a password.
+        // The end of a password may be behind an @.
         _ if url.contains('?')
             && url
                 .rsplit('?')
@@ -83,7 +85,7 @@ fn is_harmless(name: &str, value: &str) -> bool {
         .any(|(known, values)| *known == name && values.contains(&value))
 }
 
-/// What would be passed over in silence otherwise.
+/// Refuses variables that sqlx would ignore silently.
 pub(super) fn check_variables(asked_for: &[(String, String)]) -> Result<(), String> {
     let given = |names: &[&str]| {
         asked_for
@@ -107,7 +109,7 @@ pub(super) fn check_variables(asked_for: &[(String, String)]) -> Result<(), Stri
     Ok(())
 }
 
-/// That what the connection is secured with is there, as far as a look can tell.
+/// Checks that the files for TLS are there and can be opened.
 pub(super) fn check_files(parameters: &[(String, String)]) -> Result<(), String> {
     for (names, variable) in FILES {
         let given = parameters
@@ -121,10 +123,10 @@ pub(super) fn check_files(parameters: &[(String, String)]) -> Result<(), String>
             },
         };
         if value.contains("-----") {
-            // Not a file, but what would be in it.
+            // Not a path, but the contents of such a file.
             continue;
         }
-        // A pipe can be read once only: by whoever connects.
+        // A pipe can be read only once: by the connection.
         let is_missing = match std::fs::metadata(&value) {
             Ok(found) if found.is_file() => File::open(&value).err(),
             Ok(_) => None,
@@ -137,7 +139,7 @@ pub(super) fn check_files(parameters: &[(String, String)]) -> Result<(), String>
     Ok(())
 }
 
-/// What the environment says, where it says something.
+/// A variable of the environment that is not empty.
 pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -1,23 +1,23 @@
-//! The parts of a `DATABASE_URL`, which may name several hosts, as no parser of URLs expects.
+//! The parts of a `DATABASE_URL`. It may name several hosts, which no URL parser expects.
 
 use reqwest::Url;
 
-/// The variable that messages name, also for its option.
+/// The variable's name in messages, also for its option.
 pub(super) const NAME: &str = "DATABASE_URL";
-/// Stands where a host is, until it is known.
+/// Stands in for the host until it is known.
 pub(super) const NOWHERE: &str = "localhost";
 
-/// A URL's text, taken apart where there may be several hosts.
+/// The text of a URL, split around its hosts.
 pub(super) struct UrlParts<'a> {
-    /// Up to the hosts.
+    /// Everything before the hosts.
     before: &'a str,
-    /// With their ports.
+    /// The hosts with their ports.
     pub(super) hosts: &'a str,
     after: &'a str,
 }
 
 impl<'a> UrlParts<'a> {
-    /// Refuses what a URL's parser takes for something else than was meant.
+    /// Refuses what a URL parser would take for something else than was meant.
     pub(super) fn of(text: &'a str) -> Result<Self, String> {
         let (scheme, rest) = text.split_once("://").unwrap_or_default();
         if !["postgres", "postgresql"].contains(&&*scheme.to_ascii_lowercase()) {

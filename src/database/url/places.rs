@@ -14,11 +14,11 @@ const PLACE: [&str; 3] = ["host", "hostaddr", "port"];
 /// Where one server is.
 #[derive(Default)]
 pub(super) struct Place {
-    /// As it is in the URL, with its port.
+    /// As in the URL, with its port.
     authority: Option<String>,
-    /// An address, a name, or a socket's directory; wins over the URL's.
+    /// An address, a name, or the directory of a socket. It wins over the URL's.
     host: Option<String>,
-    /// Wins over the URL's.
+    /// It wins over the URL's.
     port: Option<String>,
 }
 
@@ -43,8 +43,8 @@ impl Place {
     }
 }
 
-/// Where the servers are: what the parameters say, else the URL itself, else libpq's variables, else
-/// a socket that is found.
+/// Where the servers are: what the parameters say, else the URL itself, else libpq's variables,
+/// else a socket that is found.
 pub(super) fn places(
     parts: &UrlParts<'_>,
     asked_for: &[(String, String)],
@@ -104,7 +104,7 @@ fn set_ports(
     parts: &UrlParts<'_>,
     asked_for: &[(String, String)],
 ) -> Result<(), String> {
-    // Also where a parameter names other hosts, the ports are those of the URL.
+    // The ports are those of the URL even if a parameter names other hosts.
     let own: Vec<Option<&str>> = parts.hosts.split(',').map(port_of).collect();
     if own.len() != 1 && own.len() != places.len() {
         return Err(format!("{NAME} must name as many hosts as its parameter"));
@@ -130,7 +130,7 @@ fn set_ports(
         ));
     }
     for (place, port) in places.iter_mut().zip(ports.iter().cycle()) {
-        // A variable is for what the URL leaves open.
+        // A variable only fills in what the URL leaves open.
         if parameter.is_some() || place.port.is_none() {
             place.port = Some((*port).to_owned());
         }
@@ -145,7 +145,7 @@ fn last_given<'a>(asked_for: &'a [(String, String)], names: &[&str]) -> Option<&
     asked_for.iter().rfind(is_one).map(|(_, value)| &**value)
 }
 
-/// The port behind a host, where one is there.
+/// The port behind a host, if there is one.
 fn port_of(authority: &str) -> Option<&str> {
     let behind = authority.rsplit(']').next()?;
     let (_, port) = behind.rsplit_once(':')?;
