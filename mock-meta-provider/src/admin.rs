@@ -6,7 +6,6 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
-use axum::response::{IntoResponse, Response};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
@@ -16,29 +15,29 @@ use crate::app::SharedApp;
 use crate::behaviour::Behaviour;
 use crate::body::{JsonBody, require_json};
 use crate::ledger::Ledger;
-use crate::script::{MAX_ANSWERS, MAX_BYTES, MAX_SCRIPTS, Script, ScriptError};
+use crate::script::{MAX_ANSWERS, Script};
 use crate::stats::Stats;
 use crate::wire::check_name;
 
+/// What every successful answer has beside its own fields.
 #[derive(Serialize)]
-struct ConfigView {
+pub(crate) struct Success<T> {
     success: bool,
+    #[serde(flatten)]
+    fields: T,
+}
+
+fn success<T>(fields: T) -> Json<Success<T>> {
+    Json(Success {
+        success: true,
+        fields,
+    })
+}
+
+#[derive(Serialize)]
+pub(crate) struct ConfigView {
     config: Behaviour,
     seed: u64,
-}
-
-#[derive(Serialize)]
-struct LedgerView {
-    success: bool,
-    #[serde(flatten)]
-    ledger: Ledger,
-}
-
-#[derive(Serialize)]
-struct StatsView {
-    success: bool,
-    #[serde(flatten)]
-    stats: Stats,
 }
 
 /// The filter of `GET /ledger`.
@@ -77,21 +76,17 @@ impl<'de> Deserialize<'de> for Patch {
 }
 
 /// `GET /config`
-pub(crate) async fn get_config(State(app): State<SharedApp>) -> Response {
+pub(crate) async fn get_config(State(app): State<SharedApp>) -> Json<Success<ConfigView>> {
     let config = app.state().behaviour.clone();
-    Json(ConfigView {
-        success: true,
-        config,
-        seed: app.seed,
-    })
-    .into_response()
+    let seed = app.seed;
+    success(ConfigView { config, seed })
 }
 
 /// `POST /config`
 pub(crate) async fn set_config(
     State(app): State<SharedApp>,
     JsonBody(patch): JsonBody<Patch>,
-) -> Result<Response, Refusal> {
+) -> Result<Json<Success<ConfigView>>, Refusal> {
     let config = {
         let mut state = app.state();
         let behaviour = merge(&state.behaviour, patch)?;
@@ -99,12 +94,8 @@ pub(crate) async fn set_config(
         behaviour
     };
     tracing::info!(?config, "configured");
-    Ok(Json(ConfigView {
-        success: true,
-        config,
-        seed: app.seed,
-    })
-    .into_response())
+    let seed = app.seed;
+    Ok(success(ConfigView { config, seed }))
 }
 
 /// Replaces the given fields, or none of them when one is wrong.
@@ -133,68 +124,46 @@ fn merge(present: &Behaviour, Patch(patch): Patch) -> Result<Behaviour, Refusal>
 pub(crate) async fn set_script(
     State(app): State<SharedApp>,
     JsonBody(script): JsonBody<Script>,
-) -> Result<Response, Refusal> {
+) -> Result<Json<Value>, Refusal> {
     if let Some(to) = &script.to {
         check_name("to", to)?;
     }
     if script.answers.len() > MAX_ANSWERS {
-        return Err(Refusal::field(
-            "answers",
-            format!("must be at most {MAX_ANSWERS}"),
-        ));
+        let message = format!("must be at most {MAX_ANSWERS}");
+        return Err(Refusal::field("answers", message));
     }
     let answer = json!({
         "success": true,
         "script": { "to": script.to, "answers": script.answers.len(), "repeat": script.repeat },
     });
     let set = app.state().scripts.set(script);
-    match set {
-        Ok(()) => Ok(Json(answer).into_response()),
-        Err(ScriptError::TooMany) => Err(Refusal::field(
-            "to",
-            format!("{MAX_SCRIPTS} participants have scripts already"),
-        )),
-        Err(ScriptError::TooLarge) => Err(Refusal::field(
-            "answers",
-            format!(
-                "all scripts together would hold more than {} MiB",
-                MAX_BYTES >> 20
-            ),
-        )),
-    }
+    set.map_err(|error| Refusal::bad_request(error.to_string()))?;
+    Ok(Json(answer))
 }
 
 /// `GET /ledger`
 pub(crate) async fn get_ledger(
     State(app): State<SharedApp>,
     query: Result<Query<LedgerQuery>, QueryRejection>,
-) -> Result<Response, Refusal> {
+) -> Result<Json<Success<Ledger>>, Refusal> {
     let Query(query) = query.map_err(|error| Refusal::bad_request(error.body_text()))?;
     let ledger = app.state().ledger.snapshot(&query.participant_prefix);
-    Ok(Json(LedgerView {
-        success: true,
-        ledger,
-    })
-    .into_response())
+    Ok(success(ledger))
 }
 
 /// `GET /stats`
-pub(crate) async fn get_stats(State(app): State<SharedApp>) -> Response {
-    Json(StatsView {
-        success: true,
-        stats: app.stats(),
-    })
-    .into_response()
+pub(crate) async fn get_stats(State(app): State<SharedApp>) -> Json<Success<Stats>> {
+    success(app.stats())
 }
 
 /// `POST /reset`
 pub(crate) async fn reset(
     State(app): State<SharedApp>,
     headers: HeaderMap,
-) -> Result<Response, Refusal> {
+) -> Result<Json<Value>, Refusal> {
     require_json(&headers)?;
     app.reset();
-    Ok(Json(json!({ "success": true })).into_response())
+    Ok(Json(json!({ "success": true })))
 }
 
 /// `GET /health`

@@ -1,8 +1,8 @@
 //! A messaging provider that misbehaves like the real ones, on purpose and reproducibly.
 //!
-//! It accepts messages (`POST /messages`), keeps a [`Ledger`] of what it delivered to whom, makes up
-//! inbound events (`POST /simulate/inbound`), and posts them to a webhook. It fails as configured: at
-//! random, by the rates of its [`Behaviour`], or exactly, by scripted [`Fault`]s.
+//! It accepts messages (`POST /messages`), keeps a [`Ledger`] of what it delivered to whom, makes
+//! up inbound events (`POST /simulate/inbound`), and posts them to a webhook. It fails as
+//! configured: at random, by the rates of its [`Behaviour`], or exactly, by scripted [`Fault`]s.
 //!
 //! The modules from the top down; each imports only what stands below it:
 //!
@@ -17,8 +17,8 @@
 //! - [`edge`], [`process`]: connections, environment, log and signals, compiled from the gateway's
 //!   own files
 //!
-//! Invariants: every random choice comes from the seed; no lock is held across an `await`; every task
-//! ends with the [`Mock`]; secrets and texts are never logged; everything has a limit.
+//! Invariants: every random choice comes from the seed; no lock is held across an `await`; every
+//! task ends with the [`Mock`]; secrets and texts are never logged; everything has a limit.
 
 mod admin;
 mod answer;

@@ -111,10 +111,10 @@ impl Mock {
         });
     }
 
-    /// Sets a script; logs a warning when there are too many.
+    /// Sets a script. One for which there is no room is only logged.
     pub fn play(&self, script: Script) {
-        if let Err(refused) = self.app.state().scripts.set(script) {
-            tracing::warn!(?refused, "too many scripts, this one is not played");
+        if let Err(error) = self.app.state().scripts.set(script) {
+            tracing::warn!(%error, "a script is not played");
         }
     }
 

@@ -10,9 +10,9 @@ use crate::fault::Fault;
 /// The most answers in one script.
 pub(crate) const MAX_ANSWERS: usize = 10_000;
 /// The most participants with a script of their own.
-pub(crate) const MAX_SCRIPTS: usize = 10_000;
+const MAX_SCRIPTS: usize = 10_000;
 /// How much memory all scripts together may take, in bytes, about.
-pub(crate) const MAX_BYTES: usize = 32 * 1024 * 1024;
+const MAX_BYTES: usize = 32 * 1024 * 1024;
 
 /// The answers to the next calls.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,11 +37,11 @@ pub(crate) struct Scripts {
 }
 
 /// Why a script was not set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum ScriptError {
-    /// There are [`MAX_SCRIPTS`].
+    #[error("to: {MAX_SCRIPTS} participants have scripts already")]
     TooMany,
-    /// All would take more than [`MAX_BYTES`].
+    #[error("answers: all scripts together would hold more than {} MiB", MAX_BYTES >> 20)]
     TooLarge,
 }
 

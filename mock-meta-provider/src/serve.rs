@@ -1,4 +1,4 @@
-//! Connections: accepted up to a limit, served, and cut without a byte where an answer is a [`Cut`].
+//! Connections: accepted up to a limit, served, and cut without a byte if an answer is a [`Cut`].
 //! A trailing slash in a path makes no difference.
 
 use std::error::Error;

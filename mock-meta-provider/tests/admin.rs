@@ -272,7 +272,7 @@ async fn health_is_ok() {
     );
 }
 
-/// Every route but the probe's.
+/// Every route but `/health`.
 const ROUTES: [(&str, &str); 9] = [
     ("POST", "/messages"),
     ("GET", "/messages/msg_1"),

@@ -1,4 +1,5 @@
-//! Whoever calls, and however they spell it: half-closed and idle connections, slashes, codings, odd characters, things given twice.
+//! Unusual callers: half-closed and idle connections, trailing slashes, content codings, characters
+//! that no text can hold, fields that are there twice.
 
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,7 @@ async fn rest(mut connection: TcpStream) -> String {
     answer
 }
 
-/// Waits until none of the calls of a key counts as waiting.
+/// Waits until no call of a key counts as waiting.
 async fn nobody_waits(provider: &Provider, key: &str) {
     until("nobody waits", || {
         provider.mock.message(key).unwrap().overlapping_calls == 0
@@ -304,10 +305,10 @@ async fn what_no_text_can_hold_comes_from_customers_and_does_not_go_to_them() {
     }
 }
 
-/// Sends bytes on a connection of their own; what is answered until the end.
+/// Sends bytes on a new connection, and reads until its end.
 async fn answer_to(provider: &Provider, request: &str) -> String {
     let mut connection = connect(provider).await;
-    // It may have been refused before the last of it.
+    // The provider may have refused it before its last byte.
     connection.write_all(request.as_bytes()).await.ok();
     let mut answer = Vec::new();
     let read = timeout(DEADLINE, connection.read_to_end(&mut answer));

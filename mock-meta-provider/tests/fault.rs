@@ -1,4 +1,4 @@
-//! Each fault as its victim sees it, and as the ledger knows it.
+//! Each fault as the caller sees it and as the ledger has it.
 
 use std::time::Duration;
 

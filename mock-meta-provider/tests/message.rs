@@ -1,4 +1,4 @@
-//! What is accepted, refused and delivered once.
+//! Calls of `POST /messages`: accepted, refused, delivered once.
 
 use mock_meta_provider::{Behaviour, Channel, Config, Fault};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! The program: its messages, its signals and its exit codes.
+//! The program: its options, its log, its signals and its exit codes.
 
 use std::process::Stdio;
 
@@ -36,7 +36,7 @@ async fn output(command: &mut Command) -> (Option<i32>, String, String) {
     )
 }
 
-/// What a program says, line by line.
+/// The standard error of a program, line by line.
 struct Said(Lines<BufReader<ChildStderr>>);
 
 impl Said {
@@ -44,7 +44,7 @@ impl Said {
         Self(BufReader::new(child.stderr.take().unwrap()).lines())
     }
 
-    /// Reads until it says this; that line.
+    /// Reads until a line has this in it, and returns the line.
     async fn until(&mut self, what: &str) -> String {
         loop {
             let line = tokio::time::timeout(DEADLINE, self.0.next_line()).await;
@@ -56,7 +56,7 @@ impl Said {
         }
     }
 
-    /// Its URL, once it listens.
+    /// Reads its URL, once it listens.
     async fn url(&mut self) -> String {
         let line = self.until("listening on http://").await;
         let words = line.split_whitespace();

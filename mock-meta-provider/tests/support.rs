@@ -1,4 +1,4 @@
-//! A calm provider, a client that is not, and a webhook that can be told to refuse.
+//! A calm provider with a client, and a webhook that refuses what it is told to.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// Longer than anything here may take.
+/// How long anything here may take.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
 pub struct Provider {
@@ -99,7 +99,7 @@ impl Answer {
         }
     }
 
-    /// The status of a failure in the form that all failures have, and its error.
+    /// The status and the error of a failure; checks that it has the form of all failures.
     pub fn failure(&self) -> (u16, &str) {
         assert_eq!(self.body["success"], false, "{}", self.body);
         assert!(self.body["retryable"].is_boolean(), "{}", self.body);
@@ -116,7 +116,7 @@ impl Answer {
     }
 }
 
-/// Waits for a condition, and says which one it was when it does not come.
+/// Waits for a condition; panics with its name when it does not come.
 pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
     while !condition() {
@@ -139,7 +139,7 @@ impl Received {
     }
 }
 
-/// A webhook that writes down every post, and refuses the first ones as told.
+/// A webhook that records every post, and refuses the first ones as told.
 pub struct Receiver {
     pub url: String,
     received: Posts,
