@@ -1,5 +1,7 @@
-//! Who fails to prove who calls: each is counted, the first of a kind is said with its address, and then a count at growing
-//! intervals: guessing leaves a trace, and strangers do not write the log.
+//! Counts the callers that fail to prove who they are, and logs some of them.
+//!
+//! The first failure of a kind is logged with its address, then a count at growing intervals.
+//! Guessing leaves a trace, but strangers cannot fill the log.
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
@@ -11,25 +13,25 @@ use metrics::counter;
 
 use crate::log_throttle::LogThrottle;
 
-/// What is missing or wrong.
+/// What a caller lacks, or has wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     /// There is no API key.
     MissingKey,
-    /// There is none like this.
+    /// No key is like the given one.
     WrongKey,
     /// The key lacks the scope that the route asks for.
     MissingScope,
-    /// A webhook has no signature, or none that could be one.
+    /// A webhook has no signature, or one in a wrong form.
     MissingSignature,
-    /// A webhook was signed with another secret.
+    /// A webhook is signed with another secret.
     WrongSignature,
     /// A foreign web page may have made a browser send it.
     WebPage,
 }
 
 impl Failure {
-    /// All of them.
+    /// All kinds, in their order.
     pub const ALL: [Self; 6] = [
         Self::MissingKey,
         Self::WrongKey,
@@ -39,7 +41,7 @@ impl Failure {
         Self::WebPage,
     ];
 
-    /// That of a request whose key is none of ours.
+    /// The failure of a request without a valid key.
     #[must_use]
     pub fn of_key(headers: &HeaderMap) -> Self {
         if headers.contains_key(header::AUTHORIZATION) {
@@ -49,7 +51,7 @@ impl Failure {
         }
     }
 
-    /// Its label.
+    /// The label of its metric and its log lines.
     #[must_use]
     pub fn kind(self) -> &'static str {
         match self {
@@ -62,7 +64,7 @@ impl Failure {
         }
     }
 
-    /// Counts one more of them, and says so where that is due.
+    /// Counts one more, and logs it when that is due.
     pub fn happened(self, client: Option<SocketAddr>) {
         counter!("gateway_auth_failures_total", "kind" => self.kind()).increment(1);
         let due = {
@@ -92,28 +94,32 @@ pub fn client(extensions: &Extensions) -> Option<SocketAddr> {
 static THROTTLES: Mutex<[LogThrottle; Failure::ALL.len()]> =
     Mutex::new([const { LogThrottle::new() }; Failure::ALL.len()]);
 
-/// How many webhooks with a wrong signature have a line of their own in this time.
+/// How many unproven webhooks are logged one by one in [`UNPROVEN_TIME`].
 const MOST_UNPROVEN: u32 = 60;
 const UNPROVEN_TIME: Duration = Duration::from_mins(1);
 
-/// Such webhooks with a line of their own: when the first of them was, how many there are, and how many had none.
+/// The unproven webhooks of the present minute: when it began, how many were logged, and how many
+/// were not.
 static UNPROVEN: Mutex<Option<(Instant, u32, u64)>> = Mutex::new(None);
 
-/// Whether a webhook whose signature is wrong, or cannot be checked since it did not come whole, is to have a line of its own, and if so how many had none since the last one. It may
-/// be the provider's, with a secret that somebody has mixed up, and then its id is wanted; or anybody's, who sends thousands.
+/// Whether to log an unproven webhook, and how many were not logged since the last one.
+///
+/// Unproven means that its signature is wrong, or that its body did not come whole. It may be the
+/// provider's, with the wrong secret: then an operator needs its id. Or it is one of thousands from
+/// a stranger.
 #[must_use]
-pub fn says_unproven() -> Option<u64> {
-    let mut unproven = UNPROVEN.lock().unwrap_or_else(PoisonError::into_inner);
+pub fn admit_unproven() -> Option<u64> {
+    let mut minute = UNPROVEN.lock().unwrap_or_else(PoisonError::into_inner);
     let now = Instant::now();
-    let (since, said, passed_over) = unproven.get_or_insert((now, 0, 0));
+    let (since, logged, passed_over) = minute.get_or_insert((now, 0, 0));
     if now.duration_since(*since) > UNPROVEN_TIME {
-        (*since, *said) = (now, 0);
+        (*since, *logged) = (now, 0);
     }
-    if *said == MOST_UNPROVEN {
+    if *logged == MOST_UNPROVEN {
         *passed_over += 1;
         return None;
     }
-    *said += 1;
+    *logged += 1;
     Some(std::mem::take(passed_over))
 }
 

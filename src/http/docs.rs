@@ -11,7 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::routing::get;
 use bytes::Bytes;
 use utoipa::OpenApi;
-use utoipa::openapi::path::{Operation, Parameter, ParameterIn, PathItem, Paths};
+use utoipa::openapi::path::{Operation, ParameterIn, PathItem, Paths};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
@@ -149,8 +149,10 @@ fn problems(operation: &Operation, rules: &Rules) -> Problems {
     let mut tell_usual = |kind: Kind| tell(kind, kind.when.to_owned());
     let parameters = operation.parameters.as_deref().unwrap_or_default();
     let has_parameter = |place: ParameterIn| {
-        let is_there = |parameter: &RefOr<Parameter>| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == place);
-        parameters.iter().any(is_there)
+        parameters.iter().any(|parameter| match parameter {
+            RefOr::T(parameter) => parameter.parameter_in == place,
+            RefOr::Ref(_) => false,
+        })
     };
     let has_body = operation.request_body.is_some();
 

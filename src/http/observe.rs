@@ -1,4 +1,4 @@
-//! Gives every request an id, a span and a count, and every error one shape and one line in the log.
+//! Gives a request its id, its span and its count, and errors their one shape and their log line.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};

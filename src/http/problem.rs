@@ -2,7 +2,7 @@
 //! errors to statuses.
 //!
 //! A handler returns a [`Problem`]. Its response is a bare status that carries the problem as an
-//! extension; [`super::observe::Observe`], which knows the request's id, writes the body and the log.
+//! extension. [`super::observe::Observe`] knows the request's id, and writes the body and the log.
 
 pub mod kind;
 
@@ -18,7 +18,7 @@ use crate::error::{Causes, Error};
 /// The seconds that a caller is asked to wait before it repeats a request that was not stored.
 const RETRY_AFTER_SECONDS: &str = "1";
 
-/// An error answer, before it gets its request id and becomes a body.
+/// An error answer that has no request id and no body yet.
 #[derive(Debug, Clone)]
 pub struct Problem {
     /// The status of the answer.
@@ -27,7 +27,7 @@ pub struct Problem {
     pub code: &'static str,
     /// The error for people.
     pub detail: String,
-    /// What is wrong with which field.
+    /// The fields that are missing or invalid.
     pub errors: Vec<FieldError>,
     /// A header that goes with it.
     header: Option<&'static (HeaderName, HeaderValue)>,
@@ -122,7 +122,7 @@ impl Problem {
         }
     }
 
-    /// 400, naming fields: sorted, of each the first that was said.
+    /// 400, naming fields, sorted. Of several errors of a field, the first stays.
     #[must_use]
     pub fn fields(mut errors: Vec<FieldError>) -> Self {
         errors.sort_by(|a, b| a.field.cmp(&b.field));
@@ -141,7 +141,7 @@ impl Problem {
         Self::fields(vec![FieldError::new(field, message)])
     }
 
-    /// The same, where it names fields, naming one more.
+    /// The same with one more field, if it names fields.
     #[must_use]
     pub fn and(mut self, error: FieldError) -> Self {
         if self.errors.is_empty() {
@@ -179,7 +179,7 @@ impl Problem {
         }
     }
 
-    /// The same, and the connection ends with it: the rest of the request is not waited for.
+    /// The same, and the connection closes after it: the rest of the request is not read.
     #[must_use]
     pub fn closing(self) -> Self {
         static CLOSE: (HeaderName, HeaderValue) =
@@ -228,7 +228,7 @@ impl Problem {
         Self::of(kind::OVERLOADED, detail)
     }
 
-    /// A problem for an error answer that says nothing about itself.
+    /// The problem for a bare status, such as the framework's.
     #[must_use]
     pub fn for_status(status: StatusCode) -> Self {
         let code = match status {

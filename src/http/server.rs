@@ -1,5 +1,7 @@
-//! Serves a router on a listener, with what `axum::serve` lacks: limits on connections and their time, an eye on clients that go
-//! away, and an end that waits. A trailing slash in a path makes no difference.
+//! Serves a router on a listener.
+//!
+//! `axum::serve` lacks what is here: limits on connections and their time, notice of clients that
+//! go away, and a stop that waits for requests. A trailing slash in a path makes no difference.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -25,35 +27,36 @@ use super::observe::{REQUEST_ID, count_abandoned, visible};
 use crate::edge::{ConnectionSlots, Network, Peer, Socket, bound, without_trailing_slash};
 use crate::log_throttle::LogThrottle;
 
-/// The most connections at once, where the system allows as many.
+/// The most connections at once, where the system allows so many.
 pub const MAX_CONNECTIONS: usize = 16_384;
-/// One address has at most one in so many of them.
+/// One address has at most this part of them: one in four.
 const PART_OF_ADDRESS: usize = 4;
 /// The largest head of a request, in bytes: its line and its headers.
 const MAX_HEAD: usize = 32 * 1024;
-/// The most that is kept at a time of what was read, and of what is to be written unless that is one large answer, in bytes.
+/// The largest buffer for reading, and for writing unless one answer is larger, in bytes.
 const MAX_BUFFER: usize = 64 * 1024;
-/// How often it is said that all connections are taken.
+/// How often the log says that all connections are taken.
 const FULL_NOTICE: Duration = Duration::from_mins(1);
-/// How long to wait after the system refused a connection, for example for want of file descriptors.
+/// How long to wait after the system refused a connection, for example for lack of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long the reset may take by which a client that had closed its connection refuses an answer.
+/// How long to wait for the reset by which a client that is gone refuses an answer.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Limits on client connections.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// The most connections at once; for a further one the one that has waited longest for its client is closed.
+    /// The most connections at once. A further one replaces the one that has waited longest for its
+    /// client.
     pub connections: usize,
     /// How long a client may take for a request's headers, or to take some of its answer.
     pub client_timeout: Duration,
-    /// Where callers come from that are proxies, and so many callers in one: they may have all connections.
+    /// Where proxies call from. One stands for many callers, so it may have all connections.
     pub proxies: Vec<IpNet>,
 }
 
 impl Limits {
-    /// The network whose connections are counted for this client. This machine's own are not: a proxy in front is often here, and
-    /// whoever else is could do worse.
+    /// The network whose connections are counted for this client. This machine's own are not counted:
+    /// a proxy in front is often here, and other programs here could do worse.
     fn network(&self, client: SocketAddr) -> Option<Network> {
         let address = client.ip().to_canonical();
         let is_proxy =
@@ -73,7 +76,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Begins to serve.
+    /// Starts to serve.
     pub fn start(listener: TcpListener, router: Router, limits: Limits) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
         bound(&listener)?;
@@ -96,19 +99,19 @@ impl Server {
         })
     }
 
-    /// Serves every request from now on, also on connections that there are, by another router.
+    /// Serves every request from now on by another router, also on open connections.
     pub fn replace(&self, router: Router) {
         drop(self.router.send_replace(router));
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Finishes the requests of the connections that there are, each of which then closes. New connections are still
-    /// accepted, so that they are told that this process is stopping, until [`Self::close`].
+    /// Finishes the requests of open connections, and closes each. New connections are still taken
+    /// until [`Self::close`], to tell their clients that this process stops.
     pub async fn drain(&self) {
         self.stopping.cancel();
         self.connections.close();
@@ -166,7 +169,7 @@ async fn accept(
         };
         let (router, client_timeout) = (router.clone(), limits.client_timeout);
         if stopping.is_cancelled() {
-            // Not waited for: it learns that nothing new is taken, or is cut off with the process.
+            // Nobody waits for it: it gets a refusal, or is cut off with the process.
             tokio::spawn(async move {
                 serve(
                     socket,
@@ -206,13 +209,13 @@ async fn serve(
         if let Some(ambiguous) = ambiguous {
             extensions.insert(ambiguous);
         }
-        // Boxed: hyper has room for this future in each connection, also in those that are idle.
+        // Boxed: else each connection, also an idle one, would have room for this future.
         let answer = Box::pin(router.oneshot(request));
         answered(&peer, answer, &half_closed)
     });
     let connection = http1::Builder::new()
         .header_read_timeout(None)
-        // Who has finished sending may still read.
+        // A client that has finished sending may still read.
         .half_close(true)
         .max_header_size(MAX_HEAD)
         .max_buf_size(MAX_BUFFER)
@@ -228,11 +231,11 @@ async fn serve(
     let ended = tokio::select! {
         biased;
         ended = serving => ended,
-        // What it asked for is dropped with the connection.
+        // Its requests are dropped with the connection.
         () = peer.gone() => Ok(()),
     };
     match ended {
-        // What it has not taken by the end of the process is the kernel's.
+        // What it has not read when the process ends is left to the kernel.
         Ok(()) => drop(
             stopping
                 .run_until_cancelled(peer.linger(client_timeout))
@@ -240,7 +243,7 @@ async fn serve(
         ),
         Err(error) if was_not_read(&error) => {
             tracing::info!(%client, "a client did not take its answer in time, it is cut off");
-            // Else the kernel would keep what was not read, for as long as the client acknowledges that it cannot take it.
+            // Else the kernel would keep what was not read, while the client says that it is full.
             peer.reset();
         }
         Err(error) => tracing::debug!(%client, %error, "a connection broke"),
@@ -250,7 +253,7 @@ async fn serve(
     }
 }
 
-/// The same request, to the path without a trailing slash; only the documentation's page keeps its own.
+/// The same request without a trailing slash in its path. The documentation's page keeps its own.
 fn normalized<T>(mut request: hyper::Request<T>) -> hyper::Request<T> {
     if request.uri().path() != "/api/"
         && let Some(uri) = without_trailing_slash(request.uri())
@@ -260,7 +263,7 @@ fn normalized<T>(mut request: hyper::Request<T>) -> hyper::Request<T> {
     request
 }
 
-/// The answer to a request, noting its id where the client has finished sending by then: it may be gone.
+/// Answers a request, and notes its id if the client has finished sending: it may be gone.
 async fn answered<E>(
     peer: &Peer,
     answer: impl Future<Output = Result<Response, E>>,
@@ -275,7 +278,7 @@ async fn answered<E>(
     Ok(response)
 }
 
-/// Counts a request whose client had finished sending, if it refuses the answer: then it was gone before.
+/// Counts a request as abandoned if its client refuses the answer: then it was gone before.
 async fn report_refused(peer: &Peer, request_id: &HeaderValue) {
     if tokio::time::timeout(REFUSAL_TIMEOUT, peer.gone())
         .await

@@ -54,23 +54,23 @@ pub async fn get_ready(State(state): State<ApiState>) -> Result<Json<Health>, Pr
     if state.stopping.is_cancelled() {
         return Err(Problem::overloaded("stopping"));
     }
-    let ready = state.app.readiness.of(look(&state)).await;
+    let ready = state.app.readiness.of(check(&state)).await;
     ready.map_err(Problem::unavailable)?;
     Ok(Json(Health { status: "ok" }))
 }
 
-/// Looks whether the database is ready; else why it is not.
-async fn look(state: &ApiState) -> Result<(), String> {
+/// Checks whether the database is ready; else says why it is not.
+async fn check(state: &ApiState) -> Result<(), String> {
     let pending = timeout(CONNECT_TIMEOUT, pending_migrations(state));
     let (writable, pending) = tokio::join!(state.app.writable(), pending);
     writable.map_err(|unavailable| unavailable.to_string())?;
     match pending {
         Ok(Ok(0)) => Ok(()),
         Ok(Ok(pending)) => {
-            say_pending(pending);
+            log_pending(pending);
             Err("migrations are not applied: run gateway migrate".to_owned())
         }
-        // Reads wait for each other: what must be written can be.
+        // Only reads wait for each other; writes go through.
         Ok(Err(Error::Unavailable(reads)))
             if matches!(reads.outage, Outage::Full | Outage::Busy) =>
         {
@@ -81,8 +81,8 @@ async fn look(state: &ApiState) -> Result<(), String> {
     }
 }
 
-/// How many it is, is for the log: whoever can connect may ask whether this process is ready.
-fn say_pending(pending: usize) {
+/// The number is only for the log: any stranger may ask whether this process is ready.
+fn log_pending(pending: usize) {
     static THROTTLE: sync::Mutex<LogThrottle> = sync::Mutex::new(LogThrottle::new());
     let mut throttle = THROTTLE.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(passed_over) = throttle.admit("migrations are not applied") {
@@ -115,7 +115,8 @@ pub async fn get_metrics(State(state): State<ApiState>) -> impl IntoResponse {
     )
 }
 
-/// Sets the gauges that are read when somebody asks; those of the queue only while the database answers.
+/// Sets the gauges that are measured on request. Those of the queue keep their values while the
+/// database does not answer.
 #[allow(clippy::cast_precision_loss)] // counts far below 2^52
 async fn measure(state: &ApiState) {
     metrics_process::Collector::default().collect();

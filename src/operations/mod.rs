@@ -1,4 +1,4 @@
-//! How a process is: for operators, and for the machines that look after it.
+//! The state of a process: for operators, and for the machines that look after it.
 
 pub mod http;
 
@@ -6,23 +6,24 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
-/// How old the look at the database may be that `/ready` answers from.
+/// How old the check may be that `/ready` answers from.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// The last look at the database, for all who ask whether this process is ready: however many those are, it is one look a second.
+/// The last check of the database, shared by all who ask whether this process is ready. However many
+/// ask, the database is checked once a second.
 #[derive(Debug, Default)]
 pub struct Readiness(Mutex<Option<(Instant, Result<(), String>)>>);
 
 impl Readiness {
-    /// What the last look has seen, or a new one; whoever asks meanwhile waits for that.
-    pub async fn of(&self, look: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    /// The result of the last check, or of a new one. Others that ask meanwhile wait for it.
+    pub async fn of(&self, check: impl Future<Output = Result<(), String>>) -> Result<(), String> {
         let mut last = self.0.lock().await;
         match &*last {
-            Some((at, seen)) if at.elapsed() < FRESH => seen.clone(),
+            Some((at, result)) if at.elapsed() < FRESH => result.clone(),
             _ => {
-                let seen = look.await;
-                *last = Some((Instant::now(), seen.clone()));
-                seen
+                let result = check.await;
+                *last = Some((Instant::now(), result.clone()));
+                result
             }
         }
     }

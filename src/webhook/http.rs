@@ -185,7 +185,7 @@ fn event(headers: &HeaderMap, body: &Bytes) -> Result<Event, Problem> {
 fn log_refused(body: &[u8], problem: &Problem, is_unproven: bool) {
     let (code, detail) = (problem.code, &problem.detail);
     let passed_over = if is_unproven || problem.status == StatusCode::UNAUTHORIZED {
-        let Some(passed_over) = audit::says_unproven() else {
+        let Some(passed_over) = audit::admit_unproven() else {
             return;
         };
         Some(passed_over)
