@@ -1,5 +1,5 @@
-//! Named moments at which a process may be made to die as by a power cut: only with the feature `crash-points`, for the proof
-//! by crash (tests/crash). Any other build has none of this.
+//! Named moments at which the proof by crash (tests/crash) can make a process die as by a power
+//! cut. Only with the feature `crash-points`: any other build has none of this.
 
 /// A moment at which dying is hardest to make good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -11,7 +11,7 @@
 pub enum Point {
     /// An event is committed, and nobody was told.
     AfterIngest,
-    /// A message is committed and perhaps leased, and nobody was told; its first attempt has not begun.
+    /// A message is committed, perhaps leased, and nobody was told. No attempt has begun.
     AfterAccept,
     /// A message is leased, the provider has not been called.
     BeforeCall,

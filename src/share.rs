@@ -1,4 +1,5 @@
-//! Places that many want, of which nobody holds more than a share: some slow recipients, or one key, hold up nobody else.
+//! Places of which nobody holds more than a share, so that a few slow recipients, or one key, hold
+//! up nobody else.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -6,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Of the places for attempts in a process no conversation holds more than one in so many.
+/// No conversation holds more than one in so many of a process's places for attempts.
 pub const OF_CONVERSATION: usize = 8;
 
 /// How many places each holder has.
@@ -25,7 +26,8 @@ pub struct Share<K: Hash + Eq> {
 }
 
 impl<K: Hash + Eq + Clone> Shares<K> {
-    /// At most so many for one holder, and at least one. Whoever has all of them and gives one back wakes `freed`.
+    /// At most `most` places for one holder, and at least one. A holder that has all of its places
+    /// and gives one back wakes `freed`.
     #[must_use]
     pub fn new(most: usize, freed: Arc<Notify>) -> Arc<Self> {
         Arc::new(Self {

@@ -1,17 +1,19 @@
-//! Channels, and their pace: how fast the provider is called for one, by all processes together: a 429 pauses the whole channel, then its calls ramp up;
-//! and never more than `PROVIDER_MAX_PER_SECOND`.
+//! Channels, and the pace of each: how fast all processes together call the provider for it. A 429
+//! pauses the whole channel, then its calls ramp up. There are never more of them in a second than
+//! `PROVIDER_MAX_PER_SECOND`.
 //!
 //! ```text
-//!   open ── 429 ─► paused ── Retry-After is over ─► ramping: 50 calls a second, then twice as many each second ─► open
-//!                    ▲                                 │
-//!                    └────────────── 429 ──────────────┘
+//!   open ── 429 ─► paused ── Retry-After is over ─► ramping ── for as long, 10 s at most ─► open
+//!                    ▲                                 │ 50 calls a second,
+//!                    └────────────── 429 ──────────────┘ then twice as many each second
 //! ```
 //!
-//! Whoever leases a delivery asks its channel's row in the same statement: [`crate::message::store::enqueue`] leases nothing while the
-//! channel is paused or its calls are spread, [`crate::delivery::store::claim`] as much as may be called at this moment.
+//! Every statement that leases reads the channel's row itself. [`crate::message::store::enqueue`]
+//! leases nothing while the channel is paused or its calls are spread.
+//! [`crate::delivery::store::claim`] leases as much as may be called at this moment.
 
 pub mod participant;
-pub mod store;
+pub(crate) mod store;
 
 use std::time::Duration;
 
@@ -69,11 +71,11 @@ pub const BURSTS_PER_SECOND: f64 = 20.0;
 /// The longest pause, where the provider does not say how long.
 pub const MAX_BACKOFF: Duration = Duration::from_mins(1);
 
-/// A channel that is not to be called for some time.
+/// A channel that nobody is to call for some time.
 #[derive(Debug, Clone, Copy)]
 pub struct Pause {
     /// The channel.
     pub channel: Channel,
-    /// From now on.
+    /// How long, from now on.
     pub wait: Duration,
 }

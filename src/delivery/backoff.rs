@@ -1,7 +1,7 @@
-//! When to try again: exponential backoff with equal jitter, which a longer `Retry-After` overrides. Pure.
+//! When to try again: exponential backoff with equal jitter. A longer `Retry-After` wins. Pure.
 //!
-//! "Equal jitter" as in Marc Brooker's "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015): half of the wait is
-//! certain, the other half random.
+//! "Equal jitter" as in Marc Brooker's "Exponential Backoff And Jitter" (AWS Architecture Blog,
+//! 2015): half of the wait is certain, the other half random.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ pub struct Backoff {
     pub base: Duration,
     /// The longest wait, before jitter.
     pub cap: Duration,
-    /// Whether a message that the provider may have accepted waits for an operator: for providers that deliver again whatever
-    /// idempotency key they know.
+    /// Whether a message that the provider may have accepted waits for an operator. For providers
+    /// that deliver again although they know the idempotency key.
     pub holds_ambiguous: bool,
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!   enqueue ─► leased ──────► attempt ─┬─► SENT: the delivery is gone
 //!         └─► blocked ─► due ─► claim ─┘ └► FAILED ─┬─► waiting ─► due
-//!                        ▲                          └─► parked (an operator: requeue ─► due or blocked)
+//!                        ▲                          └─► parked ─► requeue ─► due or blocked
 //!                        └── a lease that has expired: nobody needs to rescue it
 //! ```
 
@@ -157,7 +157,7 @@ impl Lease {
         }
     }
 
-    /// Claims that nobody has settled: this one, and those whose holders have died or were too slow.
+    /// Claims that nobody has settled: this one, and those whose holders died or were too slow.
     #[must_use]
     pub fn unsettled_claims(&self) -> i32 {
         self.claims - self.failed_attempts

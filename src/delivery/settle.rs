@@ -106,7 +106,8 @@ impl Settle {
         Ok(settled)
     }
 
-    /// Also where a row was settled before: that may have been this batch, whose release was then lost with the connection.
+    /// Also where a row was settled before: perhaps by this batch, whose release was then lost with
+    /// the connection.
     async fn release(
         &self,
         connection: &mut PgConnection,
@@ -143,7 +144,8 @@ async fn pause_channels(connection: &mut PgConnection, pauses: Vec<Pause>) -> sq
     Ok(())
 }
 
-/// Where nothing was written, all of it was settled before: it is forgotten only when that is as safe as a settlement of its own.
+/// Where nothing was written, all was settled before. The batch may only be forgotten once that is
+/// as safe as a settlement of its own.
 async fn confirm(connection: &mut PgConnection, settled: &[Settled]) -> sqlx::Result<()> {
     if settled.is_empty() {
         database::store::confirm(connection).await?;

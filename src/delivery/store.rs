@@ -24,24 +24,27 @@ macro_rules! query_claimed {
     ($head:literal, $due:literal, ($limit:expr, $token:expr, $policy:expr) $(, $argument:expr)*) => {
         sqlx::query!(
             $head
-                + r#"-- Locks channels whose calls are spread, by their name, then deliveries, for which it does not wait.
-with pace as (      -- null: as fast as it goes; a pause ends before its ramp does
-  select channel, least($4::float8, case when ramp_until > now() then $5::float8::numeric    -- numeric: a long pause is no underflow
-    * pg_catalog.power($6::float8::numeric, least(extract(epoch from now() - paused_until), $7::float8::numeric)) end) as per_second
+                + r#"-- Locks channels whose calls are spread, by their name, then deliveries, without waiting for them.
+with pace as (      -- null: as fast as it goes; numeric, since a long pause to come would be an underflow
+  select channel, least($4::float8, case when ramp_until > now() then $5::float8::numeric
+    * pg_catalog.power($6::float8::numeric,
+      least(extract(epoch from now() - paused_until), $7::float8::numeric)) end) as per_second
   from channels
 ), spread as (      -- in bursts, and never more than per_second in any second
   select c.channel, c.next_call_at, greatest(floor(p.per_second / $8::float8), 1) as burst, p.per_second
   from channels c join pace p on p.channel = c.channel
   where p.per_second is not null and c.paused_until <= now()
-    and (select due_at from deliveries where channel = c.channel and due_at <= now() order by due_at limit 1) is not null   -- exists(), or without the order, would be planned to read all that is due
+    and (select due_at from deliveries where channel = c.channel and due_at <= now() order by due_at limit 1) is not null   -- fence: ordered
   order by c.channel for update of c
 ), slot as (        -- the token bucket: when its next call is, and how long each takes of it
   select channel, every, greatest(next_call_at, now() - (burst - 1::float8) * every) as first_at
-  from spread cross join lateral (select interval '1 second' / (per_second - burst + 1::float8) + interval '1 microsecond' as every) e
+  from spread cross join lateral (   -- a burst and what follows it are per_second in a second; rounded up
+    select interval '1 second' / (per_second - burst + 1::float8) + interval '1 microsecond' as every) e
 ), room as (
   select channel, $1::bigint as n from pace where per_second is null
   union all
-  select channel, least($1::bigint, 1::numeric + floor(extract(epoch from now() - first_at) / extract(epoch from every)))::bigint from slot where first_at <= now()
+  select channel, least($1::bigint, 1::numeric + floor(extract(epoch from now() - first_at) / extract(epoch from every)))::bigint
+  from slot where first_at <= now()
 ), due as (
   select d.message_id, d.channel from room cross join lateral ("#
                 + $due
@@ -54,13 +57,14 @@ with pace as (      -- null: as fast as it goes; a pause ends before its ramp do
     from slot s join (select channel, count(*) as n from due group by channel) t on t.channel = s.channel) n
   where c.channel = n.channel
 ), leased as (
-  update deliveries d set lease_token = $2::uuid, attempt = d.attempt + 1, due_at = now() + pg_catalog.make_interval(secs => $3)
-  where d.message_id = any(array(select message_id from due))   -- not a join: a generic plan would hash the whole backlog
+  update deliveries d set lease_token = $2::uuid, attempt = d.attempt + 1,
+    due_at = now() + pg_catalog.make_interval(secs => $3)
+  where d.message_id = any(array(select message_id from due))   -- fence: keys
   returning d.message_id, d.attempt as claims, d.failures as failed_attempts, d.traceparent
 )
 select m.id as "message_id: MessageId", m.channel as "channel: Channel", m.participant_id, m.text,
   m.client_message_id, l.claims, l.failed_attempts, m.conversation_id as "conversation_id: ConversationId", l.traceparent
-from leased l cross join lateral (select * from messages where id = l.message_id limit 1) m"#,   // row by row, never a join of the tables
+from leased l cross join lateral (select * from messages where id = l.message_id limit 1) m   -- fence: lookup"#,
             $limit,
             $token,
             $policy.lease_seconds,
@@ -96,7 +100,8 @@ macro_rules! query_settled {
             Settled,
             $head
                 + r#"
-returning m.id as "message_id!: MessageId", m.status as "status!: Status", m.provider_message_id, m.retry_count as "retry_count!", m.next_attempt_at,
+returning m.id as "message_id!: MessageId", m.status as "status!: Status", m.provider_message_id,
+  m.retry_count as "retry_count!", m.next_attempt_at,
   m.error_kind as "error_kind: ErrorKind", m.error_http_status, m.error_detail, m.error_retryable, m.error_ambiguous,
   m.updated_at as "updated_at!", m.sent_at"#
             $(, $argument)*
@@ -114,8 +119,9 @@ pub struct InFlight {
     pub share: i64,
 }
 
-/// Leases at most `limit` due deliveries to this token, of each channel no more than may be called now, and of each conversation
-/// no more than its share; nobody else holds a valid lease on them. Nothing: nothing is due but what has to wait.
+/// Leases at most `limit` due deliveries to this token: of each channel no more than may be called
+/// now, of each conversation no more than its share. Nobody else holds a valid lease on them. It
+/// returns nothing if nothing is due but what has to wait.
 pub async fn claim(
     pool: &Pool,
     limit: i64,
@@ -126,9 +132,10 @@ pub async fn claim(
     query_claimed!(
         r#"-- delivery::claim
 "#,
-        "   -- beyond those that are within their share nothing is written: what else was locked is free again at the end
+        "   -- what is beyond its share is locked, but not written: it is free again at the end
     select message_id, channel, due_at from (
-      select f.message_id, f.channel, f.due_at, coalesce(h.n, 0) + row_number() over (partition by f.conversation_id order by f.due_at) as nth
+      select f.message_id, f.channel, f.due_at, 
+        coalesce(h.n, 0) + row_number() over (partition by f.conversation_id order by f.due_at) as nth
       from (
         select message_id, channel, conversation_id, due_at from deliveries
         where channel = room.channel and due_at <= now()
@@ -157,8 +164,9 @@ pub async fn claim_only(
         r#"-- delivery::claim_only
 "#,
         "
-    select message_id, channel, due_at from deliveries   -- not as an index could serve it: that one has the whole backlog
-    where message_id = any($9::uuid[]) and channel = room.channel and coalesce(due_at <= now(), false) order by due_at limit room.n for update skip locked",
+    select message_id, channel, due_at from deliveries   -- fence: hidden
+    where message_id = any($9::uuid[]) and channel = room.channel and coalesce(due_at <= now(), false)
+    order by due_at limit room.n for update skip locked",
         (limit, token, policy),
         message_ids as &[MessageId]
     )
@@ -198,11 +206,11 @@ pub async fn mark_sent(
 with held as (
   select message_id from deliveries where message_id = any($1::uuid[]) order by message_id for update
 ), gone as (
-  delete from deliveries where message_id = any(array(select message_id from held)) returning message_id
+  delete from deliveries where message_id = any(array(select message_id from held)) returning message_id   -- fence: keys
 )
-update messages m set status = 'SENT', provider_message_id = ($2::text[])[pg_catalog.array_position($1::uuid[], id)],   -- not a join: without hashes it takes the square of the batch
+update messages m set status = 'SENT', provider_message_id = ($2::text[])[pg_catalog.array_position($1::uuid[], id)],   -- fence: place
   next_attempt_at = null, sent_at = now(), updated_at = now()
-where id = any(array(select message_id from gone))"#,
+where id = any(array(select message_id from gone))   -- fence: keys"#,
         &message_ids as &[MessageId],
         &provider_message_ids as &[&str]
     )
@@ -236,7 +244,8 @@ pub async fn mark_failed(
         r#"-- delivery::mark_failed
 -- Locks deliveries by message_id, then their messages.
 with inp as (
-  select * from unnest($1::uuid[], $2::uuid[], $3::bool[], $4::float8[], $5::text[], $6::int[], $7::text[], $8::bool[], $9::bool[])
+  select * from unnest($1::uuid[], $2::uuid[], $3::bool[], $4::float8[], $5::text[], $6::int[],
+      $7::text[], $8::bool[], $9::bool[])
     as t(message_id, lease_token, parked, wait, error_kind, error_http_status, error_detail, error_retryable, error_ambiguous)
 ), held as (
   select i.*, case when not i.parked then now() + pg_catalog.make_interval(secs => i.wait) end as again_at
@@ -248,8 +257,8 @@ with inp as (
   returning h.*, d.due_at
 )
 update messages m set status = 'FAILED', retry_count = m.retry_count + 1, next_attempt_at = l.due_at, updated_at = now(),
-  error_kind = l.error_kind, error_http_status = l.error_http_status, error_detail = l.error_detail, error_retryable = l.error_retryable,
-  error_ambiguous = l.error_ambiguous
+  error_kind = l.error_kind, error_http_status = l.error_http_status, error_detail = l.error_detail,
+  error_retryable = l.error_retryable, error_ambiguous = l.error_ambiguous
 from later l where m.id = l.message_id"#,
         &message_ids as &[MessageId],
         &tokens,
@@ -265,9 +274,9 @@ from later l where m.id = l.message_id"#,
     .await
 }
 
-/// Makes the head of each conversation due, if it is blocked, and returns those. A statement of its own, after every finish,
-/// parking, requeue, cancel and every accept that was blocked: only a fresh snapshot sees what the others wrote.
-/// Repeating it is harmless.
+/// Makes the head of each conversation due, if it is blocked, and returns those. A statement of its
+/// own, after every `mark_sent`, parking, requeue, cancel, and every `enqueue` that was blocked:
+/// only a fresh snapshot sees what the others wrote. Repeating it is harmless.
 pub async fn release(
     connection: &mut PgConnection,
     conversation_ids: &[ConversationId],
@@ -281,13 +290,13 @@ with head as (
     select message_id, seq, attempt, lease_token, due_at from deliveries
     where conversation_id = c.id and due_at is not null order by seq limit 1) d
   where "# blocked r#"
-), held as (   -- checked only below: a check here that an index can serve lets the planner read every blocked row
+), held as (   -- fence: hidden (checked below)
   select message_id, seq, attempt, lease_token, due_at from deliveries
-  where message_id = any(array(select message_id from head)) order by message_id for update
+  where message_id = any(array(select message_id from head)) order by message_id for update   -- fence: keys
 ), free as (   -- by its number too: one that was parked and requeued meanwhile is no head any more
   select message_id from held join head using (message_id, seq) where "# blocked r#"
 )
-update deliveries set due_at = now() where message_id = any(array(select message_id from free))
+update deliveries set due_at = now() where message_id = any(array(select message_id from free))   -- fence: keys
 returning message_id as "message_id: MessageId""#],
         conversation_ids as &[ConversationId],
     )
@@ -295,7 +304,8 @@ returning message_id as "message_id: MessageId""#],
     .await
 }
 
-/// Conversations whose head is blocked although nothing is in front of it: a release was lost in a crash.
+/// Conversations whose head is blocked although nothing is in front of it: a crash has lost a
+/// release.
 pub async fn list_unreleased(pool: &Pool, limit: i64) -> sqlx::Result<Vec<ConversationId>> {
     query_states!(query_scalar [
         r#"-- delivery::list_unreleased
@@ -320,9 +330,9 @@ pub struct Requeued {
     pub retry_count: i32,
 }
 
-/// Gives these failed messages a fresh budget: parked ones go to the end of their conversation's order (blocked for at most
-/// `max_wait_seconds`, then release; 0: due now), the others become due, also those whose lease has expired. Leased and blocked
-/// ones stay as they are.
+/// Gives these failed messages a fresh budget. Parked ones go to the end of their conversation's
+/// order: they are blocked for at most `max_wait_seconds` (0: due now), and a `release` must
+/// follow. The others become due, also those whose lease has expired. Leased and blocked ones stay.
 pub async fn requeue(
     pool: &Pool,
     message_ids: &[MessageId],
@@ -340,26 +350,30 @@ with locked as (
   from (select coalesce(pg_catalog.array_agg(id), '{}') as ids from locked) l cross join deliveries d
   where d.message_id = any($1::uuid[])
     and ("# parked r#" and d.conversation_id = any(l.ids) or "# waiting r#"
-      or "# due r#" and attempt > 0 and (lease_token is null or (select status from messages where id = d.message_id) <> 'PENDING'))
+      or "# due r#" and attempt > 0
+        and (lease_token is null or (select status from messages where id = d.message_id) <> 'PENDING'))
   order by d.message_id for update of d
 ), moved as (
   update conversations c set outbound_seq = c.outbound_seq + p.n
   from (select conversation_id, count(*) as n from free where parked group by conversation_id) p
   where c.id = p.conversation_id returning c.id, c.outbound_seq - p.n as before
 ), place as (
-  select f.message_id, f.parked, now() + case when f.parked then pg_catalog.make_interval(secs => $2) else interval '0' end as due_at,
+  select f.message_id, f.parked,
+    now() + case when f.parked then pg_catalog.make_interval(secs => $2) else interval '0' end as due_at,
     m.before + row_number() over (partition by f.conversation_id, f.parked order by f.seq) as seq
   from free f left join moved m on m.id = f.conversation_id
 ), requeued as (
-  update deliveries d set lease_token = null, attempt = 0, failures = 0, seq = case when p.parked then p.seq else d.seq end,
-    due_at = p.due_at
+  update deliveries d set lease_token = null, attempt = 0, failures = 0,
+    seq = case when p.parked then p.seq else d.seq end, due_at = p.due_at
   from place p where d.message_id = p.message_id
   returning d.message_id
 ), msg as (
   update messages m set next_attempt_at = now(), updated_at = now() from requeued r where m.id = r.message_id
   returning m.id, m.conversation_id, m.retry_count
 )
-select id as "message_id!: MessageId", conversation_id as "conversation_id!: ConversationId", retry_count as "retry_count!" from msg"#],
+select id as "message_id!: MessageId", conversation_id as "conversation_id!: ConversationId",
+  retry_count as "retry_count!"
+from msg"#],
         message_ids as &[MessageId],
         max_wait_seconds,
     )
@@ -382,8 +396,8 @@ where message_id = any($1::uuid[]) and ("# parked r#" or "# waiting r#" or "# du
     .await
 }
 
-/// Parks a delivery that waits for an attempt and that nobody holds, as `FAILED` and canceled, and returns its conversation, to be
-/// released. It stays ambiguous if it was, and is so too when somebody who held it never settled it.
+/// Parks a delivery that nobody holds, as `FAILED` and canceled, and returns its conversation, to
+/// be released. It is ambiguous if it was before, or if somebody who held it never settled it.
 pub async fn cancel(pool: &Pool, message_id: MessageId) -> sqlx::Result<Option<ConversationId>> {
     query_states!(query_scalar [
         r#"-- delivery::cancel
@@ -414,7 +428,7 @@ pub struct DeliveryState {
     pub parked: bool,
 }
 
-/// How the delivery of a message stands; none: there is nothing to deliver, or not any more.
+/// How the delivery of a message stands. None: it has none, or not any more.
 pub async fn find(pool: &Pool, message_id: MessageId) -> sqlx::Result<Option<DeliveryState>> {
     query_states!(query_as DeliveryState [
         r#"-- delivery::find
@@ -448,8 +462,10 @@ select count(*) filter (where "# due r#" and paused_until <= now()) as "due!",
   count(*) filter (where "# leased r#") as "leased!",
   count(*) filter (where "# waiting r#") as "waiting!",
   count(*) filter (where "# blocked r#") as "blocked!",
-  (select count(*) from (select from deliveries where "# parked r#" order by channel, message_id limit $1) p) as "parked!",   -- in an order: from the index alone
-  coalesce(extract(epoch from now() - min(greatest(due_at, paused_until)) filter (where greatest(due_at, paused_until) <= now())), 0)::float8 as "due_age_seconds!"
+  (select count(*) from (
+    select from deliveries where "# parked r#" order by channel, message_id limit $1) p) as "parked!",   -- fence: ordered
+  coalesce(extract(epoch from now() - min(greatest(due_at, paused_until))
+    filter (where greatest(due_at, paused_until) <= now())), 0)::float8 as "due_age_seconds!"
 from deliveries join channels using (channel) where due_at is not null"#],
         most_parked,
     )
@@ -466,13 +482,13 @@ select count(*) as "count!" from deliveries where "# parked])
     .await
 }
 
-/// Whether nothing is due at this moment, apart from what a channel holds back that is paused for longer than this.
+/// Whether nothing is due now, apart from channels that are paused for longer than this.
 pub async fn is_idle(pool: &Pool, longest_pause_seconds: f64) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"-- delivery::is_idle
 select not exists (
   select from channels c where c.paused_until <= now() + pg_catalog.make_interval(secs => $1)
-    and (select due_at from deliveries where channel = c.channel and due_at <= now() order by due_at limit 1) is not null) as "idle!""#,
+    and (select due_at from deliveries where channel = c.channel and due_at <= now() order by due_at limit 1) is not null) as "idle!"   -- fence: ordered"#,
         longest_pause_seconds,
     )
     .fetch_one(pool)

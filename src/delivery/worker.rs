@@ -21,7 +21,7 @@ use crate::share::{self, Shares};
 
 /// How often an idle worker looks for due work that nobody woke it for.
 const POLL: Duration = Duration::from_millis(500);
-/// How often a worker at most looks for what may be sent next, while calls are spread.
+/// How often a worker looks for what may be sent next, at the most, while calls are spread.
 const MIN_PAUSE: Duration = Duration::from_millis(10);
 /// How long a drain waits for a channel that is paused.
 const LONGEST_PAUSE_OF_A_DRAIN: Duration = Duration::from_mins(1);
@@ -70,7 +70,8 @@ impl Worker {
         self.only = Some(message_ids);
     }
 
-    /// Works until stopped. A database that is away is waited for. The attempts that were begun go on as tracked tasks.
+    /// Works until stopped. It waits for a database that is away. Attempts that have begun go on as
+    /// tracked tasks.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
             let permits = tokio::select! {
@@ -94,7 +95,8 @@ impl Worker {
         }
     }
 
-    /// Works until nothing is due and nothing of its own is in flight. A database that is away is waited for.
+    /// Works until nothing is due and nothing of its own is in flight. It waits for a database that
+    /// is away.
     pub async fn drain(mut self) -> Result<()> {
         let all = u32::try_from(self.permits.available_permits()).unwrap_or(u32::MAX);
         loop {
@@ -154,7 +156,7 @@ impl Worker {
         }
     }
 
-    /// Claims what is due, once there is a free permit, and begins the attempts; how many those are.
+    /// Waits for a free permit, claims what is due, begins the attempts, and returns their number.
     pub async fn claim_once(&mut self) -> Result<usize> {
         let permits = self.free_permits().await;
         self.step(permits).await

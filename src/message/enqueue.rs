@@ -93,8 +93,8 @@ struct Claimed {
 }
 
 impl Enqueue {
-    /// Claims as much of what was born due as may be called at this moment, where that is why it was. What is not claimed is
-    /// stored all the same: a worker sends it.
+    /// Claims what was stored without a lease only because its channel's calls are spread, as much
+    /// as may be called now. A worker sends the rest.
     async fn claim(
         &self,
         connection: &mut PgConnection,

@@ -23,7 +23,8 @@ use crate::id::{ConversationId, MessageId};
 use crate::provider::Outgoing;
 use crate::trace;
 
-/// What stores messages and begins their first attempts. Each verb runs to its end, also when the caller hangs up.
+/// Stores messages and begins their first attempts. What changes something runs to its end, also
+/// when the caller hangs up.
 #[derive(Debug)]
 pub struct Outbox {
     /// Reads, retries and cancellations.
@@ -52,7 +53,8 @@ pub struct SendAnswer {
 type FirstAttempt = JoinHandle<Result<Option<Settled>>>;
 
 impl Outbox {
-    /// Stores a message and makes the first attempt; answers after it has ended, or after `SEND_WAIT_MS` while it goes on.
+    /// Stores a message and makes the first attempt. Answers when that has ended, or after
+    /// `SEND_WAIT_MS` while it goes on.
     ///
     /// # Errors
     /// `Taken`: the record with this key is none that the caller may see.
@@ -140,7 +142,8 @@ impl Outbox {
         })
     }
 
-    /// Makes a failed message due now, with a fresh budget of attempts; nothing changes while an attempt is in flight.
+    /// Makes a failed message due now, with a fresh budget of attempts. Changes nothing while an
+    /// attempt is in flight.
     ///
     /// # Errors
     /// `NotFound`, or `NotFailed`.
@@ -173,7 +176,8 @@ impl Outbox {
         Ok(message)
     }
 
-    /// Ends the attempts at a message that waits for one. One that has ended already is answered as it is.
+    /// Ends the attempts at a message that waits for one. One that has failed for good stays as it
+    /// is.
     ///
     /// # Errors
     /// `NotFound`; `NotCancelable` when it is sent, or an attempt is in flight.
@@ -217,8 +221,8 @@ impl Outbox {
     }
 }
 
-/// Gives those of these messages that have failed a fresh budget and makes them due, or puts them at the end of their
-/// conversation's order; returns which those are.
+/// Gives those of these messages that have failed a fresh budget and makes them due, or puts them
+/// at the end of their conversation's order; returns which those are.
 pub async fn requeue(
     pool: &Pool,
     policy: &DeliveryPolicy,

@@ -1,4 +1,4 @@
-//! The places of first attempts, and of what waits to be accepted: who may have how many of them.
+//! Places for first attempts, and for what waits to be stored: who may have how many of them.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::share::{OF_CONVERSATION, Share, Shares};
 
 /// Of first attempts no key holds more than one in so many.
 const KEYS: usize = 2;
-/// Of what waits to be accepted no key has more than one in so many.
+/// Of what waits to be stored no key has more than one in so many.
 const QUEUED: usize = 4;
 
 type Recipient = (Channel, String);
@@ -33,7 +33,7 @@ pub struct SendPermit {
     _of_key: Option<Share<usize>>,
 }
 
-/// The place of one message that waits to be accepted; dropped, it is free.
+/// The place of one message that waits to be stored; dropped, it is free.
 #[derive(Debug)]
 pub struct QueuePermit(#[expect(dead_code, reason = "held")] Option<Share<usize>>);
 
@@ -57,7 +57,8 @@ impl SendPermits {
         self.all.available_permits()
     }
 
-    /// A place for a first attempt, unless all are taken, or this recipient's share, or this caller's.
+    /// A place for a first attempt, unless all are taken, or this recipient or caller has its
+    /// share.
     #[must_use]
     pub fn take(
         &self,

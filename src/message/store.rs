@@ -1,4 +1,4 @@
-//! The statements of messages: accepting outbound ones, and reading.
+//! The statements of messages: storing outbound ones, and reading.
 
 use std::time::Duration;
 
@@ -34,21 +34,21 @@ from m
 
 /// A message that `enqueue` has stored.
 pub struct Stored {
-    /// The message.
     pub id: MessageId,
-    /// The conversation that it is in.
     pub conversation_id: ConversationId,
-    /// When it was stored.
     pub created_at: DateTime<Utc>,
-    /// Whether the caller's token holds its lease. Else it is due, or blocked: a `release` must follow.
+    /// Whether the caller's token holds its lease. If not, it is due or blocked, and a `release`
+    /// must follow.
     pub leased: bool,
-    /// Whether it is due only because its channel's calls are spread: the caller may try to claim it.
+    /// Whether it is due only because its channel's calls are spread: the caller may claim it.
     pub claimable: bool,
 }
 
-/// Stores each new message `PENDING`, with its place in its conversation's order and its delivery: leased to the caller's
-/// token, due at once where there is none or the channel's calls are paused or spread, or blocked. A known key or id changes nothing at all. One row a new
-/// message, in no order. Fails with [`crate::error::fault::Fault::LostRace`] when a first message to one participant raced.
+/// Stores each new message `PENDING`, with its place in its conversation's order and its delivery:
+/// leased to the caller's token; or due, where there is no token or the channel is paused or its
+/// calls are spread; or blocked. A known key or id changes nothing at all. Returns a row for each
+/// new message, in no order. Fails with [`crate::error::fault::Fault::LostRace`] when two first
+/// messages to one participant raced. SCHEMA.md says what each part of the statement does.
 pub async fn enqueue(
     connection: &mut PgConnection,
     messages: &[&NewMessage],
@@ -75,51 +75,61 @@ with inp as (   -- in the order of the keys' columns: by bytes
   select id, conversation_id, channel collate "C" as channel, participant_id collate "C" as participant_id, text,
          client_message_id collate "C" as client_message_id, lease_token, traceparent, sent_by, ord
   from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::uuid[], $11::text[], $13::text[])
-    with ordinality as t(id, conversation_id, channel, participant_id, text, client_message_id, lease_token, traceparent, sent_by, ord)
+    with ordinality
+    as t(id, conversation_id, channel, participant_id, text, client_message_id, lease_token, traceparent, sent_by, ord)
 ), pace as materialized (   -- once, not for each message
   select channel, paused_until > now() as paused, $12::bool or ramp_until > now() as spread from channels
 ), place as (   -- the conversation: the one that exists, else the batch's first id for it
-  select i.id, i.channel, i.participant_id, i.text, i.client_message_id, i.lease_token, i.traceparent, i.sent_by, i.ord, coalesce(c.outbound_seq, 0) as seen,
+  select i.id, i.channel, i.participant_id, i.text, i.client_message_id, i.lease_token, i.traceparent, i.sent_by, i.ord,
+         coalesce(c.outbound_seq, 0) as seen,
          coalesce(c.id, pg_catalog.first_value(i.conversation_id) over w) as conversation_id,
          now() + (row_number() over w)::float8 * interval '1 microsecond' as sort_at
   from inp i left join lateral (
-    select id, outbound_seq from conversations where channel = i.channel and participant_id = i.participant_id limit 1) c on true   -- limit 1: row by row, never a join of the tables
+    select id, outbound_seq from conversations where channel = i.channel and participant_id = i.participant_id limit 1) c on true   -- fence: lookup
   window w as (partition by i.channel, i.participant_id order by i.ord)
 ), msg as (     -- what is known already, by key or by id, ends here
-  insert into messages (id, conversation_id, channel, participant_id, direction, text, status, client_message_id, sent_by, timestamp, sort_at, created_at, updated_at)
-  select id, conversation_id, channel, participant_id, 'OUTBOUND', text, 'PENDING', client_message_id, sent_by, sort_at, sort_at, sort_at, sort_at
+  insert into messages (id, conversation_id, channel, participant_id, direction, text, status, client_message_id, sent_by,
+    timestamp, sort_at, created_at, updated_at)
+  select id, conversation_id, channel, participant_id, 'OUTBOUND', text, 'PENDING', client_message_id, sent_by, sort_at,
+    sort_at, sort_at, sort_at
   from place order by channel, client_message_id, id
   on conflict do nothing returning id
 ), fresh as (
   select p.*, row_number() over (partition by conversation_id order by ord) as rank from place p join msg on msg.id = p.id
 ), agg as (
   select conversation_id, channel, participant_id, count(*) as n, max(sort_at) as sort_at,
-         (pg_catalog.array_agg(id order by sort_at desc, id desc))[1] as message_id, (pg_catalog.array_agg(text order by sort_at desc, id desc))[1] as preview
+         (pg_catalog.array_agg(id order by sort_at desc, id desc))[1] as message_id,
+         (pg_catalog.array_agg(text order by sort_at desc, id desc))[1] as preview
   from fresh group by conversation_id, channel, participant_id
 ), conv as (    -- the lock that gives the order
   insert into conversations as c (id, channel, participant_id, last_message_id, last_message_at, last_message_preview, outbound_seq)
   select conversation_id, channel, participant_id, message_id, sort_at, left(preview, $14), n from agg order by channel, participant_id
   on conflict (participant_id, channel) do update set
     outbound_seq = c.outbound_seq + excluded.outbound_seq,
-    last_message_id = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_id else c.last_message_id end,
-    last_message_preview = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_preview else c.last_message_preview end,
+    last_message_id = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id)
+      then excluded.last_message_id else c.last_message_id end,
+    last_message_preview = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id)
+      then excluded.last_message_preview else c.last_message_preview end,
     last_message_at = greatest(excluded.last_message_at, c.last_message_at)
   returning id, outbound_seq
 ), planned as (
   select f.id, f.conversation_id, f.channel, case when p.spread then null else f.lease_token end as lease_token,
-         f.lease_token is not null and p.spread and not p.paused as claimable, f.traceparent, f.sent_by, f.sort_at, c.outbound_seq - a.n + f.rank as seq,
+         f.lease_token is not null and p.spread and not p.paused as claimable, f.traceparent, f.sent_by, f.sort_at,
+         c.outbound_seq - a.n + f.rank as seq,
          $10::bool and (
            f.rank > 1                                   -- behind one of this batch,
            or c.outbound_seq - a.n <> f.seen            -- or one put in order since this statement's snapshot,
-           or (select d.seq from deliveries d           -- or one in the queue; with exists(), or without the order, a plan made for a small queue reads all of it
+           or (select d.seq from deliveries d           -- or one in the queue; fence: ordered
                where d.conversation_id = f.conversation_id and d.due_at is not null order by d.seq limit 1) is not null) as blocked
   from fresh f join agg a on a.conversation_id = f.conversation_id join conv c on c.id = f.conversation_id
   left join pace p on p.channel = f.channel
 ), delivery as (
   insert into deliveries (message_id, conversation_id, channel, seq, due_at, lease_token, attempt, traceparent, sent_by)
   select id, conversation_id, channel, seq,
-         now() + case when blocked then pg_catalog.make_interval(secs => $9) when lease_token is null then interval '0' else pg_catalog.make_interval(secs => $8) end,
-         case when blocked then null else lease_token end, case when blocked or lease_token is null then 0 else 1 end, traceparent, sent_by
+         now() + case when blocked then pg_catalog.make_interval(secs => $9) when lease_token is null then interval '0'
+                      else pg_catalog.make_interval(secs => $8) end,
+         case when blocked then null else lease_token end,
+         case when blocked or lease_token is null then 0 else 1 end, traceparent, sent_by
   from planned
 )
 select id as "id!: MessageId", conversation_id as "conversation_id!: ConversationId", sort_at as "created_at!",
@@ -144,7 +154,7 @@ from planned"#,
     .await
 }
 
-/// The record that `accept` found in its way.
+/// A record that `enqueue` found in its way.
 pub struct Replayed {
     /// The place in the arguments, from 1.
     pub place: i64,
@@ -154,8 +164,9 @@ pub struct Replayed {
     pub leased: bool,
 }
 
-/// Finds the records that have the ids or the keys of these messages, and confirms them (see [`crate::database::store::confirm`]). A
-/// statement of its own: `accept` cannot see rows that were committed after it began.
+/// Finds the records that have the ids or the keys of these messages, and confirms them (see
+/// [`crate::database::store::confirm`]). A statement of its own: `enqueue` cannot see rows that
+/// were committed after it began.
 pub async fn find_replayed(
     connection: &mut PgConnection,
     messages: &[&NewMessage],
@@ -170,16 +181,18 @@ pub async fn find_replayed(
         Replayed,
         r#"-- message::find_replayed
 with confirmed as materialized (   -- as database::confirm does
-  select case when current_setting('synchronous_standby_names') <> '' then pg_catalog.pg_logical_emit_message(true, 'gateway', ''::text) end as at
+  select case when current_setting('synchronous_standby_names') <> ''
+    then pg_catalog.pg_logical_emit_message(true, 'gateway', ''::text) end as at
 )
 select t.ord as "place!", m.id as "id!: MessageId", coalesce(d.lease_token = t.lease_token, false) as "leased!"
 from confirmed
-cross join unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[]) with ordinality as t(id, channel, client_message_id, lease_token, ord)
+cross join unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[]) with ordinality
+  as t(id, channel, client_message_id, lease_token, ord)
 cross join lateral (
   select id from messages where id = t.id
   union all
   select id from messages where channel = t.channel and client_message_id = t.client_message_id and id <> t.id) m
-left join lateral (select lease_token from deliveries where message_id = m.id limit 1) d on true"#,
+left join lateral (select lease_token from deliveries where message_id = m.id limit 1) d on true   -- fence: lookup"#,
         &ids as &[MessageId],
         &channels as &[&str],
         &client_message_ids as &[Option<&str>],
@@ -271,7 +284,6 @@ with m as (
 /// Which outbound messages that are not sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Unsent<'a> {
-    /// Only those of this channel.
     pub channel: Option<Channel>,
     /// Only those sent by this key.
     pub sent_by: Option<&'a str>,
@@ -279,8 +291,8 @@ pub struct Unsent<'a> {
     pub before: Option<MessageId>,
 }
 
-/// Messages that are `PENDING`, newest first. Read through the queue, so that `messages` needs no index on the status; what is parked there
-/// has failed, and is not looked at.
+/// Messages that are `PENDING`, newest first. Read through the queue, so that `messages` needs no
+/// index on the status. What is parked there has failed, and is not looked at.
 pub async fn list_pending(
     pool: &Pool,
     which: Unsent<'_>,
@@ -288,12 +300,12 @@ pub async fn list_pending(
 ) -> sqlx::Result<Vec<Message>> {
     query_messages!(
         r#"-- message::list_pending
-with live as materialized (     -- what has failed in an attempt is not pending either
-  select message_id from deliveries
+with live as materialized (   -- fence: once
+  select message_id from deliveries   -- what has failed in an attempt is not pending either
   where due_at is not null and failures = 0 and message_id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
     and ($3::text is null or channel = $3) and ($4::text is null or sent_by = $4)
 ), m as (
-  select m.* from live d cross join lateral (select * from messages where id = d.message_id limit 1) m   -- limit 1: row by row, never a join of the tables
+  select m.* from live d cross join lateral (select * from messages where id = d.message_id limit 1) m   -- fence: lookup
   where m.status = $1
   order by d.message_id desc limit $5)"#,
         "order by m.id desc",
@@ -307,7 +319,8 @@ with live as materialized (     -- what has failed in an attempt is not pending 
     .await
 }
 
-/// Messages that are `FAILED`, newest first. Read through the queue, too: what is parked from the end of its index, what is not by its status.
+/// Messages that are `FAILED`, newest first. Read through the queue, too: what is parked from the
+/// end of its index, the others by their status.
 pub async fn list_failed_latest(
     pool: &Pool,
     which: Unsent<'_>,
@@ -315,12 +328,12 @@ pub async fn list_failed_latest(
 ) -> sqlx::Result<Vec<Message>> {
     query_messages!(
         r#"-- message::list_failed_latest
-with live as materialized (
+with live as materialized (   -- fence: once
   select message_id from deliveries
   where due_at is not null and message_id < coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
     and ($3::text is null or channel = $3) and ($4::text is null or sent_by = $4)
 ), failed as (
-  (select p.message_id from channels c cross join lateral (   -- of this channel, but compared so that no other index can be taken to serve it
+  (select p.message_id from channels c cross join lateral (   -- fence: hidden
     select message_id from deliveries
     where due_at is null and channel >= c.channel
       and (channel, message_id) < (c.channel, coalesce($2::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
@@ -328,11 +341,11 @@ with live as materialized (
     order by channel desc, message_id desc limit $5) p
   where $3::text is null or c.channel = $3)
   union all
-  (select d.message_id from live d cross join lateral (select status from messages where id = d.message_id limit 1) m   -- limit 1: row by row, never a join of the tables
+  (select d.message_id from live d cross join lateral (select status from messages where id = d.message_id limit 1) m   -- fence: lookup
   where m.status = $1
   order by d.message_id desc limit $5)
 ), m as (
-  select m.* from (select message_id from failed order by message_id desc limit $5) f cross join lateral (select * from messages where id = f.message_id limit 1) m
+  select m.* from (select message_id from failed order by message_id desc limit $5) f cross join lateral (select * from messages where id = f.message_id limit 1) m   -- fence: lookup
   where m.status = $1)"#,
         "order by m.id desc",
         Status::Failed as Status,
@@ -348,11 +361,10 @@ with live as materialized (
 /// Which failed messages; by default all.
 #[derive(Debug, Clone, Default)]
 pub struct Failures {
-    /// Only those of this channel.
     pub channel: Option<Channel>,
     /// Only those whose last error is of one of these kinds; empty: of any.
     pub kinds: Vec<ErrorKind>,
-    /// Only those that changed last no longer ago than this: in an attempt that failed, or by an operator.
+    /// Only those whose last attempt, or change by an operator, is no longer ago than this.
     pub within: Option<Duration>,
 }
 
@@ -375,8 +387,8 @@ order by message_id desc limit 1"#,
     .await
 }
 
-/// Messages of a part of the queue that are `FAILED`, oldest first: those after `after`, up to `last`. Whatever they are narrowed by,
-/// a statement reads no more than that part.
+/// Messages of a part of the queue that are `FAILED`, oldest first: those after `after`, up to
+/// `last`. Whatever the filter, a statement reads no more than that part.
 pub async fn list_failed(
     pool: &Pool,
     which: &Failures,
@@ -387,7 +399,7 @@ pub async fn list_failed(
     query_messages!(
         r#"-- message::list_failed
 with m as (
-  select m.* from deliveries d cross join lateral (select * from messages where id = d.message_id limit 1) m
+  select m.* from deliveries d cross join lateral (select * from messages where id = d.message_id limit 1) m   -- fence: lookup
   where d.message_id > coalesce($2::uuid, '00000000-0000-0000-0000-000000000000'::uuid) and d.message_id <= $6
     and ($3::text is null or d.channel = $3) and m.status = $1
     and (pg_catalog.cardinality($4::text[]) = 0 or m.error_kind = any($4::text[]))
@@ -407,9 +419,7 @@ with m as (
 /// A message, and how many of its attempts had failed at some moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Baseline {
-    /// The message.
     pub id: MessageId,
-    /// Attempts that had failed by then.
     pub retry_count: i32,
 }
 
@@ -421,8 +431,8 @@ pub async fn list_ended(pool: &Pool, since: &[Baseline]) -> sqlx::Result<Vec<Mes
         r#"-- message::list_ended
 with m as (
   select m.* from unnest($1::uuid[], $2::int[]) as t(id, retry_count)
-  cross join lateral (select * from messages where id = t.id limit 1) m
-  left join lateral (select due_at from deliveries where message_id = t.id limit 1) d on true
+  cross join lateral (select * from messages where id = t.id limit 1) m   -- fence: lookup
+  left join lateral (select due_at from deliveries where message_id = t.id limit 1) d on true   -- fence: lookup
   where d.due_at is null or m.retry_count > t.retry_count)"#,
         "",
         &ids as &[MessageId],

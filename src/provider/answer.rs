@@ -1,4 +1,4 @@
-//! What a provider's answer says, field by field: one that cannot be read takes nothing from the others.
+//! Reads a provider's answer field by field: one that cannot be read does not spoil the others.
 
 use std::fmt;
 
@@ -33,8 +33,8 @@ pub(super) enum Told {
 }
 
 impl Answer {
-    /// Reads the object that a body begins with; none where there is no whole one, or another one behind it. What else is
-    /// behind it, as a careless program prints it, takes nothing back.
+    /// Reads the object that a body begins with. None if it is not whole, or if another object
+    /// follows. Anything else behind it, such as a careless program prints, is passed over.
     pub fn read(body: &[u8]) -> Option<Self> {
         let text = json::text(body);
         let mut values = serde_json::Deserializer::from_str(&text).into_iter();

@@ -1,4 +1,5 @@
-//! The only caller of the provider: one request an attempt, with a limit on its time and on what is read of the answer.
+//! The only caller of the provider: one request an attempt, with a limit on its time and on how
+//! much is read of the answer.
 
 use std::time::Duration;
 
@@ -51,7 +52,8 @@ impl Client {
             .timeout(timeout)
             // Shorter, so that it is known when the provider was never reached.
             .connect_timeout(timeout.mul_f64(CONNECT_SHARE))
-            // Shorter than the idle timeouts of common servers, so that a connection is rarely closed under a request.
+            // Shorter than the idle timeouts of common servers: seldom is a connection closed under
+            // a request.
             .pool_idle_timeout(Duration::from_secs(4))
             .build();
         Ok(Self {
@@ -141,8 +143,8 @@ async fn read(mut response: reqwest::Response) -> reqwest::Result<Vec<u8>> {
     Ok(body)
 }
 
-/// The failure of a request that had no answer; where there was no connection, the provider has surely not accepted it. Its text
-/// names no URL: that may hold a secret.
+/// The failure of a request that had no answer. If there was no connection, the provider has surely
+/// not accepted the message. The text names no URL, which may hold a secret.
 fn no_answer(error: reqwest::Error) -> Failure {
     let was_connected = !error.is_connect();
     let kind = if error.is_timeout() && was_connected {

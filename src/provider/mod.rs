@@ -56,7 +56,7 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// Whether the provider may have accepted the message in spite of such an error, as far as the kind alone tells.
+    /// Whether the provider may have accepted the message all the same, as far as the kind tells.
     #[must_use]
     pub fn is_ambiguous(self) -> bool {
         match self {
@@ -197,8 +197,8 @@ pub fn classify(
     })
 }
 
-/// Seconds, also with a fraction, or an HTTP date (RFC 9110, section 10.2.3), at most [`MAX_RETRY_AFTER`]; none where it is
-/// neither.
+/// Seconds, also with a fraction, or an HTTP date (RFC 9110, section 10.2.3); at most
+/// [`MAX_RETRY_AFTER`]. None if it is neither.
 fn parse_retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
     let value = value.trim();
     let is_number = value

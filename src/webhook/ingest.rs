@@ -1,4 +1,4 @@
-//! Takes events in: gathered, stored in one statement, and answered only after the commit.
+//! Ingests events: gathers them, stores them in one statement, answers after the commit.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -56,7 +56,7 @@ impl Batch for Ingest {
                 .map(|known| Receipt {
                     message_id: known.message_id,
                     conversation_id: known.conversation_id,
-                    // Its own id: the answer of the statement was lost, and this is the batch sent again.
+                    // Its own id: the answer was lost, and this is the batch sent again.
                     duplicate: known.message_id != event.message_id,
                 })
                 .ok_or(WriteError::NoAnswer),

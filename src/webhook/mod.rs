@@ -1,10 +1,10 @@
-//! Inbound events: each is stored exactly once, however often and in whatever order it is delivered.
+//! Inbound events: each is stored exactly once, however often and in whatever order it arrives.
 
 pub mod event_id;
 pub mod http;
 pub mod ingest;
 pub mod retention;
-pub mod store;
+pub(crate) mod store;
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::id::{ConversationId, MessageId};
 /// The provider's name in `webhook_events`.
 pub const PROVIDER: &str = "mock-meta";
 
-/// How far ahead of the database's clock a message is listed at the most, whatever its provider says.
+/// How far ahead of the database's clock a message is listed at the most.
 pub const MOST_AHEAD: Duration = Duration::from_mins(10);
 
 /// A validated event, with the ids that it gets if it is new.

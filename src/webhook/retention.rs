@@ -1,4 +1,5 @@
-//! The bodies of old events are emptied, by whole months; their keys stay for ever, since a late duplicate must still be one.
+//! Empties the bodies of old events, by whole months. Their keys stay for ever, since a late
+//! duplicate must still be one.
 
 use std::time::{Duration, Instant};
 
@@ -10,17 +11,18 @@ use crate::database::bounded;
 use crate::database::pool::Pool;
 use crate::error::{Causes, Result};
 
-/// How often it is looked for old bodies, and again after the database failed or somebody else was at it.
+/// How often to look for old bodies, also after the database failed or another process was at it.
 const INTERVAL: Duration = Duration::from_mins(10);
 /// Bodies of one statement, where a month cannot be emptied as a whole.
 const BATCH: i64 = 500;
-/// The wait between two statements, as a multiple of what the last one took: retention is never in a hurry, others are.
+/// The wait between two statements, as a multiple of what the last one took: others come first.
 const PAUSE: u32 = 9;
 /// The least of these waits.
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 
-/// Empties the bodies of events of months that ended more than so many days ago, and makes the tables of months to come, until stopped;
-/// any number of processes may, one at a time does. No days: keeps all.
+/// Empties the bodies of events of months that ended more than so many days ago, and makes the
+/// tables of months to come, until stopped. Any number of processes may run it; one at a time
+/// works. Without `days` it keeps all.
 pub async fn run(pool: Pool, days: Option<i32>, stop: CancellationToken) {
     let mut emptied = 0;
     let mut begins = true;
@@ -51,7 +53,8 @@ pub async fn run(pool: Pool, days: Option<i32>, stop: CancellationToken) {
     }
 }
 
-/// Makes the tables of this month and of those to come, as far as this role may; else they can wait: nothing fails without them.
+/// Makes the tables of this month and of those to come, if this role may. Nothing fails without
+/// them.
 pub async fn make_months(pool: &Pool) -> Result<()> {
     bounded(store::make_months(pool)).await
 }

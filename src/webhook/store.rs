@@ -10,14 +10,12 @@ use crate::message::PREVIEW_LENGTH;
 
 /// The message of a new event.
 pub struct Ingested {
-    /// The message.
     pub message_id: MessageId,
-    /// Its conversation.
     pub conversation_id: ConversationId,
 }
 
-/// Stores each new event once, with its message, and moves its conversation; a known event changes nothing. One row a new
-/// event, in no order.
+/// Stores each new event once, with its message, and moves its conversation. A known event changes
+/// nothing. Returns a row for each new event, in no order.
 pub async fn ingest(
     connection: &mut PgConnection,
     events: &[&Event],
@@ -33,10 +31,11 @@ pub async fn ingest(
     sqlx::query_as!(
         Ingested,
         r#"-- webhook::ingest
--- Locks events by event_id, then conversations by (channel, participant_id): sorted, so that concurrent batches cannot deadlock.
+-- Locks events by event_id, then conversations by (channel, participant_id): sorted, so that batches cannot deadlock.
 with inp as (   -- in the order of the keys' columns: by bytes
-  select event_id collate "C" as event_id, channel collate "C" as channel, participant_id collate "C" as participant_id, text, timestamp,
-         conversation_id, message_id, body, ord, least(timestamp, now() + pg_catalog.make_interval(secs => $10)) as sort_at
+  select event_id collate "C" as event_id, channel collate "C" as channel, participant_id collate "C" as participant_id,
+         text, timestamp, conversation_id, message_id, body, ord,
+         least(timestamp, now() + pg_catalog.make_interval(secs => $10)) as sort_at
   from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::uuid[], $8::uuid[], $9::bytea[])
     with ordinality as t(event_id, channel, participant_id, text, timestamp, conversation_id, message_id, body, ord)
 ), first as (
@@ -50,17 +49,21 @@ with inp as (   -- in the order of the keys' columns: by bytes
 ), body as (
   insert into webhook_bodies (message_id, body) select message_id, body from fresh
 ), agg as (
-  select channel, participant_id, count(*)::int as n, max(sort_at) as sort_at, (pg_catalog.array_agg(conversation_id order by ord))[1] as id,
+  select channel, participant_id, count(*)::int as n, max(sort_at) as sort_at,
+         (pg_catalog.array_agg(conversation_id order by ord))[1] as id,
          (pg_catalog.array_agg(message_id order by sort_at desc, message_id desc))[1] as message_id,
          (pg_catalog.array_agg(text order by sort_at desc, message_id desc))[1] as preview
   from fresh group by channel, participant_id
 ), conv as (
-  insert into conversations as c (id, channel, participant_id, unread_count, last_message_id, last_message_at, last_message_preview)
+  insert into conversations as c (id, channel, participant_id, unread_count, last_message_id, last_message_at,
+    last_message_preview)
   select id, channel, participant_id, n, message_id, sort_at, left(preview, $11) from agg order by channel, participant_id
   on conflict (participant_id, channel) do update set
     unread_count = c.unread_count + excluded.unread_count, status = 'open', archived_at = null,
-    last_message_id = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_id else c.last_message_id end,
-    last_message_preview = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_preview else c.last_message_preview end,
+    last_message_id = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id)
+      then excluded.last_message_id else c.last_message_id end,
+    last_message_preview = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id)
+      then excluded.last_message_preview else c.last_message_preview end,
     last_message_at = greatest(excluded.last_message_at, c.last_message_at)
   returning id, channel, participant_id
 ), msg as (
@@ -88,16 +91,13 @@ select id as "message_id: MessageId", conversation_id as "conversation_id: Conve
 
 /// The message and the conversation of an event that was stored before.
 pub struct Known {
-    /// The event.
     pub event_id: String,
-    /// Its message.
     pub message_id: MessageId,
-    /// Its conversation.
     pub conversation_id: ConversationId,
 }
 
-/// Finds what known events made, and confirms it (see [`crate::database::store::confirm`]). A statement of its own: `ingest` cannot
-/// see rows that were committed after it began.
+/// Finds what known events made, and confirms it (see [`crate::database::store::confirm`]). A
+/// statement of its own: `ingest` cannot see rows that were committed after it began.
 pub async fn find_known(
     connection: &mut PgConnection,
     event_ids: &[&str],
@@ -106,11 +106,12 @@ pub async fn find_known(
         Known,
         r#"-- webhook::find_known
 with confirmed as materialized (   -- as database::confirm does
-  select case when current_setting('synchronous_standby_names') <> '' then pg_catalog.pg_logical_emit_message(true, 'gateway', ''::text) end as at
+  select case when current_setting('synchronous_standby_names') <> ''
+    then pg_catalog.pg_logical_emit_message(true, 'gateway', ''::text) end as at
 )
 select e.event_id, m.id as "message_id: MessageId", m.conversation_id as "conversation_id: ConversationId"
 from confirmed cross join webhook_events e cross join lateral (
-  select id, conversation_id from messages where id = e.message_id limit 1) m   -- limit 1: row by row, never a join of the tables
+  select id, conversation_id from messages where id = e.message_id limit 1) m   -- fence: lookup
 where e.provider = $1 and e.event_id = any($2::text[])"#,
         PROVIDER,
         event_ids as &[&str],
@@ -119,8 +120,8 @@ where e.provider = $1 and e.event_id = any($2::text[])"#,
     .await
 }
 
-/// Makes the tables of bodies of this month and the next twelve, if this role owns them and nobody else is at it. This month has none
-/// of its own when some of its bodies are elsewhere already.
+/// Makes the tables of bodies of this month and the next twelve, if this role owns them and nobody
+/// else is at it. This month gets none when some of its bodies are elsewhere already.
 pub async fn make_months(pool: &Pool) -> sqlx::Result<()> {
     // Checked at run time: it cannot be prepared.
     sqlx::raw_sql(
@@ -174,9 +175,10 @@ pub struct Month {
     pub bodies: i64,
 }
 
-/// The oldest month that has bodies, all of which were received longer ago than this, if this role may empty it as a whole.
+/// The oldest month that has bodies, if all were received longer ago than this, and this role may
+/// empty it as a whole.
 pub async fn find_old_month(pool: &Pool, older_than_days: i32) -> sqlx::Result<Option<Month>> {
-    // PostgreSQL's estimate, which it has of all but the smallest tables: to count would read the month.
+    // PostgreSQL's estimate, which it has of all but the smallest tables. A count would read all.
     sqlx::query_as!(
         Month,
         r#"-- webhook::find_old_month
@@ -209,9 +211,9 @@ truncate {}",
     Ok(())
 }
 
-/// Empties at most `limit` bodies of months that are older than this as a whole, but could not be emptied so, the oldest first; and as
-/// many that older versions have stored with their events. Returns how many those are; none: somebody else is at it. Keys stay. Never
-/// waits for a lock.
+/// Empties at most `limit` bodies of old months that could not be emptied as a whole, the oldest
+/// first, and as many that older versions have stored with their events. Returns their number; none
+/// if somebody else is at it. Keys stay. Never waits for a lock.
 pub async fn empty_bodies(
     pool: &Pool,
     older_than_days: i32,
@@ -226,13 +228,15 @@ with turn as materialized (     -- one at a time in each schema
   select received_at, message_id from webhook_bodies
   where received_at < (select before from turn) order by received_at limit $3 for update skip locked
 ), body as (
-  delete from webhook_bodies b using old_body o where b.received_at = o.received_at and b.message_id = o.message_id returning b.message_id
+  delete from webhook_bodies b using old_body o where b.received_at = o.received_at and b.message_id = o.message_id
+  returning b.message_id
 ), old_event as (
   select event_id from webhook_events
   where received_at < (select before from turn) and body is not null and provider = $1
   order by received_at limit $3 for update skip locked
 ), event as (
-  update webhook_events set body = null where provider = $1 and event_id = any(array(select event_id from old_event)) returning event_id
+  update webhook_events set body = null where provider = $1 and event_id = any(array(select event_id from old_event))
+  returning event_id
 )
 select (select count(*) from body) + (select count(*) from event) as "emptied!" from turn"#,
         PROVIDER,

@@ -1,14 +1,14 @@
-//! The engine as a model: in every order in which statements, calls, crashes and the ends of leases
-//! can follow one another, for small numbers of everything, each promise is kept. Take a rule away,
-//! and there is a story of how one is broken.
+//! The engine as a model. For small numbers of everything, in every order in which statements,
+//! calls, crashes and the ends of leases can follow one another, each promise is kept. Take a rule
+//! away, and there is a story of how a promise is broken.
 //!
 //! A way to learn the engine: `state.rs` is what there is, `engine.rs` what can happen, `rules.rs`
-//! what is promised, `stories.rs` why each rule is there. Actions carry the names of the statements
+//! what is promised, `stories.rs` why each rule is there. Actions have the names of the statements
 //! that they stand for (`Claim`: `-- delivery::claim`).
 //!
-//! What is left out is SQL, batches of more than one, the pace of calls, and the program:
-//! `stress.py` runs the statements as they ship, `gateway simulate` and the other tests the
-//! program. Larger bounds: `cargo test --release --test gateway model -- --ignored`.
+//! It leaves out SQL, batches of more than one, the pace of calls, and the program: `stress.py`
+//! runs the statements as they ship, `gateway simulate` and the other tests the program. Larger
+//! bounds: `cargo test --release --test gateway model -- --ignored`.
 
 mod engine;
 mod rules;

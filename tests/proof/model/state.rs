@@ -77,7 +77,8 @@ pub enum Process {
         lease: Lease,
         is_final: bool,
     },
-    /// `mark_sent` has begun: which blocked one came next, in its snapshot. Only where it releases that one itself.
+    /// `mark_sent` has begun: which blocked one came next, in its snapshot. Only where it releases
+    /// that one itself.
     Finishing {
         lease: Lease,
         next: Option<usize>,
