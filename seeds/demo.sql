@@ -1,5 +1,5 @@
--- The demo inbox: one list of messages, from which everything else is derived. A conversation that is there already is left
--- as it is, so that loading it again changes nothing.
+-- The demo inbox: one list of messages, from which everything else is derived. A conversation that exists stays as it
+-- is, so loading the inbox again changes nothing.
 with line (channel, participant_id, minutes_ago, direction, text, state) as (values
   ('whatsapp',  '+90 555 010 0101', 2890, 'INBOUND',  'Merhaba, siparişim ne zaman kargoya verilecek?', 'read'),
   ('whatsapp',  '+90 555 010 0101', 2875, 'OUTBOUND', 'Merhaba! Siparişiniz bugün yola çıkıyor.', 'sent'),
@@ -19,14 +19,17 @@ with line (channel, participant_id, minutes_ago, direction, text, state) as (val
   select *, now() - minutes_ago::float8 * interval '1 minute' as at,
     row_number() over (order by minutes_ago desc) as number,
     -- A UUIDv7 (RFC 9562, section 5.7) of the message's time, its random part made from the text.
-    (pg_catalog.lpad(pg_catalog.to_hex((extract(epoch from now() - minutes_ago::float8 * interval '1 minute') * 1000::numeric)::bigint), 12, '0')
-      || '7' || pg_catalog.substr(pg_catalog.md5(text), 1, 3) || '8' || pg_catalog.substr(pg_catalog.md5(text), 4, 15))::uuid as id
+    (pg_catalog.lpad(pg_catalog.to_hex(
+        (extract(epoch from now() - minutes_ago::float8 * interval '1 minute') * 1000::numeric)::bigint), 12, '0')
+      || '7' || pg_catalog.substr(pg_catalog.md5(text), 1, 3)
+      || '8' || pg_catalog.substr(pg_catalog.md5(text), 4, 15))::uuid as id
   from line
 ), conversation as (
   insert into conversations (id, channel, participant_id, status, last_message_id, last_message_at, last_message_preview,
     unread_count, last_read_at, outbound_seq, created_at)
   select (pg_catalog.lpad(pg_catalog.to_hex((extract(epoch from min(at)) * 1000::numeric)::bigint), 12, '0')
-      || '7' || pg_catalog.substr(pg_catalog.md5(participant_id), 1, 3) || '8' || pg_catalog.substr(pg_catalog.md5(participant_id), 4, 15))::uuid,
+      || '7' || pg_catalog.substr(pg_catalog.md5(participant_id), 1, 3)
+      || '8' || pg_catalog.substr(pg_catalog.md5(participant_id), 4, 15))::uuid,
     channel, participant_id,
     case when max(at) < now() - interval '3 days' then 'closed' else 'open' end,
     (pg_catalog.array_agg(id order by at desc))[1], max(at), left((pg_catalog.array_agg(text order by at desc))[1], 200),
@@ -46,8 +49,9 @@ with line (channel, participant_id, minutes_ago, direction, text, state) as (val
   insert into deliveries (message_id, conversation_id, channel, seq, due_at, attempt, failures)
   select id, conversation_id, channel, seq, null, 1, 1 from fresh where state = 'rejected'
 )
-insert into messages (id, conversation_id, channel, participant_id, direction, text, status, provider_message_id, retry_count,
-  error_kind, error_http_status, error_detail, error_retryable, timestamp, sort_at, created_at, updated_at, sent_at)
+insert into messages (id, conversation_id, channel, participant_id, direction, text, status, provider_message_id,
+  retry_count, error_kind, error_http_status, error_detail, error_retryable, timestamp, sort_at, created_at, updated_at,
+  sent_at)
 select id, conversation_id, channel, participant_id, direction, text,
   case state when 'sent' then 'SENT' when 'rejected' then 'FAILED' else 'RECEIVED' end,
   case when state = 'sent' then 'msg_seed_' || number::text end,

@@ -1,4 +1,4 @@
-//! What a running gateway is made of.
+//! Assembles a running gateway from its parts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,30 +26,31 @@ use crate::provider::client::Client;
 use crate::tasks::Tasks;
 use crate::webhook::ingest::Ingest;
 
-/// Two, so that one commits while the other runs; for the others larger batches gain more than that.
+/// Two, so that one commits while the other runs. Sends and outcomes gain more from larger batches.
 const INGEST_WRITERS: u32 = 2;
 const ENQUEUE_WRITERS: u32 = 1;
 const SETTLE_WRITERS: u32 = 1;
-/// Of the others, those that are the worker's.
+/// The worker's connection for claims.
 const CLAIMS: u32 = 1;
-/// Connections of a pool, where the server has room for them.
+/// Connections of the pool, if the server has room for them.
 const USUAL_POOL: u32 = 10;
-/// By itself a process takes no more than this part of the connections that the server has for it: there may be others like it.
+/// By default a process takes at most a third of the connections that the server has for it: there
+/// may be other processes.
 const SHARE: u32 = 3;
 
-/// What a process is there for, and with it how many connections it needs.
+/// What a process does, which decides how many connections it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Takes in webhooks and messages, and sends.
+    /// Stores webhooks and messages, and sends.
     Serve,
     /// Sends.
     Worker,
-    /// Does one thing and ends.
+    /// Does one thing, and ends.
     Command,
 }
 
 impl Role {
-    /// Connections that are its writers', from its start to its end.
+    /// The connections of the writers, which keep theirs for ever.
     fn writers(self) -> u32 {
         match self {
             Self::Serve => INGEST_WRITERS + ENQUEUE_WRITERS + SETTLE_WRITERS,
@@ -57,13 +58,12 @@ impl Role {
         }
     }
 
-    /// The fewest connections that it can work with.
     #[must_use]
     pub fn least_connections(self) -> u32 {
         self.writers() + 1
     }
 
-    /// How many it takes of those that the server has room for.
+    /// How many connections it takes by default of `room`, those that the server has for it.
     #[must_use]
     pub fn usual_connections(self, room: u32) -> u32 {
         let least = self.least_connections();
@@ -76,51 +76,42 @@ impl Role {
     }
 }
 
-/// What a gateway is made with.
+/// The values that a gateway is assembled from. Their fields are explained at the parts that use
+/// them.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What for.
     pub role: Role,
-    /// The database.
     pub database: Hidden<Target>,
-    /// How many connections to it this process may have, its writers' included.
+    /// Of this process, its writers' included.
     pub connections: u32,
-    /// How it is to plan what is written.
     pub plans: Plans,
-    /// The provider.
     pub provider: Client,
-    /// When to try again.
     pub backoff: Backoff,
-    /// How long a send waits for its first attempt.
-    pub send_wait: Duration,
-    /// First attempts in flight at once.
-    pub send_concurrency: usize,
-    /// How messages are delivered.
     pub policy: DeliveryPolicy,
+    pub send_wait: Duration,
+    pub send_concurrency: usize,
 }
 
-/// A running gateway: what its handlers and workers share. Everything in it has a limit.
+/// A running gateway: the parts that handlers and workers share. Everything in it has a limit.
 #[derive(Debug)]
 pub struct App {
-    /// Reads.
+    /// For reads and operators' actions.
     pub pool: Pool,
-    /// The worker's claims, which wait for no reader: a connection of its own, but for a process that has no further one.
+    /// For the worker's claims, so that they never wait for a reader. A process without a further
+    /// connection shares `pool`.
     pub claims: Pool,
-    /// What `/ready` has seen last.
+    /// The last answer of `/ready`.
     pub readiness: Readiness,
-    /// What `/metrics` has counted last.
+    /// The last count of `/metrics`.
     pub parked: Parked,
-    /// Takes webhooks in.
     pub ingest: Writer<Ingest>,
-    /// Takes outbound messages in.
     pub outbox: Arc<Outbox>,
-    /// Makes the attempts at them.
     pub courier: Arc<Courier>,
 }
 
 impl App {
-    /// Puts a gateway together; its writers begin to connect. One of the writing tasks that it adds to `parts` ends
-    /// only when the `App` is dropped, or by a panic.
+    /// Assembles a gateway. Its writers are tasks in `parts` and start to connect: each ends when
+    /// the `App` is dropped, or by a panic.
     pub fn new(settings: Settings, parts: &mut JoinSet<()>) -> Arc<Self> {
         let wake = Arc::new(Notify::new());
         let policy = settings.policy;
@@ -177,7 +168,7 @@ impl App {
         Worker::new(Arc::clone(&self.courier), self.claims.clone(), concurrency)
     }
 
-    /// Connections of the pools that are open, and how many of those are idle.
+    /// How many connections of the pools are open, and how many of those are idle.
     #[must_use]
     pub fn pool_sizes(&self) -> (usize, usize) {
         let (size, idle) = self.pool.sizes();
@@ -188,7 +179,7 @@ impl App {
         (size + more, idle + more_idle)
     }
 
-    /// Waits until the writers have their connections, or the database is one that nobody can write to as it is.
+    /// Waits until the writers have their connections, or know that they will get none.
     pub async fn connected(&self) {
         tokio::join!(
             self.ingest.connected(),
@@ -197,7 +188,7 @@ impl App {
         );
     }
 
-    /// Whether what must be written can be: asked of the writers themselves, within [`CONNECT_TIMEOUT`].
+    /// Asks the writers whether they can write, within [`CONNECT_TIMEOUT`].
     pub async fn writable(&self) -> Result<(), Unavailable> {
         let proven = async {
             tokio::join!(
@@ -212,7 +203,7 @@ impl App {
         }
     }
 
-    /// What is in the way of writing, where that is known.
+    /// Why the writers cannot write, if that is known.
     #[must_use]
     pub fn trouble(&self) -> Option<Unavailable> {
         let trouble = self

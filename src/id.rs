@@ -1,9 +1,10 @@
-//! Ids as the outside sees them: a prefix and the 32 lower-case hex digits of a UUID (version 7), and no other spelling.
+//! Ids as the outside sees them: a prefix and the 32 lower-case hex digits of a UUID (version 7).
+//! No other spelling is an id.
 
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 
-/// Makes an id type: a UUID to the database, `<prefix><32 hex digits>` to everybody else.
+/// Makes an id type: a UUID in the database, `<prefix><32 hex digits>` everywhere else.
 macro_rules! id {
     ($(#[doc = $doc:literal])* $name:ident, $prefix:literal) => {
         $(#[doc = $doc])*
@@ -62,7 +63,7 @@ id!(
     "msg_"
 );
 
-/// Not the one spelling of an id: there is nothing that it could name.
+/// A text that is no id, and so names nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an id")]
 pub struct UnknownSpelling;
@@ -79,7 +80,7 @@ fn parse(text: &str, prefix: &str) -> Result<uuid::Uuid, UnknownSpelling> {
     uuid::Uuid::try_parse(digits).map_err(|_| UnknownSpelling)
 }
 
-/// The one spelling, as the API's document says it.
+/// The spelling, for the OpenAPI document.
 fn schema(description: &str, prefix: &str) -> RefOr<Schema> {
     ObjectBuilder::new()
         .schema_type(Type::String)

@@ -1,72 +1,98 @@
 //! A messaging gateway between Meta-like channels and a customer inbox.
 //!
-//! Under concurrency, crashes and a hostile provider, no acknowledged event or message is ever lost, none is doubled, and the
-//! inbox is never wrong. [`guide`] is for whoever runs it.
+//! It never loses or doubles an acknowledged event or message, and the inbox is never wrong, under
+//! concurrency, crashes and a failing provider. [`guide`] is for those who run it.
 //!
 //! # The map
 //!
-//! A feature is a folder with the same few roles: `mod.rs` the nouns, `store.rs` the SQL (one function, one statement),
-//! `service.rs` the verbs that need more than one step, `http.rs` wire types and handlers. Reads go handler → store, writes
-//! handler → service → store.
+//! Read it from the top down. A module imports only what stands below it, and a test reads the
+//! imports: there is no circle, not even between two files.
 //!
-//! - [`webhook`]: events come in. [`message`]: messages go out. [`conversation`]: the inbox.
-//! - [`delivery`]: a lease, an attempt, a settlement: the only road to `SENT` or `FAILED`; and the worker.
-//! - [`forget`]: a customer who is to be forgotten.
-//! - [`provider`]: what the provider's answers mean, and its only caller. [`pace`]: how fast it may be called.
-//!   [`peer`]: which URLs, proxies and certificates are for whoever is called over HTTP.
-//! - [`database`]: connections to a [`database::target`], each of which passes [`database::connect`], faults, migrations; [`database::batch`] is the group
-//!   commit that webhooks, sends and settlements share; [`database::embedded`] is the private PostgreSQL.
-//! - [`http`]: the router, and what every request passes through. [`cli`]: one file a subcommand, but a folder for `simulate`,
-//!   which tries all of this out from the outside.
-//! - [`caller`]: who asks, and what that one may see. [`share`]: places of which nobody holds more than a share.
-//! - [`app`]: what a running gateway is made of. [`config`]: its settings, for which [`process`] reads the environment; signals and
-//!   standard error too. [`error`]: what can go wrong, [`throttle`]: and how often that is said. [`telemetry`]: logs, metrics.
-//!   [`trace`]: traces. [`json`]: bodies that others wrote, repaired. [`crash`]: where the proof by crash kills a process.
+//! 1. [`cli`]: the command line, one file a subcommand. `simulate` is a folder, and tests all of
+//!    this from outside.
+//! 2. [`config`]: the settings. [`telemetry`]: logs and metrics.
+//! 3. [`router`]: every route once. [`api_state`]: what the handlers share.
+//! 4. [`app`]: assembles a gateway from its parts.
+//! 5. [`operations`]: health, readiness, metrics.
+//! 6. The features. [`webhook`]: events come in. [`conversation`]: the inbox. [`forget`]: a
+//!    customer is forgotten. [`seed`]: made-up conversations. [`message`]: messages go out.
+//! 7. [`delivery`]: the lease, the attempt, the outcome, and the worker.
+//! 8. [`provider`]: the only caller of the provider, and what its answers mean. [`channel`]: how
+//!    fast each channel may be called.
+//! 9. [`http`]: a toolkit for handlers that knows no feature. [`caller`]: who makes a request, and
+//!    what that caller may see. [`share`]: limits how much of something one caller may hold.
+//! 10. [`database`]: connections, migrations and faults; [`database::batch`] is the group commit of
+//!     webhooks, sends and outcomes; [`database::embedded`] is the private PostgreSQL.
+//! 11. [`tasks`], [`trace`], [`handles`], [`log_throttle`]. [`peer`]: URLs, proxies and
+//!     certificates of whoever is called over HTTP.
+//! 12. [`error`], [`id`]. [`json`]: repairs bodies that others wrote. [`edge`]: connections, and
+//!     the check of Host and Origin. [`process`]: environment, signals, standard error. [`crash`]:
+//!     where the proof by crash kills a process.
+//!
+//! The files of a feature have the same few roles: `mod.rs` has the nouns, `store.rs` the SQL (one
+//! function, one statement), `http.rs` the handlers. A batch has the name of its metric:
+//! `ingest.rs`, `enqueue.rs`, `settle.rs`. A verb of several steps has a file too, such as
+//! `outbox.rs` or `service.rs`. Reads go from the handler to the store.
 //!
 //! # Invariants
 //!
-//! 1. SQL only in `store.rs` files, and no transaction that outlives a statement: there is no `begin`, but in what `gateway simulate`
-//!    compares the gateway with.
-//! 2. No database connection is held while the provider is called.
-//! 3. Only `delivery::store`'s settling statements write `SENT` or `FAILED`. `SENT` is a fact that whoever learns it may write,
-//!    once; `FAILED` needs the current token.
-//! 4. An HTTP 2xx on a write means committed.
-//! 5. Status codes only in `http/` and `*/http.rs`; printing only in `cli/output.rs`, and on standard error by [`process::stderr`].
-//! 6. Work that must not be cut short (attempt, settle, batch) runs in a tracked task, never inside a request's future;
-//!    shutdown waits for those tasks. A panic in an attempt is settled as `internal`; one in a writer or in the worker's loop
-//!    ends the process with an error: it never leaves a silent half.
+//! 1. SQL stands only in `store.rs` files. Nothing begins a transaction: one write is one
+//!    statement. (Migrations, and what `gateway simulate` compares the gateway with, are
+//!    exceptions.)
+//! 2. Nothing holds a database connection while it calls the provider.
+//! 3. Only the settling statements of `delivery::store` write `SENT` or `FAILED`. `SENT` is a fact:
+//!    any attempt that the provider has accepted writes it, and only the first write counts.
+//!    `FAILED` needs the token of the current lease.
+//! 4. A 2xx answer to a write means that the write is committed.
+//! 5. HTTP status codes stand only in `http/` and `http.rs` files. Only `cli/output.rs` prints, and
+//!    [`process::stderr`] on standard error.
+//! 6. Attempts and batches run in tracked tasks, never in a request's future, and shutdown waits
+//!    for them. If an attempt panics, it has failed as `internal`. If a writer or the worker
+//!    panics, the process ends with an error.
 //! 7. Everything has a limit: queues, bodies, batches, attempts, pages, waits, statements.
 
-pub(crate) mod api_state;
-pub mod app;
-pub(crate) mod caller;
-pub mod channel;
 pub mod cli;
+
 pub mod config;
+pub(crate) mod telemetry;
+
+pub(crate) mod api_state;
+pub(crate) mod router;
+
+pub mod app;
+
+pub(crate) mod operations;
+
 pub(crate) mod conversation;
-pub mod crash;
+pub(crate) mod forget;
+pub mod message;
+pub(crate) mod seed;
+pub mod webhook;
+
 pub mod cursor;
-pub mod database;
 pub mod delivery;
+
+pub mod channel;
+pub(crate) mod provider;
+
+pub(crate) mod caller;
+pub mod http;
+pub(crate) mod share;
+
+pub mod database;
+
+pub(crate) mod handles;
+pub(crate) mod log_throttle;
+pub(crate) mod peer;
+pub(crate) mod tasks;
+pub(crate) mod trace;
+
+pub mod crash;
 pub mod edge;
 pub mod error;
-pub(crate) mod forget;
-#[cfg(doc)]
-pub mod guide;
-pub(crate) mod handles;
-pub mod http;
 pub(crate) mod id;
 pub(crate) mod json;
-pub(crate) mod log_throttle;
-pub mod message;
-pub(crate) mod operations;
-pub(crate) mod peer;
 pub mod process;
-pub(crate) mod provider;
-pub(crate) mod router;
-pub(crate) mod seed;
-pub(crate) mod share;
-pub(crate) mod tasks;
-pub(crate) mod telemetry;
-pub(crate) mod trace;
-pub mod webhook;
+
+#[cfg(doc)]
+pub mod guide;

@@ -1,4 +1,5 @@
-//! The program `gateway`: parses, runs, and tells by its exit code how it went.
+//! The program `gateway`: parses the command line, runs it, and exits with 0, 1 for a failure or 2
+//! for a usage error.
 
 use std::process::ExitCode;
 
@@ -8,11 +9,11 @@ use gateway::process::stderr;
 use git_version::git_version;
 use mimalloc::MiMalloc;
 
-/// A good part of a request is asking for memory and giving it back; this one is faster at it, and keeps less.
+/// A request allocates much. This allocator is faster than the system's, and keeps less memory.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// The version, and the commit that it was built from; where there is no repository, `GATEWAY_VERSION` may say it.
+/// The version and the commit of the build. Without a repository, `GATEWAY_VERSION` may say it.
 const VERSION: &str = git_version!(
     args = ["--always", "--abbrev=12", "--exclude=*"],
     prefix = concat!(env!("CARGO_PKG_VERSION"), " ("),

@@ -15,25 +15,27 @@ use crate::database::pool::Pool;
 use crate::forget::{Forgotten, service, store};
 use crate::id::ConversationId;
 
-/// How long attempts in flight are waited for: the lease of one with the usual `PROVIDER_TIMEOUT_MS`, and a little.
+/// How long to wait for attempts in flight: the lease under the usual `PROVIDER_TIMEOUT_MS`, and 5
+/// s.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// Forget a customer: empty what was said, and send nothing more of it
+/// Forget a customer: empty all texts, and send nothing more
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  gateway forget whatsapp +905550100101 --dry-run\n  gateway forget instagram mara.designs\n\n\
-        Emptied are the texts of all messages with the participant, in and out, the preview, errors' details and the webhooks' bodies; \
-        what waits to be sent is canceled. Ids, times, states, the participant and clientMessageIds stay: they are keys, without which \
-        a late duplicate would be a new message. There is no way back. What the participant writes later is stored as usual. The exit \
-        code is 1 when there is no such participant, or something is still being sent."
+        This empties the texts of all messages with the participant, in and out, the preview, the details of errors and the \
+        bodies of webhooks. It cancels messages that wait to be sent. It cannot be undone.\n\n\
+        Ids, times, states, the participant and clientMessageIds stay: without these keys a late duplicate would be a new \
+        message. Later messages are stored as usual. The exit code is 1 if there is no such participant, or if a message is \
+        still being sent."
 )]
 pub struct Args {
-    /// The channel
+    /// The participant's channel
     #[arg(value_enum)]
     channel: Channel,
-    /// The participant, exactly as in the inbox; behind -- where it begins with -
+    /// The participant, exactly as in the inbox; put -- before one that begins with -
     participant: String,
-    /// Only count what would be forgotten
+    /// Count what would be forgotten; change nothing
     #[arg(long)]
     dry_run: bool,
     /// Print JSON
@@ -43,7 +45,6 @@ pub struct Args {
     database: DatabaseArgs,
 }
 
-/// What is printed.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Report {
@@ -51,7 +52,7 @@ struct Report {
     dry_run: bool,
     #[serde(flatten)]
     forgotten: Forgotten,
-    /// Messages that are being sent.
+    /// Messages that are still being sent.
     left: i64,
 }
 

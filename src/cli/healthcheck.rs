@@ -12,14 +12,14 @@ use crate::peer::Peer;
 /// Shorter than the time that the container files give the whole check.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Ask this machine's gateway whether it is well: the exit code is 0 when it answers 200
+/// Ask the gateway of this machine whether it is well; the exit code is 0 if it is
 ///
-/// Asks the server at `METRICS_ADDR`, where a worker has its probes. Without it, asks the one at HOST
+/// Asks the server at METRICS_ADDR, where a worker has its probes. Without it, asks the one at HOST
 /// and PORT.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  gateway healthcheck\n  gateway healthcheck /ready")]
 pub struct Args {
-    /// /health: does the process answer? /ready: can it work?
+    /// What to ask: whether the process answers (/health), or whether it can work (/ready)
     #[arg(default_value = "/health", value_parser = ["/health", "/ready"])]
     path: String,
     #[command(flatten)]

@@ -20,10 +20,11 @@ use crate::webhook;
 pub struct Args {
     #[command(flatten)]
     database: DatabaseArgs,
-    /// How long to wait for what others hold, and for a synchronous standby, in milliseconds; a migration's own work takes what it takes
+    /// How long to wait for locks that others hold, and for a synchronous standby, in milliseconds.
+    /// A migration's own work is not limited
     #[arg(long, env = "MIGRATE_WAIT_MS", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000), value_name = "MS")]
     wait_ms: u64,
-    /// List the migrations and whether they are applied; apply none
+    /// List the migrations, and which are applied; apply none
     #[arg(long)]
     status: bool,
     /// Print JSON
@@ -37,12 +38,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     if args.status {
         status(&opened, args.json).await?;
     } else {
-        let patience = Duration::from_millis(args.wait_ms);
+        let wait = Duration::from_millis(args.wait_ms);
         let applied = match inspection.pending {
             0 => 0,
-            _ => database::migrate_within(&opened.target, patience).await?,
+            _ => database::migrate_within(&opened.target, wait).await?,
         };
-        // Also when nothing is to be applied: a year after the last time their tables run out.
+        // Also without a pending migration: the tables of bodies are made for a year ahead.
         match webhook::retention::make_months(&Pool::new(opened.target.clone(), 1)).await {
             Err(Error::Unavailable(error)) if applied == 0 && error.outage == Outage::ReadOnly => {
                 output::say("read-only: no tables for the bodies of coming months were made");

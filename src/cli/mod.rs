@@ -42,7 +42,8 @@ const TRACE_WAIT: Duration = Duration::from_secs(5);
     after_help = "Try it: gateway serve, then open http://localhost:3000/api"
 )]
 pub struct Cli {
-    /// How log lines look, on stderr; what is logged is in RUST_LOG (default: info; warn where a command ends by itself)
+    /// The form of log lines, on stderr. RUST_LOG says what is logged [default: info for serve and
+    /// worker, warn for the others]
     #[arg(
         long,
         env = "LOG_FORMAT",
@@ -58,7 +59,6 @@ pub struct Cli {
     command: Command,
 }
 
-/// What each one does is said at its arguments.
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<serve::Args>),
@@ -77,7 +77,8 @@ enum Command {
 }
 
 impl Cli {
-    /// What was asked for on the command line of a program of this version; ends the process where that is help, or nonsense.
+    /// Parses the command line of a program of this version. Ends the process after help or an
+    /// error.
     #[must_use]
     pub fn parse_args(version: &'static str) -> Self {
         let command = Self::command().version(version);
@@ -86,16 +87,15 @@ impl Cli {
             .unwrap_or_else(|error| error.exit())
     }
 
-    /// Carries the command out.
     pub fn run(self) -> anyhow::Result<()> {
-        let goes_on = matches!(self.command, Command::Serve(_) | Command::Worker(_));
-        let default = if goes_on {
+        let is_service = matches!(self.command, Command::Serve(_) | Command::Worker(_));
+        let default = if is_service {
             telemetry::INFO
         } else {
             telemetry::WARN
         };
         let collector = self.trace.collector()?;
-        let makes_attempts = goes_on || matches!(self.command, Command::Retry(_));
+        let makes_attempts = is_service || matches!(self.command, Command::Retry(_));
         telemetry::log(
             self.log_format,
             default,
@@ -125,14 +125,14 @@ impl Cli {
             };
             let done = tokio::select! {
                 biased;
-                // Nothing is finished then: the next statement could be anybody's.
+                // Nothing is finished then: the next statement could run in another's session.
                 shared = pooler::shared_session() => return Err(UsageError(shared.to_string()).into()),
                 done = work => done,
             };
             trace::stop(TRACE_WAIT).await;
             done
         });
-        // What a shutdown has left to its leases must not hold the process.
+        // Attempts that a shutdown has left to their leases must not hold the process.
         runtime.shutdown_background();
         done.map_err(database::pooler_as_usage_error)
     }

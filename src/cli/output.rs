@@ -1,4 +1,5 @@
-//! The only printing: data to stdout, as tables for people or JSON for machines; talk to stderr.
+//! The only printing: data goes to stdout, as a table or as JSON; messages for the operator go to
+//! stderr.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -8,7 +9,7 @@ use serde::Serialize;
 
 use crate::process::stderr;
 
-/// Writes a line of data. A reader that has gone away is no error.
+/// Writes a line of data. It is no error if the reader has gone away.
 pub fn line(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
@@ -17,10 +18,9 @@ pub fn line(text: &str) -> io::Result<()> {
     }
 }
 
-/// Writes data for machines.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(value)?;
-    // Only strings have any of these, but for the line breaks between them.
+    // Only strings have active characters, except for the line breaks between values.
     let text = visible(&text, |c| match c {
         '\n' => c.to_string(),
         _ => format!("\\u{:04x}", u32::from(c)),
@@ -28,7 +28,6 @@ pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(line(&text)?)
 }
 
-/// Writes data for people.
 pub fn table(headers: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> io::Result<()> {
     let mut table = Table::new();
     table
@@ -44,7 +43,8 @@ pub fn table(headers: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> i
     line(&table.trim_fmt())
 }
 
-/// Text from outside as a terminal may show it: nothing in it moves, hides or turns what is around it.
+/// Escapes characters that act on a terminal: text from outside must not move, hide or reverse what
+/// is around it.
 fn visible(text: &str, escape: impl Fn(char) -> String) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -57,18 +57,18 @@ fn visible(text: &str, escape: impl Fn(char) -> String) -> String {
     shown
 }
 
-/// Controls, the bidirectional formatting characters of Unicode's annex 9, and what separates lines and paragraphs.
+/// Control characters, the bidirectional formatting characters of Unicode's annex 9, and the
+/// separators of lines and paragraphs.
 fn is_active(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Says something to whoever watches.
 pub fn say(text: &str) {
     stderr::line(text);
 }
 
-/// A bar on stderr, where that is a terminal.
+/// A progress bar on stderr, hidden if that is no terminal.
 pub fn progress(length: u64, what: &'static str) -> ProgressBar {
     let target = if io::stderr().is_terminal() {
         ProgressDrawTarget::stderr()
@@ -76,7 +76,7 @@ pub fn progress(length: u64, what: &'static str) -> ProgressBar {
         ProgressDrawTarget::hidden()
     };
     let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {elapsed}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
+        .expect("the template has no error");
     ProgressBar::with_draw_target(Some(length), target)
         .with_style(style)
         .with_message(what)

@@ -37,15 +37,15 @@ const MAX_SINCE: Duration = Duration::from_hours(24 * 3660);
 #[command(
     group(clap::ArgGroup::new("which").required(true).multiple(true).args(["ids", "all", "list", "channel", "kind", "since"])),
     after_help = "Examples:\n  gateway retry --list\n  gateway retry --since 2h --kind timeout,connection --dry-run\n  gateway retry --all\n\n\
-        Each gets a fresh budget of attempts and is attempted once, here or by a running worker; a table on stdout says \
-        how each ended. The exit code is 0 when all were sent, 1 when some were not. A message that is being sent at this \
-        moment is waited for."
+        Each message gets a new budget of attempts and is attempted once, here or by a running worker. If it is being sent \
+        at this moment, the command waits for it. A table on stdout says how each ended. The exit code is 0 if all were \
+        sent, and 1 if not."
 )]
 pub struct Args {
     /// The messages to send again
     #[arg(value_name = "ID", conflicts_with_all = ["all", "list", "channel", "kind", "since", "limit"])]
     ids: Vec<MessageId>,
-    /// Send all messages that failed, or all that the options below leave
+    /// Send all messages that failed, or all that the options below select
     #[arg(long, conflicts_with = "list")]
     all: bool,
     /// List the messages that failed, oldest first; send none
@@ -54,11 +54,11 @@ pub struct Args {
     /// Only messages of this channel
     #[arg(long, value_enum)]
     channel: Option<Channel>,
-    /// Only messages whose last error is of this kind, or one of several with commas between them
+    /// Only messages whose last error is of this kind, or of one of these kinds, comma-separated
     #[arg(long, value_enum, value_delimiter = ',')]
     kind: Vec<ErrorKind>,
-    /// Only messages whose last attempt failed (or that an operator canceled or made due) within this time, such as 30m, 2h or 1d;
-    /// SINCE in the list is that moment
+    /// Only messages that changed within this time, such as 30m, 2h or 1d: their last attempt
+    /// failed, or an operator canceled them or made them due. SINCE in the list is that moment
     #[arg(long, value_parser = since, value_name = "DURATION")]
     since: Option<Duration>,
     /// At most this many messages, the oldest first
@@ -67,7 +67,7 @@ pub struct Args {
     /// List what would become due, oldest first; change and send nothing
     #[arg(long, conflicts_with = "list")]
     dry_run: bool,
-    /// Only make them due: a running worker sends them
+    /// Make the messages due, and leave the sending to a running worker
     #[arg(long, conflicts_with = "list")]
     requeue_only: bool,
     /// Print JSON

@@ -18,30 +18,32 @@ use crate::seed::{DEMO, Large};
 
 const MAX_CONVERSATIONS: u64 = 1_000_000;
 const MAX_MESSAGES: u64 = 10_000_000;
-/// Messages of a conversation, on average, where only one of the two numbers is given, and at most.
+/// Messages of a conversation on average, if only one of the two numbers is given.
 const USUAL_SIZE: u64 = 20;
+/// Messages of a conversation on average, at most.
 const MAX_SIZE: u64 = 10_000;
-/// Statements at a time.
+/// Statements that run at once.
 const CONNECTIONS: usize = 2;
 
-/// Load the demo inbox, or make a large one; again changes nothing
+/// Load the demo inbox, or a large made-up one; the same command again changes nothing
 #[derive(Debug, clap::Args)]
 #[command(
     group(clap::ArgGroup::new("size").multiple(true).args(["conversations", "messages"])),
     after_help = "Examples:\n  gateway seed\n  gateway seed --conversations 10000 --messages 1000000 --random-seed 7\n\n\
-        A large inbox has few long conversations and many short ones with participants seed-<S>-<number>: both channels, several \
-        languages, read and unread, open, closed and archived, and some messages that failed for good (no worker sends any). Its \
-        times are spread over the 90 days before the hour in which it was first loaded. Each part is loaded whole or not at all: \
-        after an interruption the same command goes on."
+        A large inbox has few long conversations and many short ones. They are on both channels and in several languages; they \
+        are read or unread, open, closed or archived; and some of their messages have failed for good, so that no worker sends \
+        them. Participants are named seed-<S>-<number>. Times are spread over the 90 days before the hour of the first load. \
+        Each part is loaded whole or not at all: after an interruption, run the same command again."
 )]
 pub struct Args {
-    /// Make a large inbox with this many conversations [default: one for every 20 messages]
+    /// Make a large inbox with this many conversations [default: one for 20 messages]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=MAX_CONVERSATIONS), value_name = "N")]
     conversations: Option<u64>,
-    /// Make a large inbox with this many messages in all, at most 10000 for each conversation [default: 20 for each]
+    /// Make a large inbox with this many messages in all, on average at most 10000 for a
+    /// conversation [default: 20 for each]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=MAX_MESSAGES), value_name = "M")]
     messages: Option<u64>,
-    /// The same number makes the same large inbox, and the same command again changes nothing [default: a random one, which is said]
+    /// The same number makes the same large inbox [default: a random one, which is printed]
     #[arg(long, requires = "size", value_name = "S")]
     random_seed: Option<u64>,
     #[command(flatten)]

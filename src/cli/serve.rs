@@ -25,12 +25,18 @@ use crate::provider::client::Client;
 use crate::telemetry;
 use crate::{api_state, router};
 
-/// Serve the API and retry what failed; without a configuration, on a private database and a mock provider
+/// Serve the API, and retry failed messages; unconfigured: with a private database and a mock
+/// provider
 ///
-/// In the environment only: API_KEYS (comma-separated keys, each `secret`, `name:secret` or `name:secret:scope+scope` with the
-/// scopes inbox, send and admin, that callers of the API must have; unset: open) and
-/// WEBHOOK_SECRET (comma-separated secrets, one of which must have signed each webhook; unset: unsigned). Either may be in a file
-/// instead, which API_KEYS_FILE or WEBHOOK_SECRET_FILE names.
+/// Two settings are secrets, and are read from the environment only:
+///
+/// API_KEYS: the keys of the API's callers, comma-separated. Each is `secret`, `name:secret` or
+/// `name:secret:scope+scope`, with the scopes inbox, send and admin. Unset: no key is needed.
+///
+/// WEBHOOK_SECRET: the secrets that sign webhooks, comma-separated. Each webhook must be signed
+/// with one of them. Unset: no signature is needed.
+///
+/// Either may be in a file instead: API_KEYS_FILE and WEBHOOK_SECRET_FILE name it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  gateway serve\n  \
                   DATABASE_URL=postgres://user:password@host/database PROVIDER_URL=https://provider.example gateway serve --host 0.0.0.0")]
@@ -53,10 +59,10 @@ pub struct Args {
     shutdown: ShutdownArgs,
     #[command(flatten)]
     mock: MockArgs,
-    /// Do not migrate: wait until somebody else has
+    /// Do not migrate the database: wait until another process has
     #[arg(long)]
     no_migrate: bool,
-    /// Do not retry: leave that to `gateway worker`
+    /// Make first attempts only: `gateway worker` makes the others
     #[arg(long)]
     no_worker: bool,
 }
@@ -119,7 +125,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     served
 }
 
-/// The database and the provider, with those that are ours to stop.
+/// The database and the provider, and the embedded ones, which `serve` starts and stops.
 struct Ready {
     database: Target,
     provider: Client,

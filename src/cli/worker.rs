@@ -22,10 +22,12 @@ use crate::http::server::Server;
 use crate::telemetry;
 use crate::{api_state, router};
 
-/// Retry what failed until stopped; any number beside any number of serve
+/// Retry failed messages until stopped; run any number of workers beside any number of serve
 ///
-/// In the environment only: API_KEYS (comma-separated keys, of which readers of /metrics must have one with the scope admin; unset: open), or
-/// API_KEYS_FILE (a file that has them).
+/// One setting is a secret, and is read from the environment only:
+///
+/// API_KEYS: keys, comma-separated. Whoever reads /metrics must have one with the scope admin.
+/// Unset: no key is needed. It may be in a file instead: API_KEYS_FILE names it.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples, with DATABASE_URL and PROVIDER_URL set:\n  gateway worker --metrics-addr 127.0.0.1:9100\n  gateway worker --drain"
@@ -47,7 +49,7 @@ pub struct Args {
     host: HostArgs,
     #[command(flatten)]
     client: ClientArgs,
-    /// End once nothing is due
+    /// Stop when nothing is due
     #[arg(long)]
     drain: bool,
 }

@@ -1,4 +1,4 @@
-//! Conversations: one for each participant of a channel, listed by their newest message.
+//! The inbox: a conversation for each participant of a channel, listed by its newest message.
 
 pub mod http;
 pub mod store;
@@ -34,7 +34,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// Its name, as in the API and in the database.
+    /// As in the API and in the database.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
@@ -44,35 +44,27 @@ impl Status {
 /// A row of `conversations`.
 #[derive(Debug, Clone)]
 pub struct Conversation {
-    /// Its id.
     pub id: ConversationId,
-    /// Its channel.
     pub channel: Channel,
-    /// Who is on the other side.
     pub participant_id: String,
-    /// Open or closed.
     pub status: Status,
     /// The first 200 characters of the newest message.
     pub last_message_preview: String,
-    /// The time that the newest message is listed by.
+    /// The time that the newest message is sorted by.
     pub last_message_at: DateTime<Utc>,
-    /// Inbound messages since it was last read.
+    /// Inbound messages since `last_read_at`.
     pub unread_count: i32,
-    /// When it was last read.
     pub last_read_at: Option<DateTime<Utc>>,
-    /// When it was taken out of the inbox.
+    /// None: it is in the inbox.
     pub archived_at: Option<DateTime<Utc>>,
-    /// When it began.
     pub created_at: DateTime<Utc>,
 }
 
 /// Which conversations a list shows.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Filter {
-    /// Only those of this channel.
     pub channel: Option<Channel>,
-    /// Only those with this status.
     pub status: Option<Status>,
-    /// Only archived ones; else none of them.
+    /// Only archived ones, or else only others.
     pub archived: bool,
 }

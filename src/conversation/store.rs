@@ -167,7 +167,6 @@ async fn list_archived_after(
     .await
 }
 
-/// One conversation.
 pub async fn find(pool: &Pool, id: ConversationId) -> sqlx::Result<Option<Conversation>> {
     query_conversations!(
         [r#"-- conversation::find
@@ -179,20 +178,19 @@ with c as (select * from conversations where id = $1)"#],
     .await
 }
 
-/// Nothing unread is left at this moment; a message that comes in later counts again.
+/// Sets the unread count to 0. A message that comes later counts again.
 pub async fn mark_read(pool: &Pool, id: ConversationId) -> sqlx::Result<Option<Conversation>> {
     query_conversations!(
         [r#"-- conversation::mark_read
 with c as (update conversations set unread_count = $2, last_read_at = now() where id = $1 returning *)"#],
         "",
         id as ConversationId,
-        0 // a parameter, so that no read takes the same ones as this write: a pooler could mix them up
+        0 // A parameter: no read may take the parameters of a write, since a pooler could mix them up.
     )
     .fetch_optional(pool)
     .await
 }
 
-/// Opens or closes a conversation.
 pub async fn set_status(
     pool: &Pool,
     id: ConversationId,
@@ -209,7 +207,7 @@ with c as (update conversations set status = $2 where id = $1 returning *)"#],
     .await
 }
 
-/// Takes a conversation out of the inbox, or puts it back. One that is archived already keeps its time.
+/// Moves a conversation out of the inbox, or back. One that is archived already keeps its time.
 pub async fn set_archived(
     pool: &Pool,
     id: ConversationId,

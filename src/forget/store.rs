@@ -8,7 +8,7 @@ use crate::channel::Channel;
 use crate::database::pool::Pool;
 use crate::id::{ConversationId, MessageId};
 
-/// The conversation with a participant, and the time.
+/// Finds the conversation to forget. None: nobody of that name has written or was written to.
 pub async fn find(
     pool: &Pool,
     channel: Channel,
@@ -17,7 +17,8 @@ pub async fn find(
     sqlx::query_as!(
         Request,
         r#"-- forget::find
-select id as "conversation_id: ConversationId", now() as "at!" from conversations where channel = $1 and participant_id = $2"#,
+select id as "conversation_id: ConversationId", now() as "at!" from conversations
+where channel = $1 and participant_id = $2"#,
         channel.as_str(),
         participant_id,
     )
@@ -25,17 +26,21 @@ select id as "conversation_id: ConversationId", now() as "at!" from conversation
     .await
 }
 
-/// What there is to forget. A webhook's body and its message were stored in one statement, so that their times are the same: the
-/// index of bodies finds it, also one that an older version has stored with its event.
+/// Counts what there is to forget.
+///
+/// A webhook's body and its message were stored in one statement, so they have the same time, by
+/// which the index finds the body. An older version stored the body with the event.
 pub async fn count(pool: &Pool, request: Request) -> sqlx::Result<Forgotten> {
     sqlx::query_as!(
         Forgotten,
         r#"-- forget::count
-select count(*) filter (where text <> '') as "messages!", count(*) filter (where body) as "webhook_bodies!", count(*) filter (where unsent) as "canceled!"
+select count(*) filter (where text <> '') as "messages!", count(*) filter (where body) as "webhook_bodies!",
+  count(*) filter (where unsent) as "canceled!"
 from (
   select m.text,
     exists (select from webhook_bodies where received_at = m.created_at and message_id = m.id)
-      or exists (select from webhook_events where received_at = m.created_at and message_id = m.id and body is not null) as body,
+      or exists (
+        select from webhook_events where received_at = m.created_at and message_id = m.id and body is not null) as body,
     exists (select from deliveries where message_id = m.id and due_at is not null) as unsent
   from messages m where m.conversation_id = $1 and m.created_at <= $2) m"#,
         request.conversation_id as ConversationId,
@@ -45,11 +50,12 @@ from (
     .await
 }
 
-/// Its messages that are going to be sent, or are being.
+/// Lists the messages that will be sent, or are being sent.
 pub async fn list_unsent(pool: &Pool, request: Request) -> sqlx::Result<Vec<MessageId>> {
     sqlx::query_scalar!(
         r#"-- forget::list_unsent
-select d.message_id as "message_id: MessageId" from deliveries d cross join lateral (select created_at from messages where id = d.message_id limit 1) m
+select d.message_id as "message_id: MessageId"
+from deliveries d cross join lateral (select created_at from messages where id = d.message_id limit 1) m
 where d.conversation_id = $1 and d.due_at is not null and m.created_at <= $2 order by d.message_id"#,
         request.conversation_id as ConversationId,
         request.at,
@@ -58,20 +64,18 @@ where d.conversation_id = $1 and d.due_at is not null and m.created_at <= $2 ord
     .await
 }
 
-/// What a statement has emptied, and the last message that it looked at.
+/// How much a statement has emptied, and the last message that it looked at.
 pub struct Emptied {
-    /// Texts.
     pub messages: i64,
-    /// Bodies.
     pub webhook_bodies: i64,
-    /// That message's place; none: there was none.
+    /// None: there was no further message.
     pub sort_at: Option<DateTime<Utc>>,
-    /// And its id.
     pub id: Option<Uuid>,
 }
 
-/// Empties the next `limit` messages before this place, with the webhooks that they came in, but for those that are still to be sent.
-/// Parked ones leave the queue, so that nobody sends their emptiness.
+/// Empties the next `limit` messages before this place and the webhooks that they came in, but no
+/// message that is still to be sent. Parked messages leave the queue, so that nobody sends an empty
+/// text.
 pub async fn empty(
     pool: &Pool,
     request: Request,
@@ -86,7 +90,8 @@ with old as (
   select id, sort_at, created_at from messages
   where conversation_id = $1 and created_at <= $2 and (sort_at, id) < ($3, $4) order by sort_at desc, id desc limit $5
 ), held as (
-  select message_id, due_at from deliveries where message_id = any(array(select id from old)) order by message_id for update
+  select message_id, due_at from deliveries where message_id = any(array(select id from old))
+  order by message_id for update
 ), gone as (
   delete from deliveries where message_id = any(array(select message_id from held where due_at is null))
 ), msg as (
@@ -98,12 +103,14 @@ with old as (
   delete from webhook_bodies b using old o where b.received_at = o.created_at and b.message_id = o.id
   returning b.message_id
 ), event as (
-  update webhook_events e set body = null from old o where e.received_at = o.created_at and e.message_id = o.id and e.body is not null
+  update webhook_events e set body = null from old o
+  where e.received_at = o.created_at and e.message_id = o.id and e.body is not null
   returning e.event_id
 ), last as (
   select sort_at, id from old order by sort_at, id limit 1
 )
-select (select count(*) from msg) as "messages!", (select count(*) from body) + (select count(*) from event) as "webhook_bodies!",
+select (select count(*) from msg) as "messages!",
+  (select count(*) from body) + (select count(*) from event) as "webhook_bodies!",
   (select sort_at from last) as sort_at, (select id from last) as id"#,
         request.conversation_id as ConversationId,
         request.at,
@@ -115,7 +122,7 @@ select (select count(*) from msg) as "messages!", (select count(*) from body) + 
     .await
 }
 
-/// Empties the preview of a conversation whose newest message is empty.
+/// Empties the preview if the newest message is empty.
 pub async fn empty_preview(pool: &Pool, conversation_id: ConversationId) -> sqlx::Result<()> {
     sqlx::query!(
         r#"-- forget::empty_preview

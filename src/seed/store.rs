@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 
 use crate::database::pool::Pool;
 
-/// Runs a script of idempotent inserts, as one transaction, and returns how many conversations are new.
+/// Runs a script of idempotent inserts as one transaction. Returns how many conversations are new.
 pub async fn load_script(connection: &mut PgConnection, script: &'static str) -> sqlx::Result<i64> {
     let before = count(connection).await?;
     // Several statements in one message are one transaction.
@@ -12,16 +12,14 @@ pub async fn load_script(connection: &mut PgConnection, script: &'static str) ->
     Ok(count(connection).await? - before)
 }
 
-/// What a seeding statement has added.
+/// What is new.
 pub struct Seeded {
-    /// Conversations.
     pub conversations: i64,
-    /// Messages.
     pub messages: i64,
 }
 
-/// Makes these conversations of the large inbox of a seed, each with as many messages. One that is there already is left as
-/// it is.
+/// Inserts the conversations with these numbers of the seed's large inbox, each with as many
+/// messages as `sizes` says. One that is there already stays as it is.
 pub async fn insert_large(
     pool: &Pool,
     seed: &str,
@@ -33,7 +31,7 @@ pub async fn insert_large(
         .await
 }
 
-/// Counts again what the planner goes by, after many rows are new.
+/// Renews the planner's statistics after many inserts.
 pub async fn analyze(pool: &Pool) -> sqlx::Result<()> {
     // Checked at run time: it cannot be prepared.
     sqlx::raw_sql(

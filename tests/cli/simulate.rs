@@ -313,7 +313,7 @@ async fn messages_in_another_order_and_ones_that_are_never_sent_are_noticed() {
     let broken_in = |finished: &Finished| broken(&report(finished));
     assert_eq!(
         broken_in(&run.finish().await),
-        ["messages are delivered in the order of acceptance"]
+        ["messages are delivered in the order they were enqueued"]
     );
 
     let system = System::with(&[("RETRY_MAX_ATTEMPTS", "1")]).await;

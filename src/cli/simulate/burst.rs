@@ -1,4 +1,5 @@
-//! How fast it goes: the gateway's burst, beside the same events through a hand-written transaction each, in turns.
+//! Measures speed: the gateway's burst, beside the same events through a hand-written transaction
+//! each, in turns.
 
 use std::time::{Duration, Instant};
 
@@ -14,10 +15,9 @@ use super::scenario::Scenario;
 use super::system::{HandWritten, System};
 use crate::cli::output;
 
-/// Times that the events are delivered, to each side in turns: others each time, as many as the run has of each scenario.
+/// Rounds, each with new events for both sides in turn.
 const ROUNDS: usize = 5;
 
-/// How fast it went.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Burst {
@@ -28,7 +28,6 @@ pub struct Burst {
 }
 
 impl Burst {
-    /// How fast these requests were answered.
     pub fn measure(scenario: Scenario, seen: &[Seen], took: Duration) -> Self {
         Self {
             scenario: scenario.name(),
@@ -60,8 +59,9 @@ impl Speed {
             time.as_secs_f64() * 1000.0
         };
         Self {
-            per_second: f64::from(u32::try_from(times.len()).unwrap_or(u32::MAX))
-                / took.as_secs_f64(),
+            per_second: f64::from(
+                u32::try_from(times.len()).expect("a run has at most 500,000 events"),
+            ) / took.as_secs_f64(),
             p50_ms: percentile(50),
             p99_ms: percentile(99),
         }
@@ -98,7 +98,8 @@ fn requests(seen: &[Seen]) -> usize {
     seen.iter().map(|seen| seen.times.len()).sum()
 }
 
-/// The gateway and the hand-written transaction, with the same events from as many callers, on one database server.
+/// The gateway and the hand-written transaction, with the same events from as many callers, on one
+/// database server.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Comparison {
@@ -106,13 +107,14 @@ pub struct Comparison {
     callers: usize,
     /// Of the hand-written transaction's pool.
     connections: usize,
-    /// How many times as many webhooks a second the gateway takes in: the median of the rounds' ratios.
+    /// How many times as many webhooks a second the gateway stores: the median of the rounds'
+    /// ratios.
     ratio: f64,
     gateway: Side,
     hand_written: Side,
 }
 
-/// What a side did, and what it has of it in the end.
+/// The requests to a side, and what it has stored in the end.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Side {
@@ -125,17 +127,16 @@ struct Side {
 
 /// The rounds of a burst of events.
 pub struct Rounds {
-    /// How fast the gateway was.
     pub burst: Burst,
-    /// What that is beside the hand-written transaction, where there is a database for one; the gateway's messages are not yet
-    /// counted.
+    /// None if there is no database for the hand-written transaction. The gateway's messages are
+    /// not counted yet.
     pub comparison: Option<Comparison>,
-    /// What was done to the gateway.
+    /// What the gateway was asked and answered.
     pub conversations: Vec<(Conversation, Seen)>,
 }
 
 impl Comparison {
-    /// Counts what the gateway has.
+    /// Counts the gateway's messages.
     pub fn count(&mut self, conversations: &[(Conversation, Seen)]) {
         let burst = conversations
             .iter()
@@ -147,7 +148,8 @@ impl Comparison {
     }
 }
 
-/// Delivers the events of each round as fast as it goes: to the gateway, then the same ones to the hand-written transaction.
+/// Delivers the events of each round at full speed: to the gateway, then to the hand-written
+/// transaction.
 pub async fn of_events(
     system: &System,
     settings: &RunSettings,
@@ -229,7 +231,8 @@ fn new(seen: &[Seen]) -> usize {
     answers.filter(|answer| !answer.duplicate).count()
 }
 
-/// The events and the messages of the hand-written transaction. It is a measure only if it has stored all events, as promised.
+/// How many events and messages the hand-written transaction has. It is a fair measure only if it
+/// has stored all that it acknowledged.
 async fn stored(hand_written: &Gateway, acknowledged: usize) -> anyhow::Result<(usize, usize)> {
     let stored = match hand_written.stored().await {
         Ok(stored) => stored,
@@ -247,7 +250,6 @@ async fn stored(hand_written: &Gateway, acknowledged: usize) -> anyhow::Result<(
     Ok((events, messages))
 }
 
-/// Writes down how fast it went.
 pub fn print(bursts: &[Burst], comparison: Option<&Comparison>) -> anyhow::Result<()> {
     if bursts.is_empty() {
         return Ok(());

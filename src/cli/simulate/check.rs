@@ -1,4 +1,5 @@
-//! What was promised, held against what was seen: the gateway's answers, the inbox and the provider's ledger.
+//! Compares what was promised with what was seen: the gateway's answers, the inbox and the
+//! provider's ledger.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -17,11 +18,9 @@ const PREVIEW: usize = 200;
 
 /// All that is known after a run.
 pub struct Evidence<'a> {
-    /// What was done, and what was seen of it.
+    /// The requests, and what was seen of them.
     pub conversations: &'a [(Conversation, Seen)],
-    /// What the provider delivered.
     pub ledger: &'a Ledger,
-    /// Whether messages of one conversation were to be delivered in order.
     pub ordered: bool,
 }
 
@@ -179,7 +178,7 @@ impl Evidence<'_> {
             .map(|known| (&*known.participant_id, &*known.texts))
             .collect();
         self.each(
-            "messages are delivered in the order of acceptance",
+            "messages are delivered in the order they were enqueued",
             |conversation, _| {
                 let texts = delivered.get(&*conversation.participant)?;
                 // Whether one is missing or comes twice is for another promise.
@@ -251,8 +250,8 @@ impl Evidence<'_> {
         ))
     }
 
-    /// A promise that each conversation keeps or breaks by itself. `of` says whether it is kept, and
-    /// what the violation is; none if it was not tried.
+    /// A promise that each conversation keeps or breaks by itself. `of` says whether it is kept,
+    /// and what the violation is; none if it was not tried.
     fn each(
         &self,
         promise: &'static str,
@@ -330,7 +329,7 @@ impl Seen {
         messages.filter(move |message| message.is_outbound() == (side == Side::Outbound))
     }
 
-    /// What keeps these messages of one conversation from being there exactly once, and alone.
+    /// Why these messages are not exactly the messages of the conversation, each once.
     fn violations<'a>(
         &'a self,
         side: Side,
@@ -362,8 +361,9 @@ impl Seen {
     }
 }
 
-/// The texts of a conversation as they must be listed. What was sent is younger than all events; these sort by the provider's
-/// time, and then by the message's id, whose spelling sorts as it does.
+/// The texts of a conversation in the order in which they must be listed. Sent messages are younger
+/// than all events. Events sort by the provider's time, then by the message's id, which sorts as
+/// its spelling does.
 fn newest_first<'a>(conversation: &'a Conversation, seen: &'a Seen) -> Vec<&'a str> {
     let sent: Vec<&str> = outbound(conversation, seen)
         .filter(|requested| !requested.ids.is_empty())

@@ -1,4 +1,5 @@
-//! The two sides that a run plays: the provider that delivers events, and the backend that sends messages and reads the inbox.
+//! The two callers that a run plays: the provider that delivers events, and the backend that sends
+//! messages and reads the inbox.
 
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -18,17 +19,15 @@ use crate::http::auth::{SIGNATURE_HEADER, sign};
 use crate::peer::{self, Peer};
 
 /// Longer than any answer takes.
-const ANSWER: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(50);
 /// Messages of a page.
 const PAGE: u32 = 200;
 
-/// What a caller proves to be allowed with.
+/// The secrets of a caller.
 #[derive(Default)]
 pub struct Credentials {
-    /// For the API.
     pub api_key: Option<String>,
-    /// Signs webhooks.
     pub webhook_secret: Option<String>,
 }
 
@@ -39,7 +38,6 @@ impl std::fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// Some that nobody else knows.
     pub fn random() -> Self {
         let random = || Some(format!("{:032x}", rand::random::<u128>()));
         Self {
@@ -48,7 +46,7 @@ impl Credentials {
         }
     }
 
-    /// The variables that make a gateway ask for them.
+    /// The variables that make a gateway require them.
     pub fn environment(&self) -> impl Iterator<Item = (&'static str, String)> {
         let variables = [
             ("API_KEYS", &self.api_key),
@@ -64,11 +62,9 @@ impl Credentials {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EventAnswer {
-    /// Its conversation.
     pub conversation_id: String,
-    /// Its message.
     pub message_id: String,
-    /// Whether an earlier delivery made it.
+    /// Whether an earlier delivery of the event has made the message.
     pub duplicate: bool,
 }
 
@@ -76,11 +72,8 @@ pub struct EventAnswer {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConversationView {
-    /// The first 200 characters of the newest message.
     pub last_message_preview: String,
-    /// The time of the newest message.
     pub last_message_at: DateTime<Utc>,
-    /// Inbound messages since it was last read.
     pub unread_count: usize,
     /// Newest first.
     pub messages: Vec<MessageView>,
@@ -97,28 +90,19 @@ struct Meta {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MessageView {
-    /// Its id.
     pub id: String,
-    /// Its conversation.
     pub conversation_id: String,
     /// `INBOUND` or `OUTBOUND`.
     pub direction: String,
-    /// What it says.
     pub text: String,
-    /// How far it has come.
     pub status: String,
-    /// What it is listed by.
     pub timestamp: DateTime<Utc>,
-    /// When it changed last.
     pub updated_at: DateTime<Utc>,
-    /// When it is tried again.
     pub next_attempt_at: Option<DateTime<Utc>>,
-    /// Why the last attempt failed.
     pub last_error: Option<LastError>,
 }
 
 impl MessageView {
-    /// Whether it is one that was sent from here.
     pub fn is_outbound(&self) -> bool {
         self.direction == "OUTBOUND"
     }
@@ -136,7 +120,6 @@ impl MessageView {
 /// Why an attempt failed.
 #[derive(Debug, Clone, Deserialize)]
 pub struct LastError {
-    /// The kind of error.
     pub kind: String,
 }
 
@@ -150,7 +133,6 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// A caller of the gateway at this address.
     pub fn new(url: Url, credentials: Credentials) -> anyhow::Result<Self> {
         let peer = Peer::at(url);
         Ok(Self {
@@ -161,7 +143,7 @@ impl Gateway {
         })
     }
 
-    /// It listens on another port of this machine from now on.
+    /// From now on the gateway listens at this address.
     pub fn moved(&self, url: Url) {
         *self.url.write().unwrap_or_else(PoisonError::into_inner) = url;
     }
@@ -171,9 +153,9 @@ impl Gateway {
         peer::below(&url, path)
     }
 
-    /// Waits until it is ready, but not longer than this.
-    pub async fn ready(&self, patience: Duration) -> anyhow::Result<()> {
-        let deadline = Instant::now() + patience;
+    /// Waits until the gateway is ready, up to `limit`.
+    pub async fn ready(&self, limit: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + limit;
         loop {
             let answer = self.http.get(self.url("/ready")).send().await;
             let not_ready = match answer {
@@ -214,7 +196,7 @@ impl Gateway {
         answered(request).await
     }
 
-    /// Asks for a message to be sent, as a backend does.
+    /// Sends a message, as a backend does.
     pub async fn send(
         &self,
         conversation: &Conversation,
@@ -242,7 +224,7 @@ impl Gateway {
         Ok(view)
     }
 
-    /// What has been stored, where it is no gateway but the hand-written transaction.
+    /// What the hand-written transaction has stored; a gateway has no such route.
     pub async fn stored(&self) -> Result<Stored, Refusal> {
         self.get(self.url("/stored")).await
     }
@@ -267,7 +249,6 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// A caller of the mock provider at this address.
     pub fn new(url: Url) -> anyhow::Result<Self> {
         let peer = Peer::at(url);
         Ok(Self {
@@ -280,14 +261,14 @@ impl Provider {
         peer::below(self.peer.url(), path)
     }
 
-    /// Sets how the coming calls for a conversation are answered; after these: well.
+    /// Sets the answers to the next calls for a conversation. Later calls succeed.
     pub async fn script(&self, conversation: &Conversation) -> anyhow::Result<()> {
         let mut answers = conversation.answers.clone();
         answers.push(Fault::Ok);
         self.play(conversation, answers).await
     }
 
-    /// Leaves the coming calls for a conversation to the mock again.
+    /// Lets the mock choose the answers for a conversation again.
     pub async fn end_script(&self, conversation: &Conversation) -> anyhow::Result<()> {
         self.play(conversation, Vec::new()).await
     }
@@ -302,14 +283,13 @@ impl Provider {
         self.ask::<serde_json::Value>(request).await.map(drop)
     }
 
-    /// What was delivered to participants whose names begin like this.
+    /// What was delivered to participants whose names begin with `prefix`.
     pub async fn ledger(&self, prefix: &str) -> anyhow::Result<Ledger> {
         let mut url = self.url("/ledger");
         url.set_query(Some(&format!("participantPrefix={prefix}")));
         self.ask(self.http.get(url)).await
     }
 
-    /// What has happened so far.
     pub async fn stats(&self) -> anyhow::Result<Stats> {
         self.ask(self.http.get(self.url("/stats"))).await
     }
@@ -329,5 +309,5 @@ impl Provider {
 }
 
 fn http(peer: &Peer) -> anyhow::Result<reqwest::Client> {
-    Ok(peer.built(peer.client().timeout(ANSWER).build())?)
+    Ok(peer.built(peer.client().timeout(TIMEOUT).build())?)
 }

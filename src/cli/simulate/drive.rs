@@ -1,4 +1,4 @@
-//! Carries a plan out, and remembers every answer.
+//! Carries out a plan, and keeps every answer.
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,13 @@ use super::plan::{Conversation, Request};
 use super::repeat::{Refusal, repeat};
 use super::system::{Part, System};
 
-/// How long a request is repeated until it counts as not acknowledged.
-const PATIENCE: Duration = Duration::from_mins(1);
-/// The wait before it is repeated.
+/// How long a request is repeated before it counts as not acknowledged.
+const RETRY_FOR: Duration = Duration::from_mins(1);
+/// The wait before a request is repeated.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The wait between two looks at what is not settled yet.
+/// The wait between two reads of what has not ended.
 const POLL: Duration = Duration::from_millis(200);
-/// When something is killed: at these shares of the requests, in percent.
+/// What is killed after which share of the requests, in percent.
 const CRASHES: [(u64, Part); 4] = [
     (15, Part::Server),
     (35, Part::Worker),
@@ -29,7 +29,7 @@ const CRASHES: [(u64, Part); 4] = [
 pub struct Seen {
     /// The answers to each event.
     pub events: Vec<Vec<EventAnswer>>,
-    /// The answers to each message.
+    /// The answers to each send.
     pub sends: Vec<Vec<MessageView>>,
     /// Requests that had to be repeated.
     pub repeated: usize,
@@ -37,7 +37,7 @@ pub struct Seen {
     pub unacknowledged: Vec<String>,
     /// How long each answer took.
     pub times: Vec<Duration>,
-    /// How it stands in the end.
+    /// What the API shows in the end.
     pub view: Option<ConversationView>,
 }
 
@@ -49,7 +49,7 @@ impl Seen {
         seen
     }
 
-    /// The id of its conversation, once there was an answer.
+    /// The conversation's id, once there was an answer.
     pub fn conversation_id(&self) -> Option<&str> {
         let event = self.events.iter().flatten().next();
         let send = self.sends.iter().flatten().next();
@@ -59,16 +59,14 @@ impl Seen {
     }
 }
 
-/// What was killed.
+/// How often each part was killed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Crashes {
-    /// `gateway serve`.
     pub servers: u64,
-    /// `gateway worker`.
     pub workers: u64,
 }
 
-/// Makes all requests of these conversations, so many conversations at a time.
+/// Makes all requests of these conversations, `concurrency` conversations at a time.
 pub async fn requests(
     system: &System,
     conversations: &[Conversation],
@@ -82,15 +80,16 @@ pub async fn requests(
             let seen = converse(system, conversation, bar).await?;
             anyhow::Ok((place, seen))
         });
-    // Not in their order: a slow one must not keep others from beginning.
+    // In any order: a slow one must not keep others from starting.
     let conversing = stream::iter(conversing).buffer_unordered(concurrency);
     let mut seen: Vec<(usize, Seen)> = conversing.try_collect().await?;
     seen.sort_unstable_by_key(|(place, _)| *place);
     Ok(seen.into_iter().map(|(_, seen)| seen).collect())
 }
 
-/// Delivers every event of these conversations once, at this gateway of the system, so many at a time to the very end: the first ones
-/// of all conversations, then the second ones …
+/// Delivers every event of these conversations once to this gateway, `concurrency` at a time. First
+/// come the first events of all conversations, then the second ones, so that there is concurrency
+/// to the end.
 pub async fn burst(
     system: &System,
     gateway: &Gateway,
@@ -135,7 +134,7 @@ async fn converse(
     Ok(seen)
 }
 
-/// A request's way to its answer.
+/// A request, its answer, and what it took to get it.
 struct Answered {
     request: Request,
     answer: Result<Answer, String>,
@@ -189,13 +188,13 @@ async fn acknowledged(
             }
         }
     };
-    let answer = match repeat(PATIENCE, PAUSE, ask).await {
+    let answer = match repeat(RETRY_FOR, PAUSE, ask).await {
         Ok(answer) => Ok(answer),
         Err(Refusal::Final(error)) => return Err(error),
         Err(Refusal::Again(reason)) => Err(format!(
             "{}: {request:?} was not acknowledged within {} s: {reason}",
             conversation.participant,
-            PATIENCE.as_secs()
+            RETRY_FOR.as_secs()
         )),
     };
     Ok(Answered {
@@ -206,7 +205,7 @@ async fn acknowledged(
     })
 }
 
-/// Kills parts of the system while the requests are being made, of which there are `requests`.
+/// Kills parts of the system while `requests` requests are made.
 pub async fn crashes(system: &System, requests: u64, bar: &ProgressBar) -> anyhow::Result<Crashes> {
     let mut crashes = Crashes::default();
     for (percent, part) in CRASHES {
@@ -222,8 +221,8 @@ pub async fn crashes(system: &System, requests: u64, bar: &ProgressBar) -> anyho
     Ok(crashes)
 }
 
-/// Waits until nothing more will happen to these conversations, and keeps how they stand. What stands still for too long is
-/// kept as it is.
+/// Waits until nothing more will happen to these conversations, and keeps what the API shows. It
+/// does not wait for what has stopped moving.
 pub async fn settle(
     system: &System,
     conversations: &mut [(Conversation, Seen)],
@@ -255,7 +254,7 @@ pub async fn settle(
             left = unsettled;
             moved_at = Instant::now();
         }
-        if moved_at.elapsed() > system.patience {
+        if moved_at.elapsed() > system.stuck_after {
             return Ok(());
         }
         system.check().await?;
@@ -266,12 +265,12 @@ pub async fn settle(
     Ok(())
 }
 
-/// How a conversation stands; none where no request to it was ever acknowledged.
+/// Reads a conversation; none if no request to it was ever acknowledged.
 async fn look(system: &System, id: Option<String>) -> anyhow::Result<Option<ConversationView>> {
     let Some(id) = id else {
         return Ok(None);
     };
-    match repeat(PATIENCE, PAUSE, || system.gateway.conversation(&id)).await {
+    match repeat(RETRY_FOR, PAUSE, || system.gateway.conversation(&id)).await {
         Ok(view) => Ok(Some(view)),
         Err(Refusal::Final(error)) => Err(error),
         Err(Refusal::Again(reason)) => {

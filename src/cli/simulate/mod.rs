@@ -1,8 +1,10 @@
-//! `gateway simulate`: tries the guarantees out under duplicates, disorder, a failing provider and crashes, and reports which held.
+//! `gateway simulate`: tests the guarantees under duplicates, disorder, a failing provider and
+//! crashes, and reports which held.
 //!
-//! In reading order: `plan` what is done, from the seed alone; `system` to what, with its `process`es; `client` the sides that
-//! are played; `drive` carries the plan out; `burst` how fast that goes, beside the `baseline`; `check` holds what was seen against
-//! what is promised.
+//! In reading order: `scenario` names what can be done; `plan` makes all requests from the seed;
+//! `system` is what they go to, with its `process`es; `client` plays the provider and the backend;
+//! `drive` carries the plan out; `burst` measures the speed, beside the `baseline`; `check`
+//! compares what was seen with what is promised.
 
 pub mod baseline;
 mod burst;
@@ -38,12 +40,17 @@ use plan::{Conversation, RunSettings};
 use scenario::Scenario;
 use system::System;
 
-/// Try the guarantees out: duplicates, disorder, a failing provider, crashes; then a report of which held
+/// Test the guarantees under duplicates, disorder, provider failures and crashes, and report which
+/// held
 ///
-/// Without a scenario: all of them. Brings up a system of its own and takes it down again: a private PostgreSQL in a temporary
-/// directory, a mock provider, `serve` and `worker`. With --against and --mock it drives a running one instead, with API_KEYS and
-/// WEBHOOK_SECRET of the environment (or of the files that API_KEYS_FILE and WEBHOOK_SECRET_FILE name), and touches nobody but participants named `sim-<seed>-…`. Exits with 1 when a guarantee is
-/// broken.
+/// Runs the scenarios that are named, or all. The exit code is 1 if a guarantee is broken.
+///
+/// It starts a system of its own, and stops it at the end: a private PostgreSQL in a temporary
+/// directory, a mock provider, `serve` and `worker`.
+///
+/// With --against and --mock it drives a running gateway instead. It uses API_KEYS and
+/// WEBHOOK_SECRET of the environment (or the files that API_KEYS_FILE and WEBHOOK_SECRET_FILE
+/// name), and writes only as participants named `sim-<seed>-…`.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  gateway simulate\n  gateway simulate --crash --lost-answer --events 5000\n  \
@@ -56,31 +63,35 @@ pub struct Args {
     /// Deliver later events before earlier ones
     #[arg(long)]
     out_of_order: bool,
-    /// The provider answers 429 with Retry-After, a few times: each pauses a whole channel
+    /// The provider answers 429 with Retry-After a few times; each pauses a whole channel
     #[arg(long)]
     rate_limit: bool,
     /// The provider answers 500 and 503
     #[arg(long)]
     server_error: bool,
-    /// The provider does not answer, or only after the call was given up
+    /// The provider does not answer, or answers after the gateway has given up
     #[arg(long)]
     timeout: bool,
-    /// The connection breaks before or after the provider has taken the message, or the answer cannot be read
+    /// The connection breaks before or after the provider has accepted the message, or its answer
+    /// cannot be read
     #[arg(long)]
     lost_answer: bool,
     /// The provider is slow
     #[arg(long)]
     delay: bool,
-    /// Kill the server and the worker, and start them again; only in a system of its own
+    /// Kill the server and the worker, and start them again; not with --against
     #[arg(long, conflicts_with = "against")]
     crash: bool,
-    /// As fast as it goes: throughput and latency. The events come in 5 rounds of N; each round goes in turns to the gateway and to a
-    /// transaction that one would write by hand (insert the event, upsert the conversation, insert the message), behind a server of its
-    /// own on the same database server, with a connection for each caller (64 at most) and without the gateway's checks; then the ratio.
-    /// With --against there is no database for that, and no ratio
+    /// Measure throughput and latency at full speed, and compare with a transaction per event
+    ///
+    /// There are 5 rounds of N events. Each round goes to the gateway, and then to a transaction as
+    /// one would write it by hand: insert the event, upsert the conversation, insert the message.
+    /// That one runs behind a server of its own on the same database server, with a connection for
+    /// each caller (at most 64) and without the gateway's checks. The report has the ratio. With
+    /// --against there is no database for the transaction, and so no ratio.
     #[arg(long)]
     burst: bool,
-    /// All of them; with --against: except --crash
+    /// Run all scenarios; with --against: all except --crash
     #[arg(long)]
     all: bool,
     /// Events, or messages, of each scenario
@@ -89,10 +100,10 @@ pub struct Args {
     /// Conversations at the same time
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "C")]
     concurrency: u32,
-    /// Repeats a run's choices [default: random, and printed]
+    /// Repeat the run with this seed [default: a random one, which is printed]
     #[arg(long, value_name = "S")]
     random_seed: Option<u64>,
-    /// The running gateway to try out: its base URL, without ? and #
+    /// The base URL of a running gateway to test, without ? and #
     #[arg(
         long,
         env = "SIMULATE_AGAINST",
@@ -101,7 +112,7 @@ pub struct Args {
         requires = "mock"
     )]
     against: Option<Hidden<String>>,
-    /// The mock provider of the running gateway
+    /// The base URL of the running gateway's mock provider
     #[arg(
         long,
         env = "SIMULATE_MOCK",
@@ -110,20 +121,20 @@ pub struct Args {
         requires = "against"
     )]
     mock: Option<Hidden<String>>,
-    /// The order that is kept, by the system of its own, or by the running one [default: conversation; with --against: none]
+    /// The delivery order that the system keeps [default: conversation; with --against: none]
     #[arg(long, env = "DELIVERY_ORDER", value_enum, value_name = "ORDER")]
     delivery_order: Option<DeliveryOrder>,
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Let the mock provider deliver repeated idempotency keys again: shows what a broken guarantee looks like
+    /// Let the mock provider deliver a repeated idempotency key again, to show a broken guarantee
     #[arg(long, hide = true, conflicts_with = "against")]
     break_deduplication: bool,
 }
 
 impl Args {
     fn scenarios(&self) -> Vec<Scenario> {
-        let asked = |scenario: &Scenario| match scenario {
+        let requested = |scenario: &Scenario| match scenario {
             Scenario::Duplicate => self.duplicate,
             Scenario::OutOfOrder => self.out_of_order,
             Scenario::RateLimit => self.rate_limit,
@@ -135,10 +146,10 @@ impl Args {
             Scenario::BurstOfEvents | Scenario::BurstOfSends => self.burst,
         };
         let mut scenarios = Scenario::ALL.to_vec();
-        if self.all || !scenarios.iter().any(asked) {
+        if self.all || !scenarios.iter().any(requested) {
             scenarios.retain(|scenario| self.against.is_none() || *scenario != Scenario::Crash);
         } else {
-            scenarios.retain(asked);
+            scenarios.retain(requested);
         }
         scenarios
     }
@@ -158,7 +169,7 @@ impl Args {
         }
         output::say("bringing up a system of its own");
         let order = order.unwrap_or(DeliveryOrder::Conversation);
-        System::bring_up(order, !self.break_deduplication).await
+        System::start(order, !self.break_deduplication).await
     }
 }
 
@@ -197,7 +208,6 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
 }
 
-/// How a run ended.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Report {
@@ -212,14 +222,14 @@ struct Report {
     comparison: Option<Comparison>,
 }
 
-/// What went wrong on purpose.
+/// A failure that was caused on purpose.
 #[derive(Debug, Serialize)]
 struct Fault {
     fault: &'static str,
     times: u64,
 }
 
-/// Carries every scenario out, waits until nothing more happens, and checks.
+/// Runs every scenario, waits until nothing more happens, and checks.
 async fn simulate(
     args: &Args,
     scenarios: &[Scenario],
@@ -340,7 +350,7 @@ impl Run {
         Ok(())
     }
 
-    /// The faults that really happened.
+    /// The faults that did happen.
     fn faults(&self, before: &Stats, after: &Stats) -> Vec<Fault> {
         let count = |of: fn(&Conversation) -> usize| -> u64 {
             let counts = self
@@ -380,7 +390,8 @@ impl Run {
     }
 }
 
-/// In a running system a seed may have been used before: what it made then must not count again.
+/// The beginning of every participant's name. A running system may have seen the same seed before,
+/// and what that run made must not count again.
 fn prefix(seed: u64, system: &System) -> String {
     if system.is_shared() {
         format!("sim-{seed}-{:x}-", chrono::Utc::now().timestamp_millis())

@@ -1,4 +1,4 @@
-//! What a run does: everything in it follows from the seed, and is known before the first request.
+//! All that a run does. It follows from the seed, and is known before the first request.
 
 use std::collections::HashSet;
 
@@ -11,82 +11,75 @@ use rand::{RngExt, SeedableRng};
 use super::scenario::Scenario;
 use crate::channel::Channel;
 
-/// The most conversations of a scenario: beyond that they become longer.
+/// The most conversations of a scenario. For more events they become longer.
 const MAX_CONVERSATIONS: usize = 500;
-/// Events and messages of a conversation, as long as there are not more than that.
+/// Events and messages of a conversation, until there are [`MAX_CONVERSATIONS`].
 const LENGTH: usize = 10;
 /// Provider calls of a conversation that fail.
 const FAULTS: usize = 3;
-/// Conversations in which the provider answers 429: each time all others of their channel wait.
+/// Conversations in which the provider answers 429. Each 429 makes the whole channel wait.
 const RATE_LIMITED: usize = 4;
-/// What `Retry-After` says where the provider sends it, in seconds.
+/// The provider's `Retry-After`.
 pub const RETRY_AFTER_SECONDS: u32 = 1;
-/// 2025-01-01T00:00:00Z: a run's events are from the past, the same each time.
+/// 2025-01-01T00:00:00Z. The times of events are in the past, and the same in each run.
 const FIRST_EVENT: i64 = 1_735_689_600;
 
-/// What the requests to one participant's conversation are.
+/// The requests of one participant's conversation.
 #[derive(Debug)]
 pub struct Conversation {
-    /// What happens to it.
     pub scenario: Scenario,
-    /// Its channel.
     pub channel: Channel,
-    /// Who is on the other side; nobody else has this name.
+    /// No other conversation has this one.
     pub participant: String,
     /// What the participant writes.
     pub events: Vec<Event>,
-    /// What is written to the participant, in this order.
+    /// What the participant is sent, in this order.
     pub sends: Vec<Send>,
-    /// The requests: those of one step at the same time, the next step when all of them are answered.
+    /// The requests of one step run at once. The next step begins when all are answered.
     pub steps: Vec<Vec<Request>>,
-    /// How the provider answers its calls; after these, well.
+    /// The provider's answers to the calls for it. Later calls succeed.
     pub answers: Vec<Fault>,
 }
 
 /// An inbound event.
 #[derive(Debug)]
 pub struct Event {
-    /// Its id.
     pub id: String,
-    /// What it says.
     pub text: String,
-    /// The provider's time; some are equal.
+    /// Some are equal.
     pub timestamp: DateTime<Utc>,
 }
 
 /// An outbound message.
 #[derive(Debug)]
 pub struct Send {
-    /// Its idempotency key.
     pub client_message_id: String,
-    /// What it says; no other one says the same.
+    /// No other message has the same.
     pub text: String,
 }
 
 /// A request, by its place among the events or the sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
-    /// Delivers an event.
     Event(usize),
-    /// Asks for a message to be sent.
     Send(usize),
 }
 
 /// What all scenarios of a run share.
 #[derive(Debug)]
 pub struct RunSettings {
-    /// Decides everything that is random.
+    /// Decides all that is random.
     pub seed: u64,
-    /// What every participant's name begins with.
+    /// Every participant's name begins with it.
     pub prefix: String,
     /// Events, or messages, of a scenario.
     pub events: usize,
-    /// How late an answer is that comes after the gateway has given the call up, in milliseconds.
+    /// An answer after this time comes when the gateway has given up.
     pub too_late_ms: u64,
 }
 
 impl RunSettings {
-    /// The same for one of several rounds: with participants, and so events, of its own.
+    /// The same for one of several rounds, with participants and events of its own.
     pub fn round(&self, number: usize) -> Self {
         Self {
             prefix: format!("{}round-{number}-", self.prefix),
@@ -94,7 +87,6 @@ impl RunSettings {
         }
     }
 
-    /// The conversations of a scenario.
     pub fn plan(&self, scenario: Scenario) -> Vec<Conversation> {
         let length = LENGTH.max(self.events.div_ceil(MAX_CONVERSATIONS));
         let mut left = self.events;
@@ -137,7 +129,7 @@ impl RunSettings {
         }
     }
 
-    /// Its own for each conversation, so that one scenario does the same with and without the others.
+    /// Each conversation has its own, so that a scenario does the same with and without others.
     fn rng(&self, scenario: Scenario, number: usize) -> StdRng {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.seed.to_le_bytes());
@@ -146,7 +138,7 @@ impl RunSettings {
         StdRng::from_seed(seed)
     }
 
-    /// Some of the first calls fail, at random places.
+    /// Failures at random places among the first calls.
     fn answers(&self, rng: &mut StdRng, scenario: Scenario, outbound: usize) -> Vec<Fault> {
         if outbound == 0 {
             return Vec::new();
@@ -154,7 +146,7 @@ impl RunSettings {
         let faults = FAULTS.min(outbound);
         let mut fails = vec![false; outbound + faults];
         fails[..faults].fill(true);
-        // The last one, a success, stays where it is: every failure is followed by a further call.
+        // The last answer stays a success, so that a call follows every failure.
         let last = fails.len() - 1;
         fails[..last].shuffle(rng);
         let answers = fails.into_iter().map(|fails| {
@@ -179,7 +171,8 @@ impl RunSettings {
             }
             Scenario::Timeout if rng.random_bool(0.5) => Fault::Hang,
             Scenario::Timeout => Fault::delay(self.too_late_ms),
-            // The caller sees the same each time: whether the message was taken, it cannot know.
+            // The gateway sees the same each time, and cannot know whether the message was
+            // accepted.
             Scenario::LostAnswer => match rng.random_range(0..3) {
                 0 => Fault::LostAnswer,
                 1 => Fault::Unreadable,
@@ -192,7 +185,7 @@ impl RunSettings {
     }
 }
 
-/// A conversation's events by their time; one in five is as old as the one before it.
+/// A conversation's events by their time. One in five has the time of the one before.
 fn events(rng: &mut StdRng, participant: &str, count: usize) -> Vec<Event> {
     let mut at = DateTime::UNIX_EPOCH + TimeDelta::seconds(FIRST_EVENT);
     let mut events = Vec::new();
@@ -216,7 +209,7 @@ fn send(rng: &mut StdRng, participant: &str, number: usize) -> Send {
     }
 }
 
-/// Some are longer than a preview, and none is ASCII only.
+/// Some are longer than a preview, and none is pure ASCII.
 fn text(rng: &mut StdRng, beginning: &str) -> String {
     let more = if rng.random_bool(0.1) { 80 } else { 1 };
     format!("{beginning}{}", " ağ🙂".repeat(more))
@@ -237,7 +230,7 @@ fn steps(
             events.shuffle(rng);
             events.chunks(2).map(<[Request]>::to_vec).collect()
         }
-        // Sends keep their order among each other: a message is asked for when the one before it is answered.
+        // Sends keep their order: a message is requested when the one before it is answered.
         Scenario::Crash => {
             let sends: Vec<Request> = sends.collect();
             let both = events.zip(sends).flat_map(|(event, send)| [event, send]);
@@ -245,14 +238,14 @@ fn steps(
         }
         Scenario::BurstOfEvents => events.map(|event| vec![event]).collect(),
         Scenario::BurstOfSends => sends.map(|send| vec![send]).collect(),
-        // Callers race each other with one key.
+        // Up to three callers race with one key.
         _ => sends
             .map(|send| vec![send; rng.random_range(1..=3)])
             .collect(),
     }
 }
 
-/// Each request a number of times: some at once, the others in any later step.
+/// Repeats each request: some times at once, the others in any later step.
 fn repeated(
     rng: &mut StdRng,
     requests: Vec<Request>,
@@ -277,12 +270,11 @@ fn repeated(
 }
 
 impl Conversation {
-    /// All requests.
     pub fn requests(&self) -> impl Iterator<Item = Request> {
         self.steps.iter().flatten().copied()
     }
 
-    /// Deliveries of events beyond the first of each.
+    /// How many deliveries of events are not the first of their event.
     pub fn repeated_events(&self) -> usize {
         let deliveries = self
             .requests()
@@ -290,7 +282,7 @@ impl Conversation {
         deliveries.count() - self.events.len()
     }
 
-    /// Events that are first delivered after a later one was answered.
+    /// How many events are first delivered after a later event was answered.
     pub fn overtaken_events(&self) -> usize {
         let mut latest = None;
         let mut delivered = HashSet::new();

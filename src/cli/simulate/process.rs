@@ -1,4 +1,5 @@
-//! Processes of this program, killed as by a power cut: on purpose, and also when the one that started them ends in any way.
+//! Processes of this program, which are killed without warning: on purpose, and when the process
+//! that started them ends.
 
 use std::collections::VecDeque;
 use std::process::Stdio;
@@ -12,8 +13,8 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// Runs a program until it ends, or kills it when standard input ends: then whoever held the other end of the pipe wants
-/// that, or is gone.
+/// Runs a program until it ends, or until standard input ends: then it kills the program. The other
+/// end of that pipe was closed on purpose, or its process is gone.
 const SCRIPT: &str = r#"
 exec 3<&0 </dev/null
 "$@" 3<&- &
@@ -28,9 +29,9 @@ wait "$child"
 kill -s KILL "$watcher"
 "#;
 
-/// How long a process may take until it says that it is ready.
+/// How long a process may take until it logs that it is ready.
 const START: Duration = Duration::from_secs(30);
-/// Lines of its log that are kept.
+/// Lines of a log that are kept.
 const LINES: usize = 10;
 
 /// A running `gateway` of some subcommand; killed when it is dropped.
@@ -42,7 +43,7 @@ pub struct Process {
     log: Arc<Log>,
 }
 
-/// The end of a log, and the fields of its first line that was asked for.
+/// The last lines of a log, and the fields of the line that was waited for.
 #[derive(Debug)]
 struct Log {
     lines: Mutex<VecDeque<String>>,
@@ -50,7 +51,8 @@ struct Log {
 }
 
 impl Process {
-    /// Starts a subcommand with this environment and no other, and waits until its log says `message`; that line's fields.
+    /// Starts a subcommand with this environment only, waits until it logs `message`, and returns
+    /// that line's fields.
     pub async fn start(
         subcommand: &'static str,
         environment: &[(&str, String)],
@@ -64,7 +66,7 @@ impl Process {
             .arg(subcommand)
             .env_clear()
             .envs(environment.iter().map(|(name, value)| (name, value)))
-            // Ctrl-C is for the one that started it.
+            // Ctrl-C is for the process that started it.
             .process_group(0)
             .kill_on_drop(true)
             .stdin(Stdio::piped())
@@ -87,7 +89,7 @@ impl Process {
             pipe,
             log,
         };
-        let fields = process.said().await?;
+        let fields = process.logged().await?;
         Ok((process, fields))
     }
 
@@ -106,11 +108,11 @@ impl Process {
         }
     }
 
-    async fn said(&self) -> anyhow::Result<Value> {
+    async fn logged(&self) -> anyhow::Result<Value> {
         let mut found = self.log.found.subscribe();
         let line = timeout(START, found.wait_for(Option::is_some)).await;
         match line {
-            Ok(Ok(line)) => Ok(line.clone().unwrap_or_default()),
+            Ok(Ok(line)) => Ok(line.clone().expect("this is what was waited for")),
             _ => bail!(
                 "gateway {} did not start within {} s:\n{}",
                 self.name,
@@ -128,7 +130,7 @@ impl Log {
     }
 }
 
-/// Reads a log of JSON lines to its end, so that the pipe never fills up.
+/// Reads a log of JSON lines to its end, so that the pipe never fills.
 async fn read(log: BufReader<tokio::process::ChildStderr>, kept: Arc<Log>, message: &'static str) {
     let mut lines = log.lines();
     while let Ok(Some(line)) = lines.next_line().await {

@@ -1,4 +1,4 @@
-//! The system that is tried out: one that is brought up for it, or one that runs already.
+//! The system under test: one that is started for it, or one that runs already.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -16,34 +16,33 @@ use super::process::Process;
 use crate::config::DeliveryOrder;
 use crate::database::embedded::Embedded;
 
-/// An attempt's limit in a system of our own, in milliseconds. A lease is twice as long and 5 s.
+/// `PROVIDER_TIMEOUT_MS` of a system of our own. A lease is twice as long and 5 s.
 const PROVIDER_TIMEOUT_MS: u64 = 1000;
-/// The same of a running system, as long as nobody has changed it.
+/// The default, which a running system is believed to have.
 const USUAL_PROVIDER_TIMEOUT_MS: u64 = 10_000;
-/// How long a system of our own may take until it is ready.
+/// How long a system of our own may take to be ready.
 const START: Duration = Duration::from_mins(1);
-/// The most connections of the hand-written transaction: the server has 100, and the gateway's are among them.
+/// The most connections of the hand-written transaction. The database server has 100, and the
+/// gateway needs some.
 const MAX_CONNECTIONS: usize = 64;
-/// Keys that the mock remembers, all of a run.
+/// Idempotency keys that the mock remembers: all of a run.
 const LEDGER_KEYS: u32 = 1_000_000;
 
 /// A gateway and its provider, as the outside sees them.
 #[derive(Debug)]
 pub struct System {
-    /// The gateway.
     pub gateway: Gateway,
-    /// The mock provider.
     pub provider: Provider,
-    /// Whether messages of one conversation are to be delivered in order.
+    /// Whether the messages of a conversation must be delivered in order.
     pub ordered: bool,
-    /// How late an answer is that comes after the gateway has given the call up, in milliseconds.
+    /// An answer after this time comes when the gateway has given up.
     pub too_late_ms: u64,
-    /// How long nothing may happen before what is left counts as stuck.
-    pub patience: Duration,
+    /// If nothing moves for this long, what is left counts as stuck.
+    pub stuck_after: Duration,
     own: Option<Own>,
 }
 
-/// What was brought up, in the order in which it goes.
+/// What was started, in the order in which it is stopped.
 #[derive(Debug)]
 struct Own {
     environment: Vec<(&'static str, String)>,
@@ -58,23 +57,21 @@ struct Own {
 /// The hand-written transaction, as the outside sees it.
 #[derive(Debug)]
 pub struct HandWritten {
-    /// It takes events as the gateway does.
+    /// A caller of it; it takes events as the gateway does.
     pub gateway: Gateway,
     /// Its connections to the database.
     pub connections: usize,
 }
 
-/// A part that can be killed.
 #[derive(Debug, Clone, Copy)]
 pub enum Part {
-    /// The `gateway serve`.
     Server,
-    /// The `gateway worker`.
     Worker,
 }
 
 impl System {
-    /// One that runs: nothing of it is started, stopped or configured, except the answers to the run's own participants.
+    /// A system that runs already. Only the mock's answers to the run's own participants are
+    /// configured.
     pub async fn running(
         gateway_url: Url,
         mock_url: Url,
@@ -86,19 +83,20 @@ impl System {
             provider: Provider::new(mock_url)?,
             ordered: order == DeliveryOrder::Conversation,
             too_late_ms: USUAL_PROVIDER_TIMEOUT_MS + 500,
-            patience: Duration::from_mins(3),
+            stuck_after: Duration::from_mins(3),
             own: None,
         };
         system.gateway.ready(Duration::ZERO).await?;
         Ok(system)
     }
 
-    /// A new one: a private PostgreSQL in a temporary directory, the mock provider, a `serve` and a `worker` as processes of
-    /// their own. `dedupe` is whether the mock delivers a repeated idempotency key only once.
-    pub async fn bring_up(order: DeliveryOrder, dedupe: bool) -> anyhow::Result<Self> {
+    /// Starts a system: a private PostgreSQL in a temporary directory, the mock provider, and
+    /// `serve` and `worker` as processes of their own. With `dedupe` the mock delivers an
+    /// idempotency key once.
+    pub async fn start(order: DeliveryOrder, dedupe: bool) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new()
             .prefix("gateway-simulate-")
-            // Traversable for the user that PostgreSQL runs as; the data directory in it is closed.
+            // The user that PostgreSQL runs as must pass it; the data directory in it is closed.
             .permissions(PermissionsExt::from_mode(0o755))
             .tempdir()
             .context("cannot make a temporary directory")?;
@@ -124,7 +122,7 @@ impl System {
             provider: Provider::new(mock.url().parse()?)?,
             ordered: order == DeliveryOrder::Conversation,
             too_late_ms: PROVIDER_TIMEOUT_MS + 500,
-            patience: Duration::from_mins(1),
+            stuck_after: Duration::from_mins(1),
             own: Some(Own {
                 environment,
                 server: Mutex::new(Some(server)),
@@ -137,13 +135,13 @@ impl System {
         })
     }
 
-    /// Whether it is not ours: others use it too.
+    /// Whether others use it too.
     pub fn is_shared(&self) -> bool {
         self.own.is_none()
     }
 
-    /// Starts the hand-written transaction on the gateway's database, with a connection for each of so many callers; nothing where
-    /// that database is not ours.
+    /// Starts the hand-written transaction on the gateway's database, with a connection for each
+    /// caller; none if that database is not ours.
     pub async fn start_hand_written(&self, callers: usize) -> anyhow::Result<Option<HandWritten>> {
         let Some(own) = &self.own else {
             return Ok(None);
@@ -154,7 +152,7 @@ impl System {
         let (process, listening) = Process::start("baseline", &environment, "listening").await?;
         *own.hand_written.lock().await = Some(process);
         Ok(Some(HandWritten {
-            // It looks at no signature, but each request to it has one, as each to the gateway.
+            // It checks no signature, but making one costs the caller the same as with the gateway.
             gateway: Gateway::new(address(&listening)?, Credentials::random())?,
             connections,
         }))
@@ -205,7 +203,7 @@ impl System {
         Ok(())
     }
 
-    /// Takes down what was brought up.
+    /// Stops what was started.
     pub async fn stop(self) -> anyhow::Result<()> {
         let Some(own) = self.own else {
             return Ok(());
@@ -238,7 +236,7 @@ fn environment(
         ("PROVIDER_URL", mock.url()),
         ("PORT", "0".to_owned()),
         ("DELIVERY_ORDER", order.to_owned()),
-        // Everything as usual, only faster.
+        // The usual behaviour, but faster.
         ("PROVIDER_TIMEOUT_MS", PROVIDER_TIMEOUT_MS.to_string()),
         ("SEND_WAIT_MS", "500".to_owned()),
         ("RETRY_BASE_MS", "50".to_owned()),

@@ -1,4 +1,5 @@
-//! The route of the hand-written transaction: as small as one can be that takes and gives what the gateway's does.
+//! The route of the hand-written transaction: the smallest that takes and answers what the
+//! gateway's does.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -33,10 +34,9 @@ struct ReceiptView {
     message_id: MessageId,
 }
 
-/// Why there is no answer; what says so is for whoever runs the comparison.
+/// Why there is no answer, for the operator who runs the comparison.
 type Failure = (StatusCode, String);
 
-/// The routes.
 pub fn router(pool: PgPool) -> Router {
     Router::new()
         .route("/webhooks/mock-meta", post(receive))
@@ -56,7 +56,7 @@ async fn receive(State(pool): State<PgPool>, body: Bytes) -> Result<Json<Receipt
         message_id: MessageId::new(),
         body,
     };
-    // Not cancelled with the request: a transaction that is half done must not go back into the pool.
+    // Not cancelled with the request: a half-done transaction must not go back into the pool.
     let storing = tokio::spawn(async move { transaction::store(&pool, event).await });
     let Receipt {
         event_id,

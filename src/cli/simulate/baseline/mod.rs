@@ -1,7 +1,9 @@
-//! What the gateway's burst is compared with: the transaction that one would write by hand, for each event one, behind a server of its own.
+//! What the gateway's burst is compared with: a transaction for each event, as one would write it
+//! by hand, behind a server of its own.
 //!
-//! In all that is open it has the better of it: a connection for each caller, which is never asked whether it still lives;
-//! prepared statements; `axum::serve` as it comes. It checks no signature and no field, and has no limits, metrics or log.
+//! Where there is a choice, it has the faster way: a connection for each caller, which is never
+//! tested; prepared statements; `axum::serve` as it comes. It checks no signature and no field, and
+//! has no limits, metrics or log.
 
 mod http;
 mod store;
@@ -19,12 +21,12 @@ use tokio::net::TcpListener;
 use crate::process::{hidden::Hidden, signal};
 
 /// Longer than a caller ever waits for its connection.
-const ACQUIRE: Duration = Duration::from_mins(1);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Serve webhooks by a hand-written transaction each, for `gateway simulate --burst`
+/// Store each webhook by a hand-written transaction, for `gateway simulate --burst`
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The database, in which it makes a schema `hand_written`
+    /// The database, in which it makes the schema `hand_written`
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     database_url: Hidden<String>,
     /// Connections to it
@@ -44,7 +46,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         .max_connections(connections)
         .min_connections(connections)
         .test_before_acquire(false)
-        .acquire_timeout(ACQUIRE)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
         .connect_with(options.disable_statement_logging())
         .await
         .context("cannot connect")?;

@@ -1,4 +1,5 @@
-//! The statements of the hand-written transaction, on tables of its own, which have what the gateway's have for an inbound event.
+//! The statements of the hand-written transaction, on tables of its own. They have what the
+//! gateway's tables have for an inbound event.
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -18,9 +19,9 @@ pub struct Event {
     pub body: Bytes,
 }
 
-/// Makes the tables, which must not be there yet.
+/// Makes the tables. It is an error if they exist.
 pub async fn create(connection: &mut PgConnection) -> sqlx::Result<()> {
-    // Checked at run time, like all of these: they are no part of the schema.
+    // Checked at run time, as all of these are: the tables are no part of the gateway's schema.
     sqlx::raw_sql(
         r#"-- baseline::create
 create schema hand_written;
@@ -37,7 +38,8 @@ create table hand_written.conversations (
   created_at timestamptz not null default now(),
   unique (participant_id, channel)
 );
-create index conversations_inbox on hand_written.conversations (channel, status, last_message_at desc, id desc) where archived_at is null;
+create index conversations_inbox on hand_written.conversations (channel, status, last_message_at desc, id desc)
+  where archived_at is null;
 create table hand_written.messages (
   id uuid primary key,
   conversation_id uuid not null references hand_written.conversations,
@@ -66,7 +68,6 @@ create table hand_written.webhook_events (
     Ok(())
 }
 
-/// Begins the transaction.
 pub async fn begin(connection: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::raw_sql(
         "-- baseline::begin
@@ -77,7 +78,7 @@ begin",
     Ok(())
 }
 
-/// Ends the transaction: from here on it is durable.
+/// After this the event is durable.
 pub async fn commit(connection: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::raw_sql(
         "-- baseline::commit
@@ -88,7 +89,7 @@ commit",
     Ok(())
 }
 
-/// The first statement: whether the event is new.
+/// The first statement. Returns whether the event is new.
 pub async fn insert_event(connection: &mut PgConnection, event: &Event) -> sqlx::Result<bool> {
     let inserted = sqlx::query(
         "-- baseline::insert_event
@@ -103,19 +104,24 @@ on conflict (event_id, provider) do nothing",
     Ok(inserted.rows_affected() == 1)
 }
 
-/// The second: the conversation of the event, made or moved.
+/// The second: makes the event's conversation, or updates it.
 pub async fn upsert_conversation(
     connection: &mut PgConnection,
     event: &Event,
 ) -> sqlx::Result<ConversationId> {
     sqlx::query_scalar(
         "-- baseline::upsert_conversation
-insert into hand_written.conversations as c (id, channel, participant_id, unread_count, last_message_id, last_message_at, last_message_preview)
+insert into hand_written.conversations as c
+  (id, channel, participant_id, unread_count, last_message_id, last_message_at, last_message_preview)
 values ($1, $2, $3, 1, $4, least($5, now() + interval '10 minutes'), left($6, 200))
 on conflict (participant_id, channel) do update set
   unread_count = c.unread_count + 1, status = 'open', archived_at = null,
-  last_message_id = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_id else c.last_message_id end,
-  last_message_preview = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_preview else c.last_message_preview end,
+  last_message_id = case
+    when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id)
+    then excluded.last_message_id else c.last_message_id end,
+  last_message_preview = case
+    when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id)
+    then excluded.last_message_preview else c.last_message_preview end,
   last_message_at = greatest(excluded.last_message_at, c.last_message_at)
 returning id",
     )
@@ -137,7 +143,8 @@ pub async fn insert_message(
 ) -> sqlx::Result<()> {
     sqlx::query(
         "-- baseline::insert_message
-insert into hand_written.messages (id, conversation_id, channel, participant_id, direction, text, status, timestamp, sort_at)
+insert into hand_written.messages
+  (id, conversation_id, channel, participant_id, direction, text, status, timestamp, sort_at)
 values ($1, $2, $3, $4, 'INBOUND', $5, 'RECEIVED', $6, least($6, now() + interval '10 minutes'))",
     )
     .bind(event.message_id)
@@ -151,7 +158,7 @@ values ($1, $2, $3, $4, 'INBOUND', $5, 'RECEIVED', $6, least($6, now() + interva
     Ok(())
 }
 
-/// What an event that is known already has made.
+/// The ids that a known event has made.
 pub async fn find_known(
     connection: &mut PgConnection,
     event_id: &str,
@@ -166,7 +173,7 @@ where e.provider = 'mock-meta' and e.event_id = $1",
     .await
 }
 
-/// How many events, messages and unread messages there are.
+/// Returns the numbers of events, messages and unread messages.
 pub async fn count(connection: &mut PgConnection) -> sqlx::Result<(i64, i64, i64)> {
     sqlx::query_as(
         "-- baseline::count

@@ -14,14 +14,12 @@ pub struct Receipt {
     pub message_id: MessageId,
 }
 
-/// What there is in the end.
+/// All that is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
-    /// Events.
     pub events: i64,
-    /// Messages.
     pub messages: i64,
-    /// Unread messages, by the counts of their conversations.
+    /// Unread messages, as the conversations count them.
     pub unread: i64,
 }
 
@@ -29,7 +27,7 @@ pub async fn store(pool: &PgPool, event: Event) -> sqlx::Result<Receipt> {
     let mut connection = pool.acquire().await?;
     let stored = transaction(&mut connection, event).await;
     if stored.is_err() {
-        // Whatever it has begun ends with it.
+        // Ends the transaction too.
         connection.close_on_drop();
     }
     stored
