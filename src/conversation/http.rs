@@ -13,7 +13,7 @@ use crate::caller::Caller;
 use crate::cursor::Cursor;
 use crate::error::Error;
 use crate::http::extract::{Id, Query};
-use crate::http::field::{Fault, Field, Parsed, one_of};
+use crate::http::field::{Fault, Field, Parsed, one_of, parsed};
 use crate::http::key::Scope;
 use crate::http::page::{Limit, NextCursor, PageMeta, PageNumber, Window};
 use crate::http::problem::Problem;
@@ -103,26 +103,31 @@ pub struct ConversationDetail {
 /// Which conversations to list.
 #[derive(Debug, Deserialize, Validate, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[validate(nest_all_fields)]
 pub struct InboxQuery {
     /// The page, from 1; not together with `cursor`. Times `limit` it is at most 100,000: only
     /// `cursor` leads further.
+    #[validate(custom(function = parsed))]
     #[param(inline, value_type = Option<PageNumber>)]
     page: Option<Parsed<PageNumber>>,
     /// The `nextCursor` of the page before; not together with `page`. It costs the same at any
     /// depth.
+    #[validate(custom(function = parsed))]
     #[param(inline, value_type = Option<Cursor>)]
     cursor: Option<Parsed<NextCursor<Cursor>>>,
     /// The most conversations of a page.
+    #[validate(custom(function = parsed))]
     #[param(inline, value_type = Option<Limit<100, 20>>)]
     limit: Parsed<Limit<100, 20>>,
     /// Only those of this channel.
+    #[validate(custom(function = parsed))]
     #[param(inline, value_type = Option<Channel>)]
     channel: Option<Parsed<Channel>>,
     /// Only those with this status.
+    #[validate(custom(function = parsed))]
     #[param(inline, value_type = Option<Status>)]
     status: Option<Parsed<Status>>,
     /// `true`: only archived ones. `false`: none of them.
+    #[validate(custom(function = parsed))]
     #[param(value_type = Option<bool>, default = false)]
     archived: Option<Parsed<bool>>,
 }
@@ -163,17 +168,19 @@ pub async fn list_conversations(
 /// Which messages of a conversation to list.
 #[derive(Debug, Deserialize, Validate, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[validate(nest_all_fields)]
 pub struct ThreadQuery {
     /// The page, from 1; not together with `cursor`. Times `limit` it is at most 100,000: only
     /// `cursor` leads further.
+    #[validate(custom(function = parsed))]
     #[param(inline, value_type = Option<PageNumber>)]
     page: Option<Parsed<PageNumber>>,
     /// The `nextCursor` of the page before; not together with `page`. It costs the same at any
     /// depth.
+    #[validate(custom(function = parsed))]
     #[param(inline, value_type = Option<Cursor>)]
     cursor: Option<Parsed<NextCursor<Cursor>>>,
     /// The most messages of a page.
+    #[validate(custom(function = parsed))]
     #[param(inline, value_type = Option<Limit<200, 50>>)]
     limit: Parsed<Limit<200, 50>>,
 }

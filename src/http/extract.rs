@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use heck::ToLowerCamelCase;
 use serde::de::DeserializeOwned;
-use validator::{Validate, ValidationErrors, ValidationErrorsKind};
+use validator::{Validate, ValidationErrors};
 
 use super::body::{self, Received};
 use super::once::Once;
@@ -128,18 +128,17 @@ fn valid<T: Validate>(request: T, once: &Once, broken: Vec<FieldError>) -> Resul
     Err(Problem::fields(errors))
 }
 
-/// What the fields say is wrong with them, named in the API's spelling.
-fn named(errors: &ValidationErrors) -> Vec<FieldError> {
-    let mut named = Vec::new();
-    for (field, kind) in errors.errors() {
-        if let ValidationErrorsKind::Struct(of_field) = kind {
-            let faults = of_field.field_errors().into_values().flatten();
-            named.extend(
-                faults.map(|fault| FieldError::new(field.to_lower_camel_case(), fault.to_string())),
-            );
-        }
-    }
-    named
+/// What is wrong with the fields, named in the API's spelling.
+fn named(errors: &ValidationErrors) -> impl Iterator<Item = FieldError> {
+    errors
+        .field_errors()
+        .into_iter()
+        .flat_map(|(field, errors)| {
+            let name = field.to_lower_camel_case();
+            errors
+                .iter()
+                .map(move |error| FieldError::new(name.clone(), error.to_string()))
+        })
 }
 
 /// The id in a path; any other spelling names nothing.
@@ -164,7 +163,7 @@ mod tests {
     use axum::http::HeaderValue;
 
     use super::*;
-    use crate::http::field::{Fault, Field, Parsed, identifier};
+    use crate::http::field::{Fault, Field, Parsed, identifier, parsed};
 
     #[derive(Debug)]
     struct OrderId(String);
@@ -177,9 +176,10 @@ mod tests {
 
     #[derive(Debug, serde::Deserialize, Validate)]
     #[serde(rename_all = "camelCase")]
-    #[validate(nest_all_fields)]
     struct Order {
+        #[validate(custom(function = parsed))]
         order_id: Parsed<OrderId>,
+        #[validate(custom(function = parsed))]
         is_paid: Option<Parsed<bool>>,
     }
 

@@ -6,8 +6,9 @@ use std::marker::PhantomData;
 use std::str::FromStr;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, Serializer};
 use strum::VariantNames;
-use validator::{Validate, ValidationError, ValidationErrors};
+use validator::ValidationError;
 
 /// What is wrong with a field, such as "is required". It never repeats the value, which may be a
 /// message's text.
@@ -42,16 +43,21 @@ impl<T> Parsed<T> {
     }
 }
 
-/// The one validation: that it was parsed.
-impl<T> Validate for Parsed<T> {
-    fn validate(&self) -> Result<(), ValidationErrors> {
-        let Err(fault) = &self.0 else {
-            return Ok(());
-        };
-        let mut errors = ValidationErrors::new();
-        let error = ValidationError::new("invalid").with_message(fault.clone());
-        errors.add("value", error);
-        Err(errors)
+/// The one validation of a field: that it was parsed.
+///
+/// `#[validate(nested)]` needs no function, but it makes a map of errors for valid requests too,
+/// which takes a quarter of the time in which an event is read.
+pub fn parsed<T>(field: &Parsed<T>) -> Result<(), ValidationError> {
+    match &field.0 {
+        Ok(_) => Ok(()),
+        Err(fault) => Err(ValidationError::new("invalid").with_message(fault.clone())),
+    }
+}
+
+/// `validator` keeps a copy of what it refuses: of a field it gets nothing.
+impl<T> Serialize for Parsed<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit()
     }
 }
 

@@ -19,7 +19,7 @@ use crate::caller::Caller;
 use crate::channel::Channel;
 use crate::channel::participant::Participant;
 use crate::http::extract::{self, Id, Query};
-use crate::http::field::{Fault, Field, Parsed, bounded, identifier, one_of};
+use crate::http::field::{Fault, Field, Parsed, bounded, identifier, one_of, parsed};
 use crate::http::key::Scope;
 use crate::http::page::{Limit, NextCursor};
 use crate::http::problem::{FieldError, Problem, kind};
@@ -152,16 +152,19 @@ impl From<Message> for MessageView {
 /// A message to send.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[validate(nest_all_fields)]
 pub struct SendRequest {
     /// Where to.
+    #[validate(custom(function = parsed))]
     #[schema(value_type = Channel)]
     channel: Parsed<Channel>,
     #[schema(inline, value_type = Participant)]
+    #[validate(custom(function = parsed))]
     to: Parsed<Participant>,
     #[schema(inline, value_type = OutboundText)]
+    #[validate(custom(function = parsed))]
     text: Parsed<OutboundText>,
     #[schema(inline, value_type = ClientMessageId, required = false)]
+    #[validate(custom(function = parsed))]
     client_message_id: Option<Parsed<ClientMessageId>>,
 }
 
@@ -305,18 +308,21 @@ pub async fn get_message(
 /// Which unsent messages to list.
 #[derive(Debug, Deserialize, Validate, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[validate(nest_all_fields)]
 pub struct UnsentQuery {
     /// The status.
+    #[validate(custom(function = parsed))]
     #[param(inline, value_type = UnsentStatus)]
     status: Parsed<UnsentStatus>,
     /// Only those of this channel.
+    #[validate(custom(function = parsed))]
     #[param(inline, value_type = Option<Channel>)]
     channel: Option<Parsed<Channel>>,
     /// The most messages of a page.
+    #[validate(custom(function = parsed))]
     #[param(inline, value_type = Option<Limit<100, 20>>)]
     limit: Parsed<Limit<100, 20>>,
     /// The `nextCursor` of the page before.
+    #[validate(custom(function = parsed))]
     #[param(inline, value_type = Option<MessageId>)]
     cursor: Option<Parsed<NextCursor<MessageId>>>,
 }

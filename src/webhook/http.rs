@@ -23,7 +23,7 @@ use crate::http::audit::{self, Failure};
 use crate::http::auth::Secrets;
 use crate::http::body::{self, Received};
 use crate::http::extract;
-use crate::http::field::{Fault, Field, Parsed};
+use crate::http::field::{Fault, Field, Parsed, parsed};
 use crate::http::origin;
 use crate::http::problem::Problem;
 use crate::http::route::{Access, BodyLimit};
@@ -39,18 +39,22 @@ pub fn routes() -> Vec<Route> {
 /// An inbound event.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[validate(nest_all_fields)]
 pub struct EventRequest {
+    #[validate(custom(function = parsed))]
     #[schema(inline, value_type = EventId)]
     event_id: Parsed<EventId>,
     /// Where it comes from.
+    #[validate(custom(function = parsed))]
     #[schema(value_type = Channel)]
     channel: Parsed<Channel>,
     #[schema(inline, value_type = Participant)]
+    #[validate(custom(function = parsed))]
     from: Parsed<Participant>,
     #[schema(inline, value_type = InboundText)]
+    #[validate(custom(function = parsed))]
     text: Parsed<InboundText>,
     #[schema(inline, value_type = Timestamp)]
+    #[validate(custom(function = parsed))]
     timestamp: Parsed<Timestamp>,
 }
 

@@ -485,3 +485,23 @@ fn what_a_get_runs_has_other_parameters_than_whatever_changes_something() {
     }
     assert!(found.is_empty(), "{found:#?}");
 }
+
+#[test]
+fn every_field_of_a_request_is_validated() {
+    let is_field = |line: &&str| {
+        let kind = line.split_once(": ").map_or("", |(_, kind)| kind);
+        kind.starts_with("Parsed<") || kind.starts_with("Option<Parsed<")
+    };
+    let mut found = 0;
+    for source in sources("src") {
+        if source.path.ends_with("/http.rs") {
+            let fields = source.code.lines().filter(is_field).count();
+            let validated = source
+                .code
+                .matches("#[validate(custom(function = parsed))]");
+            assert_eq!(validated.count(), fields, "{}", source.path);
+            found += fields;
+        }
+    }
+    assert!(found >= 20, "{found}");
+}
