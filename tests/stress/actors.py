@@ -5,7 +5,7 @@ import time
 from datetime import datetime, timezone
 
 from .inbound import ingest
-from .outbound import accept, attempt, claim, conversations_of, finish, release
+from .outbound import attempt, claim, conversations_of, enqueue, mark_sent, release
 from .run import Connections
 from .values import LONGEST_RAMP, Request, chance, events, new_id, requests, rival_events, rival_requests
 
@@ -20,10 +20,10 @@ def accepter(run):
         if len(batch) > 3 and chance(0.3):
             rivals = rival_requests(run, batch)
             if rivals:
-                joined = run.beside(lambda others: accept(run, others.accept, rivals, asked_at))
+                joined = run.beside(lambda others: enqueue(run, others.accept, rivals, asked_at))
         if chance(0.05):
-            accept(run, connections.accept, batch, asked_at, answered=False)
-        held = accept(run, connections.accept, batch, asked_at)
+            enqueue(run, connections.accept, batch, asked_at, answered=False)
+        held = enqueue(run, connections.accept, batch, asked_at)
         joined()
         if held and chance(run.options.crash):
             run.count("crash_after_accept")
@@ -138,11 +138,11 @@ def racer(run):
             Request(message_id, new_id(), "whatsapp", f"{stamp}-{name}", "text", None, new_id())
             for message_id, name in zip(ids, "aabbb")]
         asked_at = time.time()
-        held = accept(run, connections.accept, batch, asked_at)
+        held = enqueue(run, connections.accept, batch, asked_at)
         if not held:    # the channel is paused
             continue
         accepted = [(message_id, f"provider-{message_id}") for message_id, _, _ in held]
-        finish(run, connections.settle, accepted, crash=1.0)
+        mark_sent(run, connections.settle, accepted, crash=1.0)
         conversation_ids = conversations_of(run, [message_id for message_id, _, _ in held])
         with outside.transaction():
             outside.execute("select from deliveries where message_id = $1 for update", [ids[1]])

@@ -20,7 +20,7 @@ def conversations_of(run, message_ids):
         return [run.conversation_of[message_id] for message_id in message_ids]
 
 
-def finish(run, link, accepted, crash):
+def mark_sent(run, link, accepted, crash):
     with run.lock:
         run.accepted_by_provider.update(message_id for message_id, _ in accepted)
     rows = link.run("delivery::mark_sent", *columns(accepted))
@@ -31,7 +31,7 @@ def finish(run, link, accepted, crash):
     release(run, link, conversations_of(run, [message_id for message_id, _ in accepted]), crash)
 
 
-def reschedule(run, link, failed, lost):
+def mark_failed(run, link, failed, lost):
     rows = link.run("delivery::mark_failed", *columns(failed))
     run.count("failed", len(rows))
     run.count("failure_refused", len(failed) - len(rows))
@@ -91,13 +91,13 @@ def attempt(run, connections, held):
         joined = lambda: None
         if len(accepted) > 1 and chance(0.15):    # the connection was lost, the backend is still at it: sent again
             again = random.sample(accepted, len(accepted))
-            joined = run.beside(lambda others: finish(run, others.settle, again, options.crash))
-        finish(run, link, accepted, options.crash)
+            joined = run.beside(lambda others: mark_sent(run, others.settle, again, options.crash))
+        mark_sent(run, link, accepted, options.crash)
         joined()
         if chance(0.1):
-            finish(run, link, accepted, options.crash)
+            mark_sent(run, link, accepted, options.crash)
     if failed:
-        reschedule(run, link, failed, lost)
+        mark_failed(run, link, failed, lost)
 
 
 def take(run, message_id, token, before, after):
@@ -157,7 +157,7 @@ def claim_at_once(run, link, rows):
 
 
 def known(run, link, asked):
-    """Of those that `accept` did not store: (request, its message, the conversation where it is this
+    """Of those that `enqueue` did not store: (request, its message, the conversation where it is this
     request that made it, whether it is leased)."""
     ids, _, channels, _, _, keys, tokens = columns(asked)
     found = link.run("message::find_replayed", ids, channels, keys, tokens)
@@ -183,7 +183,7 @@ def known(run, link, asked):
 
 
 def stored(run, rows, batch, token, claimed):
-    """The same of those that `accept` stored."""
+    """The same of those that `enqueue` stored."""
     answers = []
     for request in batch:
         if request.id not in rows:
@@ -198,7 +198,7 @@ def stored(run, rows, batch, token, claimed):
     return answers
 
 
-def accept(run, link, batch, asked_at, answered=True):
+def enqueue(run, link, batch, asked_at, answered=True):
     """Accepts a batch as the program does; the leases that it got. Not answered: nobody learns of the answer."""
     rows = {row[0]: row for row in link.run(
         "message::enqueue", *columns(batch), run.options.lease, run.options.max_wait, run.ordered,
