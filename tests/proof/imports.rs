@@ -218,14 +218,14 @@ fn expand<'a>(path: &mut Vec<String>, text: &'a str, found: &mut Vec<Vec<String>
         .find(|next: char| !next.is_alphanumeric() && next != '_')
         .unwrap_or(text.len());
     let (name, rest) = text.split_at(end);
-    if name == "self" || name.is_empty() {
-        found.push(path.clone());
-    } else {
+    if name != "self" && !name.is_empty() {
         path.push(name.to_owned());
-        found.push(path.clone());
     }
     match rest.strip_prefix("::") {
         Some(rest) => expand(path, rest, found),
-        None => rest,
+        None => {
+            found.push(path.clone());
+            rest
+        }
     }
 }
