@@ -43,7 +43,7 @@ impl Middleware for Admit {
             let problem = Problem::unavailable(
                 "no answer in time: not stored, or not known to be; repeating is safe",
             );
-            Ok(problem.caused_by("no answer in time").into_response())
+            Ok(problem.caused_by(&"no answer in time").into_response())
         })
     }
 }

@@ -215,14 +215,13 @@ fn forbidden(access: Access) -> String {
 
 /// The codes of a status in front of when they are answered; what they have in common is said once.
 fn description(problems: &[(&str, String)]) -> String {
-    let mut text = String::new();
+    let mut texts = Vec::new();
     for same in problems.chunk_by(|(_, when), (_, next)| when == next) {
         let codes: Vec<String> = same.iter().map(|(code, _)| format!("`{code}`")).collect();
         let when = same.first().map_or("", |(_, when)| when);
-        let separator = if text.is_empty() { "" } else { " " };
-        text += &format!("{separator}{}: {when}", codes.join(", "));
+        texts.push(format!("{}: {when}", codes.join(", ")));
     }
-    text
+    texts.join(" ")
 }
 
 /// The response for the problems of one status; its example has the code of the first.

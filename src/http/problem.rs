@@ -106,7 +106,7 @@ impl Problem {
 
     /// The same, with what caused it. [`Self::log`] writes that down; the caller does not see it.
     #[must_use]
-    pub fn caused_by(mut self, cause: impl ToString) -> Self {
+    pub fn caused_by(mut self, cause: &impl ToString) -> Self {
         self.cause = Some(cause.to_string().into());
         self
     }
@@ -301,7 +301,7 @@ impl From<Error> for Problem {
             Error::Unavailable(_) | Error::Locked => Self::unavailable(format!(
                 "{detail}: not stored, or not known to be; repeating is safe"
             ))
-            .caused_by(Causes(&error)),
+            .caused_by(&Causes(&error)),
             Error::Refused(_)
             | Error::LeaseTooShort
             | Error::Database(_)
@@ -310,7 +310,7 @@ impl From<Error> for Problem {
                 kind::INTERNAL,
                 "an error of the gateway; the log has it under this request id",
             )
-            .caused_by(Causes(&error)),
+            .caused_by(&Causes(&error)),
         }
     }
 }

@@ -99,7 +99,7 @@ impl ResponseBudget {
     async fn limit(self, key: Option<usize>, size: u64, response: Response) -> Response {
         let Some(room) = self.take(key, size) else {
             let error = "too much of other answers is not read yet";
-            return Problem::overloaded(error).caused_by(error).into_response();
+            return Problem::overloaded(error).caused_by(&error).into_response();
         };
         let (parts, body) = response.into_parts();
         match body.collect().await {

@@ -67,6 +67,7 @@ pub struct Rules {
 
 impl<S> Route<S> {
     /// A route with the usual limits.
+    #[must_use]
     pub fn new(handler: UtoipaMethodRouter<S>, access: Access) -> Self {
         let rules = Rules {
             access,

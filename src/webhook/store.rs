@@ -90,6 +90,7 @@ select id as "message_id: MessageId", conversation_id as "conversation_id: Conve
 }
 
 /// The message and the conversation of an event that was stored before.
+#[expect(clippy::struct_field_names, reason = "columns of these names")]
 pub struct Known {
     pub event_id: String,
     pub message_id: MessageId,

@@ -221,11 +221,9 @@ fn expand<'a>(path: &mut Vec<String>, text: &'a str, found: &mut Vec<Vec<String>
     if name != "self" && !name.is_empty() {
         path.push(name.to_owned());
     }
-    match rest.strip_prefix("::") {
-        Some(rest) => expand(path, rest, found),
-        None => {
-            found.push(path.clone());
-            rest
-        }
+    if let Some(rest) = rest.strip_prefix("::") {
+        return expand(path, rest, found);
     }
+    found.push(path.clone());
+    rest
 }
