@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::{Statement, files, read, statements};
+use serde_json::Value;
+
+use crate::support::{Database, Statement, files, read, statements};
 
 /// What is between backticks.
 fn code_spans(text: &str) -> Vec<&str> {
@@ -156,6 +158,39 @@ fn the_queue_is_given_no_time_of_anybodys_clock() {
     // Else the types are called something else by now.
     let others = statements.iter().flat_map(|sql| &sql.parameters);
     assert!(others.into_iter().any(|name| name.contains("Time")));
+}
+
+/// The condition of each state of a delivery, as `src/delivery/states.rs` has it.
+fn states() -> Vec<(String, String)> {
+    let text = read("src/delivery/states.rs");
+    let arms = text.split(" $of:tt [").skip(1);
+    let states = arms.filter_map(|arm| {
+        let (name, rest) = arm.split_once(" $($rest:tt)*]")?;
+        let (_, condition) = rest.split_once("@add \"")?;
+        let (condition, _) = condition.split_once('"')?;
+        name.chars()
+            .all(char::is_alphabetic)
+            .then(|| (name.to_owned(), condition.to_owned()))
+    });
+    states.collect()
+}
+
+#[tokio::test]
+async fn a_delivery_is_in_one_state_at_any_time() {
+    let states = states();
+    let names: Vec<&str> = states.iter().map(|(name, _)| &**name).collect();
+    assert_eq!(names, ["due", "leased", "waiting", "blocked", "parked"]);
+    let conditions: Vec<String> = states
+        .iter()
+        .map(|(_, condition)| format!("coalesce(({condition})::int, 0)"))
+        .collect();
+    let sql = format!(
+        "select count(*) from (values (now() - interval '1 s'), (now()), (now() + interval '1 s'), (null)) d(due_at)
+         cross join (values (gen_random_uuid()), (null)) l(lease_token) cross join (values (0), (1), (7)) a(attempt)
+         where (due_at is not null or lease_token is null) and {} <> 1",
+        conditions.join(" + ")
+    );
+    assert_eq!(Database::new().await.count(&sql).await, 0);
 }
 
 #[test]
