@@ -27,15 +27,13 @@ from c
 
 /// A list: the newest of the conversations that are `$which`.
 ///
-/// Each (channel, status) pair is a branch with an `order by … limit` of its own, which reads an
-/// index from its end. PostgreSQL merges the branches and stops at the last row of the page;
-/// without them it would sort the whole table. Ids come from the index alone, whole rows only for
-/// what is shown: `limit 1` makes that a lookup row by row, never a join of the tables.
+/// Each (channel, status) pair is a branch of its own (SCHEMA.md, "Lists and plans"). Ids come from
+/// the index alone, whole rows only for what is shown.
 macro_rules! query_list {
     ($head:literal, $which:literal, $rows:literal, $page:literal $(, $argument:expr)*) => {
         query_conversations!(
             [$head "with page as (
-  select * from (
+  select * from (   -- fence: branches
   (select id, last_message_at from conversations
     where channel = 'whatsapp' and status = 'open' and " $which "
       and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'open') = 'open'
@@ -58,7 +56,7 @@ macro_rules! query_list {
   ) branch order by last_message_at desc, id desc limit " $page "
 ), c as (
   select c.*, page.last_message_at as place
-  from page cross join lateral (select * from conversations where id = page.id limit 1) c
+  from page cross join lateral (select * from conversations where id = page.id limit 1) c   -- fence: lookup
 )"],
             "order by c.place desc, c.id desc"
             $(, $argument)*

@@ -55,7 +55,7 @@ pub async fn list_unsent(pool: &Pool, request: Request) -> sqlx::Result<Vec<Mess
     sqlx::query_scalar!(
         r#"-- forget::list_unsent
 select d.message_id as "message_id: MessageId"
-from deliveries d cross join lateral (select created_at from messages where id = d.message_id limit 1) m
+from deliveries d cross join lateral (select created_at from messages where id = d.message_id limit 1) m   -- fence: lookup
 where d.conversation_id = $1 and d.due_at is not null and m.created_at <= $2 order by d.message_id"#,
         request.conversation_id as ConversationId,
         request.at,

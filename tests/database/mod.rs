@@ -9,6 +9,7 @@ mod embedded_gateway;
 mod fitness;
 mod growth;
 mod migrating;
+mod plans;
 mod poolers;
 mod replication;
 mod roles;
