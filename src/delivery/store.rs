@@ -250,16 +250,17 @@ with inp as (
 ), held as (
   select i.*, case when not i.parked then now() + pg_catalog.make_interval(secs => i.wait) end as again_at
   from deliveries d join inp i on i.message_id = d.message_id and i.lease_token = d.lease_token
+  where d.message_id = any($1::uuid[])   -- fence: keys
   order by d.message_id for update of d
 ), later as (
   update deliveries d set due_at = h.again_at, lease_token = null, failures = d.failures + 1
-  from held h where d.message_id = h.message_id
+  from held h where d.message_id = h.message_id and d.message_id = any($1::uuid[])   -- fence: keys
   returning h.*, d.due_at
 )
 update messages m set status = 'FAILED', retry_count = m.retry_count + 1, next_attempt_at = l.due_at, updated_at = now(),
   error_kind = l.error_kind, error_http_status = l.error_http_status, error_detail = l.error_detail,
   error_retryable = l.error_retryable, error_ambiguous = l.error_ambiguous
-from later l where m.id = l.message_id"#,
+from later l where m.id = l.message_id and m.id = any($1::uuid[])   -- fence: keys"#,
         &message_ids as &[MessageId],
         &tokens,
         &parked,

@@ -315,7 +315,39 @@ fn claims() -> Vec<Case> {
     cases
 }
 
+/// Failures of a batch. At worst its joins look all of the batch up for each of it.
+fn failures() -> Case {
+    let token = each(&format!("'{TOKEN}'::uuid"));
+    let arguments = format!(
+        "{}, {token}, {}, {}, {}, {}, {}, {}, {}",
+        ids(OUTBOUND, (0..64).map(|n| 10 * n + 8)),
+        each("false"),
+        each("1::float8"),
+        each("'timeout'::text"),
+        each("null::int"),
+        each("'late'::text"),
+        each("true"),
+        each("true"),
+    );
+    let keys = vec![
+        ("where d.message_id = any($1::uuid[])", ""),
+        (" and d.message_id = any($1::uuid[])", ""),
+        (" and m.id = any($1::uuid[])", ""),
+    ];
+    Case {
+        statement: "delivery::mark_failed",
+        word: KEYS,
+        fence: Fence::Text(keys),
+        modes: SETTLE,
+        arguments,
+        most: Most::Rows(6400.0),
+        holds: BACKLOG,
+        needed: Some(Drained),
+    }
+}
+
 /// What writers run for each batch.
+#[allow(clippy::too_many_lines)] // a list
 fn batches() -> Vec<Case> {
     let write = |statement, word, fence, modes, arguments: &str, needed| Case {
         statement,
@@ -489,6 +521,14 @@ fn settings() -> Vec<Case> {
 }
 
 pub fn cases() -> Vec<Case> {
-    let all = [lists(), operations(), claims(), batches(), settings()];
+    let failures = vec![failures()];
+    let all = [
+        lists(),
+        operations(),
+        claims(),
+        batches(),
+        failures,
+        settings(),
+    ];
     all.into_iter().flatten().collect()
 }
