@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-
 use crate::support::{Database, Statement, files, read, statements};
 
 /// What is between backticks.
