@@ -8,10 +8,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::database::CONNECT_TIMEOUT;
-use crate::database::batch::Writer;
 use crate::database::plans::Plans;
 use crate::database::pool::Pool;
 use crate::database::target::Target;
+use crate::database::writer::Writer;
 use crate::delivery::{
     DeliveryPolicy, attempt::Courier, backlog::Parked, backoff::Backoff, settle::Settle,
     worker::Worker,

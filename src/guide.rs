@@ -1,6 +1,7 @@
 //! The guide: how a gateway behaves, is run and is kept safe. It is the same text as in `src/docs`.
 
-/// Where the pages' links lead among these modules: the first definition of a link wins, so the files' own, which GitHub follows,
+/// Where the pages' links lead among these modules: the first definition of a link wins, so the
+/// files' own, which GitHub follows,
 /// count only there.
 macro_rules! links {
     () => {

@@ -21,7 +21,7 @@
 //!    fast each channel may be called.
 //! 9. [`http`]: a toolkit for handlers that knows no feature. [`caller`]: who makes a request, and
 //!    what that caller may see. [`share`]: limits how much of something one caller may hold.
-//! 10. [`database`]: connections, migrations and faults; [`database::batch`] is the group commit of
+//! 10. [`database`]: connections, migrations and faults; [`database::writer`] is the group commit of
 //!     webhooks, sends and outcomes; [`database::embedded`] is the private PostgreSQL.
 //! 11. [`tasks`], [`trace`], [`handles`], [`log_throttle`]. [`peer`]: URLs, proxies and
 //!     certificates of whoever is called over HTTP.

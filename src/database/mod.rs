@@ -17,9 +17,11 @@ pub mod plans;
 pub mod pool;
 pub mod pooler;
 pub mod queue;
+mod search;
 pub mod store;
 pub mod target;
 pub mod url;
+pub mod writer;
 
 pub use self::inspect::{Inspection, inspect};
 pub use self::limits::{CONNECT_TIMEOUT, LOCK_TIMEOUT, STATEMENT_TIMEOUT, bounded};

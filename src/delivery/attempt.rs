@@ -16,7 +16,7 @@ use super::store::Settled;
 use super::{DeliveryPolicy, Lease, Next, Settlement};
 use crate::channel::Pause;
 use crate::crash::{self, Point};
-use crate::database::batch::Writer;
+use crate::database::writer::Writer;
 use crate::error::{Causes, Error, Result};
 use crate::handles::Handles;
 use crate::provider::client::Client;

@@ -2,6 +2,9 @@
 
 mod answer;
 pub mod client;
+mod error_kind;
+
+pub use error_kind::ErrorKind;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,66 +19,6 @@ use crate::id::MessageId;
 pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 /// The longest detail that is kept of an error, in characters.
 const MAX_DETAIL: usize = 500;
-
-/// Why an attempt failed, or why there is none any more.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    serde::Serialize,
-    sqlx::Type,
-    strum::IntoStaticStr,
-    utoipa::ToSchema,
-    clap::ValueEnum,
-)]
-#[serde(rename_all = "snake_case")]
-#[sqlx(type_name = "text", rename_all = "snake_case")]
-#[strum(serialize_all = "snake_case")]
-#[clap(rename_all = "snake_case")]
-pub enum ErrorKind {
-    /// 429.
-    RateLimited,
-    /// 5xx.
-    ServerError,
-    /// No answer in time: the provider may have accepted the message.
-    Timeout,
-    /// The connection could not be made, or broke.
-    Connection,
-    /// A success that cannot be read, or has no `providerMessageId`.
-    Unreadable,
-    /// Any other answer.
-    Rejected,
-    /// An operator ended the attempts.
-    Canceled,
-    /// The process died again and again during the attempt.
-    Interrupted,
-    /// A mistake of the gateway.
-    Internal,
-}
-
-impl ErrorKind {
-    /// Whether the provider may have accepted the message all the same, as far as the kind tells.
-    #[must_use]
-    pub fn is_ambiguous(self) -> bool {
-        match self {
-            Self::RateLimited | Self::Rejected | Self::Canceled => false,
-            Self::ServerError
-            | Self::Timeout
-            | Self::Connection
-            | Self::Unreadable
-            | Self::Interrupted
-            | Self::Internal => true,
-        }
-    }
-
-    /// Its name, as in the API and in the database.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
-}
 
 /// What somebody is to be told.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -148,6 +148,25 @@ impl Comparison {
     }
 }
 
+/// Delivers the events of one round at full speed.
+async fn deliver(
+    system: &System,
+    gateway: &Gateway,
+    plan: &[Conversation],
+    callers: usize,
+) -> anyhow::Result<(Vec<Seen>, Speed)> {
+    let events: usize = plan
+        .iter()
+        .map(|conversation| conversation.events.len())
+        .sum();
+    let bar = output::progress(events as u64, Scenario::BurstOfEvents.name());
+    let began_at = Instant::now();
+    let seen = drive::burst(system, gateway, plan, callers, &bar).await?;
+    let speed = Speed::measure(&seen, began_at.elapsed());
+    bar.finish_and_clear();
+    Ok((seen, speed))
+}
+
 /// Delivers the events of each round at full speed: to the gateway, then to the hand-written
 /// transaction.
 pub async fn of_events(
@@ -166,14 +185,7 @@ pub async fn of_events(
     let mut conversations = Vec::new();
     for round in 0..ROUNDS {
         let plan = settings.round(round).plan(Scenario::BurstOfEvents);
-        let deliver = async |gateway: &Gateway| {
-            let bar = output::progress(settings.events as u64, Scenario::BurstOfEvents.name());
-            let began_at = Instant::now();
-            let seen = drive::burst(system, gateway, &plan, callers, &bar).await?;
-            let speed = Speed::measure(&seen, began_at.elapsed());
-            bar.finish_and_clear();
-            anyhow::Ok((seen, speed))
-        };
+        let deliver = |gateway| deliver(system, gateway, &plan, callers);
         let (seen, speed) = deliver(&system.gateway).await?;
         new_to_us += new(&seen);
         ours.push(speed);
