@@ -123,7 +123,7 @@ pub async fn stop(limit: Duration) {
     };
     let stopped = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(limit));
     if tokio::time::timeout(limit, stopped).await.is_err() {
-        tracing::warn!("the last spans were not exported in time");
+        tracing::warn!("last spans lost: the export timed out");
     }
 }
 
@@ -218,11 +218,7 @@ impl Exporter {
         lost.spans += spans;
         if lost.warned_at.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
             let error = format!("{error}{}", self.through);
-            tracing::warn!(
-                spans = lost.spans,
-                error,
-                "spans were not exported, they are lost"
-            );
+            tracing::warn!(spans = lost.spans, error, "spans lost: the export failed");
             *lost = Lost {
                 spans: 0,
                 warned_at: Some(Instant::now()),

@@ -137,7 +137,7 @@ pub async fn shut_down(app: Arc<App>, server: Option<Server>, limit: Duration) {
     if timeout(limit, finished).await.is_err() {
         tracing::warn!(
             tasks = tasks.len(),
-            "not everything was finished in time, the rest is left to its leases"
+            "shutdown timed out, what is left is taken over when its leases expire"
         );
     }
     trace::stop(deadline.saturating_duration_since(Instant::now())).await;

@@ -73,7 +73,7 @@ impl Courier {
             counter!("gateway_attempts_refused_total").increment(1);
         }
         ended.inspect_err(|error| {
-            tracing::warn!(%message_id, %conversation_id, attempt, error = %Causes(error), "an attempt was not settled, its lease will end");
+            tracing::warn!(%message_id, %conversation_id, attempt, error = %Causes(error), "outcome not recorded; the lease will expire");
         })
     }
 

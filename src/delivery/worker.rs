@@ -134,11 +134,7 @@ impl Worker {
     fn warn(&mut self, error: &Error) {
         let error = Causes(error).to_string();
         if let Some(passed_over) = self.claiming.admit(&error) {
-            tracing::warn!(
-                error,
-                passed_over,
-                "the worker could not claim, it goes on in a moment"
-            );
+            tracing::warn!(error, passed_over, "claim failed, retrying");
         }
     }
 
@@ -170,7 +166,7 @@ impl Worker {
                 tracing::warn!(
                     error,
                     passed_over,
-                    "lost releases were not looked for, the next sweep does it"
+                    "sweep for lost releases failed, retrying"
                 );
             }
         }
@@ -252,10 +248,7 @@ impl Worker {
             released
         };
         let released = bounded(release).await?;
-        tracing::info!(
-            released = released.len(),
-            "repeated releases that were lost"
-        );
+        tracing::info!(released = released.len(), "repeated lost releases");
         Ok(())
     }
 }

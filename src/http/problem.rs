@@ -117,7 +117,7 @@ impl Problem {
             Some(error) if self.status == StatusCode::INTERNAL_SERVER_ERROR => {
                 tracing::error!(%error, "a request failed");
             }
-            Some(error) => tracing::warn!(%error, "a request was not carried out"),
+            Some(error) => tracing::warn!(%error, "request not served"),
             None => {}
         }
     }

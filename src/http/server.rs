@@ -242,7 +242,7 @@ async fn serve(
                 .await,
         ),
         Err(error) if was_not_read(&error) => {
-            tracing::info!(%client, "a client did not take its answer in time, it is cut off");
+            tracing::info!(%client, "client did not read its answer in time, closing the connection");
             // Else the kernel would keep what was not read, while the client says that it is full.
             peer.reset();
         }

@@ -116,7 +116,7 @@ impl Enqueue {
                     message_ids.extend(rows.into_iter().map(|row| row.outgoing.message_id));
                 }
                 Err(error) => {
-                    tracing::warn!(messages = claimable.len(), error = %ErrorText(&error), "what was stored could not be claimed at once");
+                    tracing::warn!(messages = claimable.len(), error = %ErrorText(&error), "claim of stored messages failed, a worker sends them");
                 }
             }
         }

@@ -100,10 +100,7 @@ impl Write for Stderr {
         if lost > self.said {
             let lines = lost - self.said;
             self.said = lost;
-            tracing::warn!(
-                lines,
-                "log lines were lost, because the earlier ones were not read"
-            );
+            tracing::warn!(lines, "log lines lost: earlier ones were not read");
         }
         io::stderr().flush()
     }

@@ -37,7 +37,7 @@ pub async fn run(pool: Pool, days: Option<i32>, stop: CancellationToken) {
             }
             Err(error) => {
                 // Once in each interval: that is seldom enough.
-                tracing::warn!(error = %Causes(&error), "the bodies of old webhook events were not emptied, the next round does it");
+                tracing::warn!(error = %Causes(&error), "could not empty the bodies of old webhook events, retrying in the next round");
                 INTERVAL
             }
         };

@@ -76,9 +76,7 @@ async fn a_read_only_database_is_not_used_and_whoever_asks_is_told() {
     client.get("/health").await.expect(200);
     let metrics = client.get("/metrics").await.text;
     assert!(metrics.contains("gateway_database_up 0"), "{metrics}");
-    let cause = worker
-        .logged("the worker could not claim, it goes on in a moment")
-        .await;
+    let cause = worker.logged("claim failed, retrying").await;
     assert!(
         cause["error"].as_str().unwrap().contains("read-only"),
         "{cause}"
@@ -174,7 +172,7 @@ async fn a_warning_that_repeats_has_the_cause_and_is_said_at_growing_intervals()
     database
         .execute(&format!("revoke update on deliveries from {}", role.name))
         .await;
-    let said = || worker.lines("the worker could not claim, it goes on in a moment");
+    let said = || worker.lines("claim failed, retrying");
     eventually("it is said four times", async || {
         (said().len() >= 4).then_some(())
     })
@@ -220,7 +218,7 @@ async fn what_a_caller_is_told_says_what_is_the_matter_and_nothing_of_the_inside
         assert!(!answer.text.contains("conversations"), "{}", answer.text);
         assert!(!answer.text.contains("webhook_events"), "{}", answer.text);
     }
-    let line = gateway.logged("a request was not carried out").await;
+    let line = gateway.logged("request not served").await;
     assert_eq!(
         line["error"],
         "the database does not permit it: permission denied for table conversations"

@@ -5,7 +5,7 @@ use tokio::task::JoinSet;
 
 use crate::support::{ALL_LINES, Client, Program, System};
 
-const LOST: &str = "log lines were lost, because the earlier ones were not read";
+const LOST: &str = "log lines lost: earlier ones were not read";
 
 /// Calls `/health` so many times, each of which is a line; the processes answer all of them.
 async fn call(client: &Client, times: usize) {

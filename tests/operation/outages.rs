@@ -212,7 +212,7 @@ async fn a_locked_conversation_is_503_and_the_others_go_on() {
         }
     }
     eventually("it is said of an event which", async || {
-        let lines = system.gateway.lines("a request was not carried out");
+        let lines = system.gateway.lines("request not served");
         let events = lines.iter().map(|line| &line["span"]["event_id"]);
         let mut known = events.filter_map(Value::as_str);
         known.any(|id| id.starts_with("key-")).then_some(())
@@ -423,7 +423,7 @@ fn complaints(worker: &Program) -> usize {
     worker
         .log()
         .iter()
-        .filter(|line| line.contains("the worker could not claim, it goes on in a moment"))
+        .filter(|line| line.contains("claim failed, retrying"))
         .count()
 }
 

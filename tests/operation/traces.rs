@@ -267,7 +267,7 @@ async fn a_collector_that_is_away_or_hangs_costs_spans_and_nothing_else() {
         let mut gateway = serve(&database, &provider, &environment).await;
         let client = Client::new(gateway.url());
         send(&client, &provider, 503).await;
-        let lost = "spans were not exported, they are lost";
+        let lost = "spans lost: the export failed";
         let line = gateway.logged(lost).await;
         assert_eq!(line["level"], "WARN", "{line}");
         send(&client, &provider, 503).await;

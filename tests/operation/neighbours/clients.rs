@@ -188,7 +188,7 @@ async fn clients_that_never_read_share_a_limited_memory() {
         .get(&page)
         .await
         .expect_problem(503, "overloaded");
-    system.gateway.logged("a request was not carried out").await;
+    system.gateway.logged("request not served").await;
     assert_full_service(&system.client).await;
     drop(deaf);
     eventually("the page is served again", async || {
@@ -205,7 +205,7 @@ async fn a_client_that_does_not_read_for_long_is_cut_off() {
     let (gateway, client) = system.another(&[IMPATIENT]).await;
     let mut deaf = ask_and_read_nothing(&client, &page).await;
     let line = gateway
-        .logged("a client did not take its answer in time, it is cut off")
+        .logged("client did not read its answer in time, closing the connection")
         .await;
     assert!(
         line["client"].as_str().unwrap().starts_with("127.0.0.1:"),

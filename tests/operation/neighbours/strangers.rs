@@ -189,7 +189,7 @@ async fn what_nobody_reads_is_little_in_the_kernel_and_gone_when_it_is_cut_off()
     assert!(kept.iter().all(|bytes| *bytes <= 320 * 1024), "{kept:?}");
     system
         .gateway
-        .logged("a client did not take its answer in time, it is cut off")
+        .logged("client did not read its answer in time, closing the connection")
         .await;
     // They are still there, and acknowledge that they cannot take more.
     eventually("the kernel keeps nothing", async || {
