@@ -54,5 +54,4 @@ pub use ledger::{Ledger, LedgerConversation, LedgerMessage};
 pub use mock::Mock;
 pub use script::Script;
 pub use stats::{FaultStats, Stats, WebhookStats};
-pub use webhook::signature;
 pub use wire::Channel;

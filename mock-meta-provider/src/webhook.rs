@@ -4,13 +4,12 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use hmac::{Hmac, KeyInit, Mac};
 use reqwest::{Client, ClientBuilder, Url};
 use secrecy::{ExposeSecret, SecretString};
-use sha2::Sha256;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::config::{Config, parse_webhook_url};
+use crate::edge::signature::sign;
 use crate::error::{ConfigError, StartError};
 
 /// How long one post may take.
@@ -94,18 +93,8 @@ impl Webhook {
     /// The signature of a body; `None` without a secret.
     pub(crate) fn sign(&self, body: &[u8]) -> Option<String> {
         let secret = self.secret.as_ref()?;
-        Some(signature(secret.expose_secret(), body))
+        Some(sign(secret.expose_secret(), body))
     }
-}
-
-/// Signs a body as Meta does, for the header `X-Hub-Signature-256`.
-#[must_use]
-#[expect(clippy::missing_panics_doc, reason = "it does not panic")]
-pub fn signature(secret: &str, body: &[u8]) -> String {
-    let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes());
-    let mut mac = mac.expect("an HMAC takes a key of any length");
-    mac.update(body);
-    format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
 }
 
 /// A client that uses no proxy: the webhook is on this machine or beside it.

@@ -3,6 +3,7 @@
 
 mod framing;
 pub mod origin;
+pub mod signature;
 mod slots;
 mod socket;
 

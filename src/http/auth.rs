@@ -7,15 +7,14 @@ use std::sync::Arc;
 use axum::extract::Request;
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
-use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
-use sha2::Sha256;
 
 use super::audit::{self, Failure};
 use super::key::{Key, Keys, Scope, join_or};
 use super::middleware::{Middleware, ResponseFuture, ready};
 use super::problem::{Problem, kind};
 use crate::caller::Caller;
+use crate::edge::signature::verify;
 
 /// The header that a signed webhook carries, as Meta's do.
 pub const SIGNATURE_HEADER: &str = "x-hub-signature-256";
@@ -101,23 +100,6 @@ fn signature(headers: &HeaderMap) -> Option<[u8; 32]> {
         .and_then(decode_hex)
 }
 
-/// The value of [`SIGNATURE_HEADER`] for this body.
-#[must_use]
-pub fn sign(secret: &str, body: &[u8]) -> String {
-    let signature = mac(secret, body).finalize().into_bytes();
-    format!("sha256={}", hex::encode(signature))
-}
-
-fn verify(secret: &str, body: &[u8], signature: &[u8]) -> bool {
-    mac(secret, body).verify_slice(signature).is_ok()
-}
-
-fn mac(secret: &str, body: &[u8]) -> Hmac<Sha256> {
-    let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes());
-    mac.expect("HMAC takes a key of any length")
-        .chain_update(body)
-}
-
 fn decode_hex(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
     hex::decode_to_slice(text, &mut bytes).ok()?;
@@ -181,6 +163,7 @@ impl Secrets {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::signature::sign;
 
     #[test]
     fn the_signature_is_that_of_the_rfc() {

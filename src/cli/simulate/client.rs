@@ -15,7 +15,8 @@ use serde_json::json;
 use super::baseline::transaction::Stored;
 use super::plan::{Conversation, Event, Send};
 use super::repeat::{Refusal, answered};
-use crate::http::auth::{SIGNATURE_HEADER, sign};
+use crate::edge::signature::sign;
+use crate::http::auth::SIGNATURE_HEADER;
 use crate::peer::{self, Peer};
 
 /// Longer than any answer takes.
