@@ -26,14 +26,14 @@ with line (channel, participant_id, minutes_ago, direction, text, state) as (val
   from line
 ), conversation as (
   insert into conversations (id, channel, participant_id, status, last_message_id, last_message_at, last_message_preview,
-    unread_count, last_read_at, outbound_seq, created_at)
+    unread_count, inbound_count, last_read_at, outbound_seq, created_at)
   select (pg_catalog.lpad(pg_catalog.to_hex((extract(epoch from min(at)) * 1000::numeric)::bigint), 12, '0')
       || '7' || pg_catalog.substr(pg_catalog.md5(participant_id), 1, 3)
       || '8' || pg_catalog.substr(pg_catalog.md5(participant_id), 4, 15))::uuid,
     channel, participant_id,
     case when max(at) < now() - interval '3 days' then 'closed' else 'open' end,
     (pg_catalog.array_agg(id order by at desc))[1], max(at), left((pg_catalog.array_agg(text order by at desc))[1], 200),
-    count(*) filter (where state = 'unread'), max(at) filter (where state = 'read'),
+    count(*) filter (where state = 'unread'), count(*) filter (where direction = 'INBOUND'), max(at) filter (where state = 'read'),
     count(*) filter (where direction = 'OUTBOUND'), min(at)
   from message group by channel, participant_id order by channel collate "C", participant_id collate "C"
   on conflict (participant_id, channel) do nothing
@@ -48,17 +48,20 @@ with line (channel, participant_id, minutes_ago, direction, text, state) as (val
 ), delivery as (
   insert into deliveries (message_id, conversation_id, channel, seq, due_at, attempt, failures)
   select id, conversation_id, channel, seq, null, 1, 1 from fresh where state = 'rejected'
+), stored as (
+  insert into messages (id, conversation_id, channel, participant_id, direction, text, status, provider_message_id,
+    retry_count, error_kind, error_http_status, error_detail, error_retryable, timestamp, sort_at, created_at, updated_at,
+    sent_at)
+  select id, conversation_id, channel, participant_id, direction, text,
+    case state when 'sent' then 'SENT' when 'rejected' then 'FAILED' else 'RECEIVED' end,
+    case when state = 'sent' then 'msg_seed_' || number::text end,
+    case when state = 'rejected' then 1 else 0 end,
+    case when state = 'rejected' then 'rejected' end,
+    case when state = 'rejected' then 422 end,
+    case when state = 'rejected' then 'links are not allowed' end,
+    case when state = 'rejected' then false end,
+    at, at, at, at, case when state = 'sent' then at end
+  from fresh
+  returning id
 )
-insert into messages (id, conversation_id, channel, participant_id, direction, text, status, provider_message_id,
-  retry_count, error_kind, error_http_status, error_detail, error_retryable, timestamp, sort_at, created_at, updated_at,
-  sent_at)
-select id, conversation_id, channel, participant_id, direction, text,
-  case state when 'sent' then 'SENT' when 'rejected' then 'FAILED' else 'RECEIVED' end,
-  case when state = 'sent' then 'msg_seed_' || number::text end,
-  case when state = 'rejected' then 1 else 0 end,
-  case when state = 'rejected' then 'rejected' end,
-  case when state = 'rejected' then 422 end,
-  case when state = 'rejected' then 'links are not allowed' end,
-  case when state = 'rejected' then false end,
-  at, at, at, at, case when state = 'sent' then at end
-from fresh;
+insert into changes (bulk) select true from stored having count(*) > 0 on conflict do nothing;

@@ -7,6 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 use validator::Validate;
 
+use super::view::ConversationView;
 use super::{Channel, Conversation, ConversationId, Filter, Status, store};
 use crate::api_state::{ApiState, Route};
 use crate::caller::Caller;
@@ -18,9 +19,9 @@ use crate::http::key::Scope;
 use crate::http::page::{Limit, NextCursor, PageMeta, PageNumber, Window};
 use crate::http::problem::Problem;
 use crate::http::route::Access;
-use crate::http::timestamp::Timestamp;
-use crate::message::http::MessageView;
+use crate::message::Message;
 use crate::message::store::list_thread;
+use crate::message::view::MessageView;
 
 /// The routes of this file.
 pub fn routes() -> Vec<Route> {
@@ -34,52 +35,6 @@ pub fn routes() -> Vec<Route> {
         Route::new(routes!(archive_conversation), INBOX),
         Route::new(routes!(unarchive_conversation), INBOX),
     ]
-}
-
-/// A conversation.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = Conversation)]
-pub struct ConversationView {
-    id: ConversationId,
-    channel: Channel,
-    #[schema(example = "user-123")]
-    participant_id: String,
-    /// An inbound message opens it again.
-    status: Status,
-    /// The first 200 characters of the newest message.
-    #[schema(example = "Merhaba", max_length = 200)]
-    last_message_preview: String,
-    /// The time that the newest message is listed by.
-    last_message_at: Timestamp,
-    /// Inbound messages since it was last read.
-    #[schema(example = 2, minimum = 0)]
-    unread_count: i32,
-    /// When it was last read.
-    #[schema(required)]
-    last_read_at: Option<Timestamp>,
-    /// When it was taken out of the inbox; an inbound message puts it back.
-    #[schema(required)]
-    archived_at: Option<Timestamp>,
-    /// When it began.
-    created_at: Timestamp,
-}
-
-impl From<Conversation> for ConversationView {
-    fn from(conversation: Conversation) -> Self {
-        Self {
-            id: conversation.id,
-            channel: conversation.channel,
-            participant_id: conversation.participant_id,
-            status: conversation.status,
-            last_message_preview: conversation.last_message_preview,
-            last_message_at: Timestamp(conversation.last_message_at),
-            unread_count: conversation.unread_count,
-            last_read_at: conversation.last_read_at.map(Timestamp),
-            archived_at: conversation.archived_at.map(Timestamp),
-            created_at: Timestamp(conversation.created_at),
-        }
-    }
 }
 
 /// A part of the inbox.
@@ -155,10 +110,7 @@ pub async fn list_conversations(
         archived: query.archived.is_some_and(Parsed::value),
     };
     let mut rows = store::list(&state.app.pool, filter, window.start, window.to_read()).await?;
-    let meta = window.cut(&mut rows, |row| Cursor {
-        at: row.last_message_at,
-        id: row.id.0,
-    });
+    let meta = window.cut(&mut rows, Conversation::cursor);
     Ok(Json(ConversationList {
         data: rows.into_iter().map(ConversationView::from).collect(),
         meta,
@@ -199,10 +151,7 @@ pub async fn get_conversation(
     let window = Window::new(query.page, query.cursor, query.limit)?;
     let conversation = view(store::find(&state.app.pool, id).await?)?;
     let mut rows = list_thread(&state.app.pool, id, window.start, window.to_read()).await?;
-    let meta = window.cut(&mut rows, |row| Cursor {
-        at: row.sort_at,
-        id: row.id.0,
-    });
+    let meta = window.cut(&mut rows, Message::cursor);
     Ok(Json(ConversationDetail {
         conversation: conversation.0,
         messages: rows.into_iter().map(MessageView::from).collect(),

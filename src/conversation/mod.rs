@@ -2,10 +2,12 @@
 
 pub mod http;
 pub mod store;
+pub mod view;
 
 use chrono::{DateTime, Utc};
 
 use crate::channel::Channel;
+use crate::cursor::Cursor;
 use crate::id::ConversationId;
 
 /// Whether a conversation waits for somebody.
@@ -52,12 +54,27 @@ pub struct Conversation {
     pub last_message_preview: String,
     /// The time that the newest message is sorted by.
     pub last_message_at: DateTime<Utc>,
-    /// Inbound messages since `last_read_at`.
+    /// Inbound messages that nobody has read.
     pub unread_count: i32,
+    /// All inbound messages ever.
+    pub inbound_count: i64,
     pub last_read_at: Option<DateTime<Utc>>,
     /// None: it is in the inbox.
     pub archived_at: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
+    /// Grows with each change.
+    pub revision: i64,
+}
+
+impl Conversation {
+    /// Its place in the inbox.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        Cursor {
+            at: self.last_message_at,
+            id: self.id.0,
+        }
+    }
 }
 
 /// Which conversations a list shows.

@@ -16,7 +16,7 @@ macro_rules! query_conversations {
 select c.id as "id!: ConversationId", c.channel as "channel!: Channel", c.participant_id as "participant_id!",
   c.status as "status!: Status", c.last_message_preview as "last_message_preview!",
   c.last_message_at as "last_message_at!", c.unread_count as "unread_count!",
-  c.last_read_at, c.archived_at, c.created_at as "created_at!"
+  c.inbound_count as "inbound_count!", c.last_read_at, c.archived_at, c.created_at as "created_at!", c.revision as "revision!"
 from c
 "#
                 + $tail
@@ -180,7 +180,9 @@ with c as (select * from conversations where id = $1)"#],
 pub async fn mark_read(pool: &Pool, id: ConversationId) -> sqlx::Result<Option<Conversation>> {
     query_conversations!(
         [r#"-- conversation::mark_read
-with c as (update conversations set unread_count = $2, last_read_at = now() where id = $1 returning *)"#],
+with c as (
+  update conversations set unread_count = $2, last_read_at = now(), revision = revision + 1 where id = $1 returning *
+), changed as (insert into changes (conversation_ids) select array[id] from c on conflict do nothing)"#],
         "",
         id as ConversationId,
         0 // A parameter: no read may take the parameters of a write, since a pooler could mix them up.
@@ -196,7 +198,9 @@ pub async fn set_status(
 ) -> sqlx::Result<Option<Conversation>> {
     query_conversations!(
         [r#"-- conversation::set_status
-with c as (update conversations set status = $2 where id = $1 returning *)"#],
+with c as (
+  update conversations set status = $2, revision = revision + 1 where id = $1 returning *
+), changed as (insert into changes (conversation_ids) select array[id] from c on conflict do nothing)"#],
         "",
         id as ConversationId,
         status as Status
@@ -214,8 +218,9 @@ pub async fn set_archived(
     query_conversations!(
         [r#"-- conversation::set_archived
 with c as (
-  update conversations c set archived_at = case when $2::bool then coalesce(c.archived_at, t.at) end
-  from (select now() as at) t where c.id = $1 returning c.*)"#],
+  update conversations c set archived_at = case when $2::bool then coalesce(c.archived_at, t.at) end, revision = c.revision + 1
+  from (select now() as at) t where c.id = $1 returning c.*
+), changed as (insert into changes (conversation_ids) select array[id] from c on conflict do nothing)"#],
         "",
         id as ConversationId,
         archived

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, PgConnection, PgExecutor};
 /// The migrator's own table. `sqlx`'s program goes by it too.
 pub const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 /// The tables of the gateway, and the migrator's own. The months of a partitioned table go with it.
-pub const TABLES: [&str; 8] = [
+pub const TABLES: [&str; 10] = [
     "conversations",
     "messages",
     "webhook_events",
@@ -16,6 +16,8 @@ pub const TABLES: [&str; 8] = [
     "webhook_bodies_rest",
     "deliveries",
     "channels",
+    "changes",
+    "feed",
     MIGRATIONS_TABLE,
 ];
 

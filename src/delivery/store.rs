@@ -93,17 +93,24 @@ from leased l cross join lateral (select * from messages where id = l.message_id
     };
 }
 
-/// A statement that settles: it returns what it has made of each message `m`.
+/// A statement that settles, whose last part updates messages `m`: it returns what it has made of
+/// each of them.
 macro_rules! query_settled {
     ($head:literal $(, $argument:expr)*) => {
         sqlx::query_as!(
             Settled,
             $head
                 + r#"
-returning m.id as "message_id!: MessageId", m.status as "status!: Status", m.provider_message_id,
-  m.retry_count as "retry_count!", m.next_attempt_at,
-  m.error_kind as "error_kind: ErrorKind", m.error_http_status, m.error_detail, m.error_retryable, m.error_ambiguous,
-  m.updated_at as "updated_at!", m.sent_at"#
+
+  returning m.id, m.status, m.provider_message_id, m.retry_count, m.next_attempt_at, m.error_kind, m.error_http_status,
+    m.error_detail, m.error_retryable, m.error_ambiguous, m.updated_at, m.sent_at, m.revision
+), changed as (
+  insert into changes (updated_ids) select pg_catalog.array_agg(id) from settled having count(*) > 0 on conflict do nothing
+)
+select id as "message_id!: MessageId", status as "status!: Status", provider_message_id, retry_count as "retry_count!",
+  next_attempt_at, error_kind as "error_kind: ErrorKind", error_http_status, error_detail, error_retryable, error_ambiguous,
+  updated_at as "updated_at!", sent_at, revision as "revision!"
+from settled"#
             $(, $argument)*
         )
     };
@@ -189,6 +196,7 @@ pub struct Settled {
     pub error_ambiguous: Option<bool>,
     pub updated_at: DateTime<Utc>,
     pub sent_at: Option<DateTime<Utc>>,
+    pub revision: i64,
 }
 
 /// Writes `SENT`, once, with the provider's id, and the delivery goes. By message id: an acceptance
@@ -207,10 +215,10 @@ with held as (
   select message_id from deliveries where message_id = any($1::uuid[]) order by message_id for update
 ), gone as (
   delete from deliveries where message_id = any(array(select message_id from held)) returning message_id   -- fence: keys
-)
-update messages m set status = 'SENT', provider_message_id = ($2::text[])[pg_catalog.array_position($1::uuid[], id)],   -- fence: place
-  next_attempt_at = null, sent_at = now(), updated_at = now()
-where id = any(array(select message_id from gone))   -- fence: keys"#,
+), settled as (
+  update messages m set status = 'SENT', provider_message_id = ($2::text[])[pg_catalog.array_position($1::uuid[], id)],   -- fence: place
+    next_attempt_at = null, sent_at = now(), updated_at = now(), revision = m.revision + 1
+  where id = any(array(select message_id from gone))   -- fence: keys"#,
         &message_ids as &[MessageId],
         &provider_message_ids as &[&str]
     )
@@ -256,11 +264,11 @@ with inp as (
   update deliveries d set due_at = h.again_at, lease_token = null, failures = d.failures + 1
   from held h where d.message_id = h.message_id and d.message_id = any($1::uuid[])   -- fence: keys
   returning h.*, d.due_at
-)
-update messages m set status = 'FAILED', retry_count = m.retry_count + 1, next_attempt_at = l.due_at, updated_at = now(),
-  error_kind = l.error_kind, error_http_status = l.error_http_status, error_detail = l.error_detail,
-  error_retryable = l.error_retryable, error_ambiguous = l.error_ambiguous
-from later l where m.id = l.message_id and m.id = any($1::uuid[])   -- fence: keys"#,
+), settled as (
+  update messages m set status = 'FAILED', retry_count = m.retry_count + 1, next_attempt_at = l.due_at, updated_at = now(),
+    error_kind = l.error_kind, error_http_status = l.error_http_status, error_detail = l.error_detail,
+    error_retryable = l.error_retryable, error_ambiguous = l.error_ambiguous, revision = m.revision + 1
+  from later l where m.id = l.message_id and m.id = any($1::uuid[])   -- fence: keys"#,
         &message_ids as &[MessageId],
         &tokens,
         &parked,
@@ -369,8 +377,11 @@ with locked as (
   from place p where d.message_id = p.message_id
   returning d.message_id
 ), msg as (
-  update messages m set next_attempt_at = now(), updated_at = now() from requeued r where m.id = r.message_id
+  update messages m set next_attempt_at = now(), updated_at = now(), revision = m.revision + 1
+  from requeued r where m.id = r.message_id
   returning m.id, m.conversation_id, m.retry_count
+), changed as (
+  insert into changes (updated_ids) select pg_catalog.array_agg(id) from msg having count(*) > 0 on conflict do nothing
 )
 select id as "message_id!: MessageId", conversation_id as "conversation_id!: ConversationId",
   retry_count as "retry_count!"
@@ -409,12 +420,16 @@ with held as (
 ), stopped as (
   update deliveries set due_at = null, lease_token = null where message_id = any(array(select message_id from held))
   returning message_id, attempt > failures as unsettled
+), msg as (
+  update messages m set status = 'FAILED', next_attempt_at = null, updated_at = now(), revision = m.revision + 1,
+    error_kind = $2, error_http_status = null, error_detail = 'canceled by an operator', error_retryable = false,
+    error_ambiguous = coalesce(m.error_ambiguous, false) or s.unsettled
+  from stopped s where m.id = s.message_id
+  returning m.id, m.conversation_id
+), changed as (
+  insert into changes (updated_ids) select pg_catalog.array_agg(id) from msg having count(*) > 0 on conflict do nothing
 )
-update messages m set status = 'FAILED', next_attempt_at = null, updated_at = now(),
-  error_kind = $2, error_http_status = null, error_detail = 'canceled by an operator', error_retryable = false,
-  error_ambiguous = coalesce(m.error_ambiguous, false) or s.unsettled
-from stopped s where m.id = s.message_id
-returning m.conversation_id as "conversation_id: ConversationId""#],
+select conversation_id as "conversation_id: ConversationId" from msg"#],
         message_id as MessageId,
         ErrorKind::Canceled.as_str(),
     )

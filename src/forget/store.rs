@@ -95,7 +95,8 @@ with old as (
 ), gone as (
   delete from deliveries where message_id = any(array(select message_id from held where due_at is null))
 ), msg as (
-  update messages set text = '', error_detail = case when error_detail is not null then '' end, updated_at = now()
+  update messages set text = '', error_detail = case when error_detail is not null then '' end, updated_at = now(),
+    revision = revision + 1
   where id = any(array(select id from old where id <> all(array(select message_id from held where due_at is not null))))
     and (text <> '' or error_detail <> '')
   returning id
@@ -106,6 +107,8 @@ with old as (
   update webhook_events e set body = null from old o
   where e.received_at = o.created_at and e.message_id = o.id and e.body is not null
   returning e.event_id
+), changed as (
+  insert into changes (updated_ids) select pg_catalog.array_agg(id) from msg having count(*) > 0 on conflict do nothing
 ), last as (
   select sort_at, id from old order by sort_at, id limit 1
 )
@@ -126,8 +129,12 @@ select (select count(*) from msg) as "messages!",
 pub async fn empty_preview(pool: &Pool, conversation_id: ConversationId) -> sqlx::Result<()> {
     sqlx::query!(
         r#"-- forget::empty_preview
-update conversations c set last_message_preview = $2
-where id = $1 and last_message_preview <> '' and (select text from messages where id = c.last_message_id) = ''"#,
+with emptied as (
+  update conversations c set last_message_preview = $2, revision = c.revision + 1
+  where id = $1 and last_message_preview <> '' and (select text from messages where id = c.last_message_id) = ''
+  returning id
+)
+insert into changes (conversation_ids) select array[id] from emptied on conflict do nothing"#,
         conversation_id as ConversationId,
         ""
     )

@@ -193,6 +193,7 @@ fn created(message: &NewMessage, row: &store::Stored) -> Enqueued {
             created_at,
             updated_at: created_at,
             sent_at: None,
+            revision: 1,
         },
         new: true,
         lease_token: message.lease_token.filter(|_| row.leased),

@@ -5,6 +5,7 @@ pub mod http;
 pub mod outbox;
 pub mod permits;
 pub(crate) mod store;
+pub mod view;
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::channel::Channel;
+use crate::cursor::Cursor;
 pub use crate::delivery::Status;
 use crate::delivery::store::Settled;
 use crate::id::{ConversationId, MessageId};
@@ -79,9 +81,20 @@ pub struct Message {
     pub updated_at: DateTime<Utc>,
     /// When the provider accepted it.
     pub sent_at: Option<DateTime<Utc>>,
+    /// Grows with each change.
+    pub revision: i64,
 }
 
 impl Message {
+    /// Its place in its thread.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        Cursor {
+            at: self.sort_at,
+            id: self.id.0,
+        }
+    }
+
     /// Whether the provider may have accepted it in the attempt that failed last.
     #[must_use]
     pub fn is_ambiguous(&self) -> bool {
@@ -104,6 +117,7 @@ impl Message {
         self.error_ambiguous = settled.error_ambiguous;
         self.updated_at = settled.updated_at;
         self.sent_at = settled.sent_at;
+        self.revision = settled.revision;
     }
 }
 

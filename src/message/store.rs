@@ -23,7 +23,7 @@ macro_rules! query_messages {
 select m.id as "id: MessageId", m.conversation_id as "conversation_id: ConversationId", m.channel as "channel: Channel",
   m.participant_id, m.direction as "direction: Direction", m.text, m.status as "status: Status", m.client_message_id,
   m.provider_message_id, m.retry_count, m.next_attempt_at, m.error_kind as "error_kind: ErrorKind", m.error_http_status,
-  m.error_detail, m.error_retryable, m.error_ambiguous, m.timestamp, m.sort_at, m.created_at, m.updated_at, m.sent_at, m.sent_by
+  m.error_detail, m.error_retryable, m.error_ambiguous, m.timestamp, m.sort_at, m.created_at, m.updated_at, m.sent_at, m.sent_by, m.revision
 from m
 "#
                 + $tail
@@ -105,7 +105,7 @@ with inp as (   -- in the order of the keys' columns: by bytes
   insert into conversations as c (id, channel, participant_id, last_message_id, last_message_at, last_message_preview, outbound_seq)
   select conversation_id, channel, participant_id, message_id, sort_at, left(preview, $14), n from agg order by channel, participant_id
   on conflict (participant_id, channel) do update set
-    outbound_seq = c.outbound_seq + excluded.outbound_seq,
+    outbound_seq = c.outbound_seq + excluded.outbound_seq, revision = c.revision + 1,
     last_message_id = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id)
       then excluded.last_message_id else c.last_message_id end,
     last_message_preview = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id)
@@ -131,6 +131,10 @@ with inp as (   -- in the order of the keys' columns: by bytes
          case when blocked then null else lease_token end,
          case when blocked or lease_token is null then 0 else 1 end, traceparent, sent_by
   from planned
+), changed as (
+  insert into changes (conversation_ids, created_ids)
+  select pg_catalog.array_agg(distinct conversation_id), pg_catalog.array_agg(id) from planned having count(*) > 0
+  on conflict do nothing
 )
 select id as "id!: MessageId", conversation_id as "conversation_id!: ConversationId", sort_at as "created_at!",
        lease_token is not null and not blocked as "leased!", coalesce(claimable and not blocked, false) as "claimable!"

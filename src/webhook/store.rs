@@ -55,11 +55,11 @@ with inp as (   -- in the order of the keys' columns: by bytes
          (pg_catalog.array_agg(text order by sort_at desc, message_id desc))[1] as preview
   from fresh group by channel, participant_id
 ), conv as (
-  insert into conversations as c (id, channel, participant_id, unread_count, last_message_id, last_message_at,
+  insert into conversations as c (id, channel, participant_id, unread_count, inbound_count, last_message_id, last_message_at,
     last_message_preview)
-  select id, channel, participant_id, n, message_id, sort_at, left(preview, $11) from agg order by channel, participant_id
-  on conflict (participant_id, channel) do update set
-    unread_count = c.unread_count + excluded.unread_count, status = 'open', archived_at = null,
+  select id, channel, participant_id, n, n, message_id, sort_at, left(preview, $11) from agg order by channel, participant_id
+  on conflict (participant_id, channel) do update set revision = c.revision + 1,
+    unread_count = c.unread_count + excluded.unread_count, inbound_count = c.inbound_count + excluded.inbound_count, status = 'open', archived_at = null,
     last_message_id = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id)
       then excluded.last_message_id else c.last_message_id end,
     last_message_preview = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id)
@@ -71,6 +71,10 @@ with inp as (   -- in the order of the keys' columns: by bytes
   select f.message_id, c.id, f.channel, f.participant_id, 'INBOUND', f.text, 'RECEIVED', f.timestamp, f.sort_at
   from fresh f join conv c on c.channel = f.channel and c.participant_id = f.participant_id
   returning id, conversation_id
+), changed as (
+  insert into changes (conversation_ids, created_ids)
+  select pg_catalog.array_agg(distinct conversation_id), pg_catalog.array_agg(id) from msg having count(*) > 0
+  on conflict do nothing
 )
 select id as "message_id: MessageId", conversation_id as "conversation_id: ConversationId" from msg"#,
         PROVIDER,
