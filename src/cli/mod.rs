@@ -18,7 +18,7 @@ mod worker;
 
 // For the proofs by crash and by failover.
 pub use output::table;
-pub use simulate::{guarantee, repeat};
+pub use simulate::{guarantee, listener, repeat};
 
 use std::time::Duration;
 

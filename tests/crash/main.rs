@@ -102,6 +102,7 @@ async fn run(options: &Options, order: Order) -> Report {
     let slots = slots(options, &stage, &mut rng).map(|slot| tokio::spawn(slot.run()));
     let processes = future::try_join_all(slots.collect::<Vec<_>>());
     let stop = CancellationToken::new();
+    let listener = load::listen(&stage.scene).await;
     let promises = load::call(&stage.scene, options.callers, &mut rng, &stop);
 
     let time = Duration::from_secs(options.seconds);
@@ -120,8 +121,10 @@ async fn run(options: &Options, order: Order) -> Report {
     let (processes, promises, (), ()) = tokio::join!(processes, promises, calls, violence);
     let mut left = load::settle(async || stage.read_unsent().await).await;
     watch.abort();
+    let heard = load::compare(&listener, stage.pool()).await;
     left.extend(load::terminate(processes.unwrap()).await);
-    let rows = check::check(&stage.scene, stage.pool(), &promises, left).await;
+    let mut rows = check::check(&stage.scene, stage.pool(), &promises, left).await;
+    rows.push(heard);
     let recovery = recovery::measure(&stage).await;
     Report::new(options, &stage, &promises, recovery, rows)
 }

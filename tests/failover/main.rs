@@ -139,6 +139,7 @@ async fn run(options: &Options, way: Way, scenarios: &[Scenario]) -> Report {
     let scene = Arc::clone(&stage.scene);
     let reads = Arc::new(Reads::default());
     let (stop, stop_reading) = (CancellationToken::new(), CancellationToken::new());
+    let listener = load::listen(&scene).await;
     let promises = tokio::spawn(load::call(&scene, options.callers, &mut rng, &stop));
     for _ in 0..READERS {
         let rng = StdRng::from_rng(&mut rng);
@@ -159,9 +160,10 @@ async fn run(options: &Options, way: Way, scenarios: &[Scenario]) -> Report {
     let promises = promises.await.unwrap();
     stop_reading.cancel();
     let mut left = load::settle(async || stage.read_unsent().await).await;
-    left.extend(load::terminate(processes).await);
     let primary = stage.cluster.primary.options();
     let pool = PgPoolOptions::new().connect_lazy_with(primary);
+    let heard = load::compare(&listener, &pool).await;
+    left.extend(load::terminate(processes).await);
     let missing = reads.missing.lock().unwrap().clone();
     let mut rows = vec![
         Guarantee::new(
@@ -178,6 +180,7 @@ async fn run(options: &Options, way: Way, scenarios: &[Scenario]) -> Report {
         ),
     ];
     rows.extend(check::check(&scene, &pool, &promises, left).await);
+    rows.push(heard);
     let stale = reads.excused.load(Ordering::Relaxed);
     Report::new(options, way, struck, stale, rows)
 }

@@ -10,10 +10,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::future;
+use gateway::cli::guarantee::Guarantee;
+use gateway::cli::listener::Listener;
 use mock_meta_provider::{Behaviour, Config, Mock};
 use rand::rngs::StdRng;
+use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use self::callers::{Caller, Kind, Promise, Receipt};
 use crate::support::{Program, Run};
@@ -146,6 +150,31 @@ impl Scene {
             at,
         });
     }
+}
+
+/// Listens to whichever server there is.
+pub async fn listen(scene: &Arc<Scene>) -> Listener {
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let scene = Arc::clone(scene);
+    let ask = move |path: &str| {
+        let mut servers = scene.servers.iter();
+        let server = servers.find_map(|server| server.lock().unwrap().clone())?;
+        Some(http.get(format!("{server}{path}")))
+    };
+    Listener::start(Arc::new(ask), None).await.unwrap()
+}
+
+/// Compares what was heard with what the API shows.
+pub async fn compare(listener: &Listener, pool: &PgPool) -> Guarantee {
+    let ids: Vec<Uuid> = sqlx::query_scalar("select id from conversations")
+        .fetch_all(pool)
+        .await
+        .unwrap();
+    let ids: Vec<String> = ids
+        .iter()
+        .map(|id| format!("conv_{}", id.simple()))
+        .collect();
+    listener.compare(&ids).await.unwrap()
 }
 
 /// Callers at once, until told to stop; what each was told.

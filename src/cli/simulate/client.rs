@@ -1,7 +1,7 @@
 //! The two callers that a run plays: the provider that delivers events, and the backend that sends
 //! messages and reads the inbox.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::baseline::transaction::Stored;
+use super::listener::Ask;
 use super::plan::{Conversation, Event, Send};
 use super::repeat::{Refusal, answered};
 use crate::edge::signature::sign;
@@ -174,6 +175,18 @@ impl Gateway {
 
     fn name(&self) -> String {
         format!("{}{}", self.peer.name(), self.peer.through())
+    }
+
+    /// Requests that read, for a [`Listener`](super::listener::Listener).
+    pub fn ask(self: Arc<Self>) -> Ask {
+        Arc::new(move |path| {
+            let (path, query) = path
+                .split_once('?')
+                .map_or((path, None), |(path, query)| (path, Some(query)));
+            let mut url = self.url(path);
+            url.set_query(query);
+            Some(self.with_key(self.http.get(url)))
+        })
     }
 
     /// Delivers an event, as the provider does.

@@ -3,8 +3,8 @@
 //!
 //! In reading order: `scenario` names what can be done; `plan` makes all requests from the seed;
 //! `system` is what they go to, with its `process`es; `client` plays the provider and the backend;
-//! `drive` carries the plan out; `burst` measures the speed, beside the `baseline`; `check`
-//! compares what was seen with what is promised.
+//! `drive` carries the plan out; a `listener` hears of it meanwhile; `burst` measures the speed,
+//! beside the `baseline`; `check` compares what was seen with what is promised.
 
 pub mod baseline;
 mod burst;
@@ -12,12 +12,14 @@ mod check;
 mod client;
 mod drive;
 pub mod guarantee;
+pub mod listener;
 mod plan;
 mod process;
 pub mod repeat;
 mod scenario;
 mod system;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::bail;
@@ -36,6 +38,7 @@ use check::Evidence;
 use client::Credentials;
 use drive::{Crashes, Seen};
 use guarantee::Guarantee;
+use listener::Listener;
 use plan::{Conversation, RunSettings};
 use scenario::Scenario;
 use system::System;
@@ -245,6 +248,11 @@ async fn simulate(
     };
     let concurrency = usize::try_from(args.concurrency)?;
     let before = system.provider.stats().await?;
+    let listener = Listener::start(
+        Arc::clone(&system.gateway).ask(),
+        Some(settings.prefix.clone()),
+    )
+    .await?;
     let mut run = Run::default();
     for scenario in scenarios {
         if *scenario == Scenario::BurstOfEvents {
@@ -262,7 +270,8 @@ async fn simulate(
         ledger: &ledger,
         ordered: system.ordered,
     };
-    let guarantees = evidence.check();
+    let mut guarantees = evidence.check();
+    guarantees.push(listener.compare(&run.conversation_ids()).await?);
     if let Some(comparison) = &mut run.comparison {
         comparison.count(&run.conversations);
     }
@@ -334,6 +343,12 @@ impl Run {
         bar.finish_and_clear();
         self.conversations.extend(plan.into_iter().zip(seen));
         Ok(())
+    }
+
+    fn conversation_ids(&self) -> Vec<String> {
+        let seen = self.conversations.iter();
+        seen.filter_map(|(_, seen)| seen.conversation_id().map(str::to_owned))
+            .collect()
     }
 
     async fn settle(&mut self, system: &System, concurrency: usize) -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! The system under test: one that is started for it, or one that runs already.
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -31,7 +32,7 @@ const LEDGER_KEYS: u32 = 1_000_000;
 /// A gateway and its provider, as the outside sees them.
 #[derive(Debug)]
 pub struct System {
-    pub gateway: Gateway,
+    pub gateway: Arc<Gateway>,
     pub provider: Provider,
     /// Whether the messages of a conversation must be delivered in order.
     pub ordered: bool,
@@ -79,7 +80,7 @@ impl System {
         order: DeliveryOrder,
     ) -> anyhow::Result<Self> {
         let system = Self {
-            gateway: Gateway::new(gateway_url, credentials)?,
+            gateway: Arc::new(Gateway::new(gateway_url, credentials)?),
             provider: Provider::new(mock_url)?,
             ordered: order == DeliveryOrder::Conversation,
             too_late_ms: USUAL_PROVIDER_TIMEOUT_MS + 500,
@@ -114,7 +115,7 @@ impl System {
         let credentials = Credentials::random();
         let environment = environment(&database, &mock, &credentials, order);
         let (server, listening) = Process::start("serve", &environment, "listening").await?;
-        let gateway = Gateway::new(address(&listening)?, credentials)?;
+        let gateway = Arc::new(Gateway::new(address(&listening)?, credentials)?);
         gateway.ready(START).await?;
         let (worker, _) = Process::start("worker", &environment, "working").await?;
         Ok(Self {

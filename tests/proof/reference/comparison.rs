@@ -63,6 +63,9 @@ impl Inbox<'_> {
         prop_assert!(state.messages.iter().all(done), "{:?}", state);
         self.assert_ledger(state)?;
         self.rig.system.database.assert_consistent().await;
+        let ids: Vec<String> = self.conversation_ids.values().cloned().collect();
+        let heard = self.listener.compare(&ids).await.unwrap();
+        prop_assert!(heard.held, "{heard:?}");
         Ok(())
     }
 

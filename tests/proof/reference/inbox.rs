@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::iter::repeat_n;
+use std::sync::Arc;
 
 use chrono::{DateTime, Duration, SecondsFormat, Utc};
 use futures_util::future::join_all;
 use gateway::channel::Channel;
+use gateway::cli::listener::{Ask, Listener};
 use mock_meta_provider::Fault;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -23,6 +25,8 @@ pub struct Rig {
     /// A gateway that leaves all first attempts to workers.
     deferring: Client,
     _deferring: Program,
+    /// Makes requests to it, for a listener.
+    ask: Ask,
     environment: Vec<(&'static str, String)>,
 }
 
@@ -49,7 +53,10 @@ impl Rig {
             .start();
         program.logged("ready").await;
         let deferring = Client::new(program.url());
+        let (http, url) = (reqwest::Client::new(), program.url().to_owned());
+        let ask: Ask = Arc::new(move |path| Some(http.get(format!("{url}{path}"))));
         Self {
+            ask,
             system,
             deferring,
             _deferring: program,
@@ -109,6 +116,8 @@ fn others(paused: &[Channel]) -> String {
 /// The inbox of one case, and what is known of it from its answers: ids and times.
 pub struct Inbox<'a> {
     pub rig: &'a Rig,
+    /// Hears of everything from the gateway that does less than half of it.
+    pub listener: Listener,
     pub began_at: DateTime<Utc>,
     pub conversation_ids: HashMap<Address, String>,
     /// By number.
@@ -126,8 +135,10 @@ impl<'a> Inbox<'a> {
             .await;
         rig.system.end_pauses().await;
         rig.system.mock.reset();
+        let listener = Listener::start(Arc::clone(&rig.ask), None).await;
         Self {
             rig,
+            listener: listener.unwrap(),
             began_at: Utc::now(),
             conversation_ids: HashMap::new(),
             message_ids: Vec::new(),
