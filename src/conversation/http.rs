@@ -7,13 +7,15 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 use validator::Validate;
 
+use super::search::{self, Found, Prefix};
 use super::view::ConversationView;
 use super::{Channel, Conversation, ConversationId, Filter, Status, store};
 use crate::api_state::{ApiState, Route};
 use crate::caller::Caller;
+use crate::channel::participant::Participant;
 use crate::cursor::Cursor;
 use crate::error::Error;
-use crate::http::extract::{Id, Query};
+use crate::http::extract::{Id, OptionalJson, Query};
 use crate::http::field::{Fault, Field, Parsed, one_of, parsed};
 use crate::http::key::Scope;
 use crate::http::page::{Limit, NextCursor, PageMeta, PageNumber, Window};
@@ -85,6 +87,16 @@ pub struct InboxQuery {
     #[validate(custom(function = parsed))]
     #[param(value_type = Option<bool>, default = false)]
     archived: Option<Parsed<bool>>,
+    /// `true`: only those with unread messages. `false`: all.
+    #[validate(custom(function = parsed))]
+    #[param(value_type = Option<bool>, default = false)]
+    unread: Option<Parsed<bool>>,
+    /// Only those whose participant begins with this, compared by bytes. Where few of very many
+    /// conversations match, a page may have less than `limit` of them, or none, and be followed by
+    /// another: `hasMore` says so, and then only `cursor` leads further.
+    #[validate(custom(function = parsed))]
+    #[param(inline, value_type = Option<Participant>)]
+    participant: Option<Parsed<Participant>>,
 }
 
 impl Field for Status {
@@ -108,9 +120,22 @@ pub async fn list_conversations(
         channel: query.channel.map(Parsed::value),
         status: query.status.map(Parsed::value),
         archived: query.archived.is_some_and(Parsed::value),
+        unread: query.unread.is_some_and(Parsed::value),
     };
-    let mut rows = store::list(&state.app.pool, filter, window.start, window.to_read()).await?;
-    let meta = window.cut(&mut rows, Conversation::cursor);
+    let (pool, start, limit) = (&state.app.pool, window.start, window.to_read());
+    let Found { mut rows, reached } = match query.participant.map(Parsed::value) {
+        Some(Participant(begin)) => {
+            search::list(pool, filter, &Prefix(begin), start, limit).await?
+        }
+        None => Found {
+            rows: store::list(pool, filter, start, limit).await?,
+            reached: None,
+        },
+    };
+    let meta = match reached {
+        Some(place) => window.cut_at(place, &mut rows, Conversation::cursor)?,
+        None => window.cut(&mut rows, Conversation::cursor),
+    };
     Ok(Json(ConversationList {
         data: rows.into_iter().map(ConversationView::from).collect(),
         meta,
@@ -159,18 +184,58 @@ pub async fn get_conversation(
     }))
 }
 
-/// Marks a conversation as read; a message that comes in later counts again.
+/// What was read of a conversation.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReadRequest {
+    #[schema(inline, value_type = SeenCount)]
+    #[validate(custom(function = parsed))]
+    inbound_count: Parsed<SeenCount>,
+}
+
+/// The conversation's `inboundCount` when it was read: what came in since then stays unread. One
+/// that is greater than all that ever came in counts as all.
+#[derive(Debug, ToSchema)]
+#[schema(value_type = i64, minimum = 0, example = 7)]
+pub struct SeenCount(i64);
+
+impl SeenCount {
+    /// All that there is.
+    const ALL: Self = Self(i64::MAX);
+}
+
+impl Field for SeenCount {
+    fn parse(_: &str) -> Result<Self, Fault> {
+        Err(Self::mistyped())
+    }
+
+    fn whole(number: u64) -> Result<Self, Fault> {
+        Ok(i64::try_from(number).map_or(Self::ALL, Self))
+    }
+
+    fn mistyped() -> Fault {
+        "must be a whole number from 0 on".into()
+    }
+}
+
+/// Marks a conversation as read, all of it or up to what the reader has seen.
+///
+/// With a body, what came in after the messages that it counts stays unread: so none is marked that
+/// the reader could not see. Nothing becomes unread again, and doing it twice changes nothing more.
 #[utoipa::path(
     post, path = "/conversations/{id}/read", tag = "inbox",
     params(("id" = inline(ConversationId), Path, description = "The conversation.")),
+    request_body(content = Option<ReadRequest>, description = "What was seen; without a body, all."),
     responses((status = 200, description = "The conversation as it is now.", body = ConversationView)),
 )]
 pub async fn read_conversation(
     State(state): State<ApiState>,
     Extension(caller): Extension<Caller>,
     Id(id): Id<ConversationId>,
+    OptionalJson(request): OptionalJson<ReadRequest>,
 ) -> Result<Json<ConversationView>, Problem> {
-    let conversation = store::mark_read(&state.app.pool, id).await?;
+    let seen = request.map_or(SeenCount::ALL, |request| request.inbound_count.value());
+    let conversation = store::mark_read(&state.app.pool, id, seen.0).await?;
     log(&caller, "read", conversation.as_ref());
     view(conversation)
 }

@@ -1,6 +1,7 @@
 //! The inbox: a conversation for each participant of a channel, listed by its newest message.
 
 pub mod http;
+mod search;
 pub mod store;
 pub mod view;
 
@@ -84,4 +85,6 @@ pub struct Filter {
     pub status: Option<Status>,
     /// Only archived ones, or else only others.
     pub archived: bool,
+    /// Only those with unread messages.
+    pub unread: bool,
 }

@@ -25,32 +25,33 @@ from c
     };
 }
 
-/// A list: the newest of the conversations that are `$which`.
+/// A list: the newest of the conversations that are `$which`; only unread ones if the parameter
+/// `$unread` is true.
 ///
 /// Each (channel, status) pair is a branch of its own (SCHEMA.md, "Lists and plans"). Ids come from
 /// the index alone, whole rows only for what is shown.
 macro_rules! query_list {
-    ($head:literal, $which:literal, $rows:literal, $page:literal $(, $argument:expr)*) => {
+    ($head:literal, $which:literal, $unread:literal, $rows:literal, $page:literal $(, $argument:expr)*) => {
         query_conversations!(
             [$head "with page as (
   select * from (   -- fence: branches
   (select id, last_message_at from conversations
-    where channel = 'whatsapp' and status = 'open' and " $which "
+    where channel = 'whatsapp' and status = 'open' and " $which " and (unread_count > 0 or not " $unread "::bool)
       and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'open') = 'open'
     order by last_message_at desc, id desc limit " $rows ")
   union all
   (select id, last_message_at from conversations
-    where channel = 'whatsapp' and status = 'closed' and " $which "
+    where channel = 'whatsapp' and status = 'closed' and " $which " and (unread_count > 0 or not " $unread "::bool)
       and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'closed') = 'closed'
     order by last_message_at desc, id desc limit " $rows ")
   union all
   (select id, last_message_at from conversations
-    where channel = 'instagram' and status = 'open' and " $which "
+    where channel = 'instagram' and status = 'open' and " $which " and (unread_count > 0 or not " $unread "::bool)
       and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'open') = 'open'
     order by last_message_at desc, id desc limit " $rows ")
   union all
   (select id, last_message_at from conversations
-    where channel = 'instagram' and status = 'closed' and " $which "
+    where channel = 'instagram' and status = 'closed' and " $which " and (unread_count > 0 or not " $unread "::bool)
       and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'closed') = 'closed'
     order by last_message_at desc, id desc limit " $rows ")
   ) branch order by last_message_at desc, id desc limit " $page "
@@ -89,12 +90,14 @@ async fn list_page(
         r#"-- conversation::list_page
 "#,
         "archived_at is null",
+        "$5",
         "$3::bigint + $4::bigint",
         "$3 offset $4",
         filter.channel.map(Channel::as_str),
         filter.status.map(Status::as_str),
         limit,
-        offset
+        offset,
+        filter.unread
     )
     .fetch_all(pool)
     .await
@@ -110,13 +113,15 @@ async fn list_after(
         r#"-- conversation::list_after
 "#,
         "archived_at is null and (last_message_at, id) < ($4::timestamptz, $5::uuid)",
+        "$6",
         "$3::bigint",
         "$3",
         filter.channel.map(Channel::as_str),
         filter.status.map(Status::as_str),
         limit,
         at,
-        id
+        id,
+        filter.unread
     )
     .fetch_all(pool)
     .await
@@ -132,12 +137,14 @@ async fn list_archived_page(
         r#"-- conversation::list_archived_page
 "#,
         "archived_at is not null",
+        "$5",
         "$3::bigint + $4::bigint",
         "$3 offset $4",
         filter.channel.map(Channel::as_str),
         filter.status.map(Status::as_str),
         limit,
-        offset
+        offset,
+        filter.unread
     )
     .fetch_all(pool)
     .await
@@ -153,13 +160,78 @@ async fn list_archived_after(
         r#"-- conversation::list_archived_after
 "#,
         "archived_at is not null and (last_message_at, id) < ($4::timestamptz, $5::uuid)",
+        "$6",
         "$3::bigint",
         "$3",
         filter.channel.map(Channel::as_str),
         filter.status.map(Status::as_str),
         limit,
         at,
-        id
+        id,
+        filter.unread
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// How many conversations have a participant in this range (the end is not in it), up to a limit.
+pub async fn count_matching(
+    pool: &Pool,
+    (begin, end): (&str, &str),
+    limit: i64,
+) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"-- conversation::count_matching
+select count(*) as "count!" from (
+  select from conversations
+  where participant_id >= (select $1::text) and (participant_id, channel) < ((select $2::text), '')   -- fence: guess
+  order by participant_id, channel limit $3) c"#,
+        begin,
+        end,
+        limit
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// The newest of the conversations that have a participant in this range. There must be at most
+/// `most` of them, with what the filter leaves out.
+pub async fn list_matching(
+    pool: &Pool,
+    (begin, end): (&str, &str),
+    most: i64,
+    filter: Filter,
+    start: Start,
+    limit: i64,
+) -> sqlx::Result<Vec<Conversation>> {
+    let (offset, after) = match start {
+        Start::Skip(rows) => (rows, None),
+        Start::After(cursor) => (0, Some(cursor)),
+    };
+    query_conversations!(
+        [r#"-- conversation::list_matching
+with found as materialized (   -- fence: once
+  select * from conversations
+  where participant_id >= (select $1::text) and (participant_id, channel) < ((select $2::text), '')   -- fence: guess
+  order by participant_id, channel limit $3
+), c as (
+  select * from found
+  where coalesce($4, channel) = channel and coalesce($5, status) = status and (archived_at is not null) = $6
+    and (unread_count > 0 or not $7::bool) and ($8::timestamptz is null or (last_message_at, id) < ($8, $9))
+  order by last_message_at desc, id desc limit $10 offset $11
+)"#],
+        "order by c.last_message_at desc, c.id desc",
+        begin,
+        end,
+        most,
+        filter.channel.map(Channel::as_str),
+        filter.status.map(Status::as_str),
+        filter.archived,
+        filter.unread,
+        after.map(|cursor| cursor.at),
+        after.map(|cursor| cursor.id),
+        limit,
+        offset
     )
     .fetch_all(pool)
     .await
@@ -176,16 +248,21 @@ with c as (select * from conversations where id = $1)"#],
     .await
 }
 
-/// Sets the unread count to 0. A message that comes later counts again.
-pub async fn mark_read(pool: &Pool, id: ConversationId) -> sqlx::Result<Option<Conversation>> {
+/// Leaves unread what came in after the first `seen` messages, but never more than is unread.
+pub async fn mark_read(
+    pool: &Pool,
+    id: ConversationId,
+    seen: i64,
+) -> sqlx::Result<Option<Conversation>> {
     query_conversations!(
         [r#"-- conversation::mark_read
 with c as (
-  update conversations set unread_count = $2, last_read_at = now(), revision = revision + 1 where id = $1 returning *
+  update conversations set unread_count = least(unread_count, greatest(inbound_count - $2, 0)), last_read_at = now(), revision = revision + 1
+  where id = $1 returning *
 ), changed as (insert into changes (conversation_ids) select array[id] from c on conflict do nothing)"#],
         "",
         id as ConversationId,
-        0 // A parameter: no read may take the parameters of a write, since a pooler could mix them up.
+        seen
     )
     .fetch_optional(pool)
     .await

@@ -36,6 +36,25 @@ impl<T: DeserializeOwned + Validate, S: Send + Sync> FromRequest<S> for Json<T> 
     }
 }
 
+/// The same, where a request may come without a body.
+#[derive(Debug)]
+pub struct OptionalJson<T>(pub Option<T>);
+
+impl<T: DeserializeOwned + Validate, S: Send + Sync> FromRequest<S> for OptionalJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let limit = BodyLimit::of(&parts.extensions);
+        let Received { bytes, problem } = body::read(body, limit).await;
+        match problem {
+            Some(problem) => Err(problem),
+            None if bytes.is_empty() => Ok(Self(None)),
+            None => json(&parts.headers, &bytes, None).map(|value| Self(Some(value))),
+        }
+    }
+}
+
 /// Parses a JSON body whose fields are all [`super::field::Parsed`].
 ///
 /// A character that no text can hold (U+0000, half a surrogate pair) becomes U+FFFD in the field

@@ -19,6 +19,16 @@ pub trait Field: Sized {
     /// Parses it.
     fn parse(text: &str) -> Result<Self, Fault>;
 
+    /// Takes a whole number from 0 on, as JSON has it; `u64::MAX` stands for all that are greater.
+    fn whole(_: u64) -> Result<Self, Fault> {
+        Err(Self::mistyped())
+    }
+
+    /// What is wrong with a value of another type.
+    fn mistyped() -> Fault {
+        "must be a string".into()
+    }
+
     /// What a request without the field means.
     fn missing() -> Result<Self, Fault> {
         Err("is required".into())
@@ -69,20 +79,14 @@ impl<'de, T: Field> Deserialize<'de> for Parsed<T> {
     }
 }
 
-/// Reads a text; anything else is a fault.
+/// Reads a text or a whole number; anything else is a fault.
 struct Value<T>(PhantomData<T>);
-
-impl<T: Field> Value<T> {
-    fn not_text() -> Result<T, Fault> {
-        Err("must be a string".into())
-    }
-}
 
 impl<'de, T: Field> Visitor<'de> for Value<T> {
     type Value = Result<T, Fault>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string")
+        f.write_str("a string or a whole number")
     }
 
     fn visit_none<E>(self) -> Result<Self::Value, E> {
@@ -98,29 +102,37 @@ impl<'de, T: Field> Visitor<'de> for Value<T> {
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Self::not_text())
+        Ok(Err(T::mistyped()))
     }
 
+    /// `serde_json` gives negative numbers only.
     fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Self::not_text())
+        Ok(Err(T::mistyped()))
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Self::not_text())
+    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(T::whole(number))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Self::not_text())
+    /// JSON does not tell 7 from 7.0, and what is greater than a `u64` comes so, too.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // it saturates
+    fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
+        let is_whole = number >= 0.0 && number.fract() == 0.0;
+        Ok(if is_whole {
+            T::whole(number as u64)
+        } else {
+            Err(T::mistyped())
+        })
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
         IgnoredAny.visit_seq(list)?;
-        Ok(Self::not_text())
+        Ok(Err(T::mistyped()))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<Self::Value, A::Error> {
         IgnoredAny.visit_map(object)?;
-        Ok(Self::not_text())
+        Ok(Err(T::mistyped()))
     }
 }
 

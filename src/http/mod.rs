@@ -19,6 +19,7 @@ pub mod observe;
 pub mod once;
 pub mod origin;
 pub mod page;
+pub mod prefer;
 pub mod problem;
 pub mod response_budget;
 pub mod route;

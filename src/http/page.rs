@@ -76,7 +76,7 @@ pub struct PageMeta {
     #[schema(example = true)]
     has_more: bool,
     /// What to pass as `cursor` for what follows; null at the end.
-    #[schema(required, value_type = Option<String>, pattern = "^(00|ff)[0-9a-f]{46}$")]
+    #[schema(required, value_type = Option<String>, pattern = "^(7f|80)[0-9a-f]{46}$")]
     next_cursor: Option<Cursor>,
 }
 
@@ -145,5 +145,29 @@ impl Window {
             has_more,
             next_cursor: rows.last().filter(|_| has_more).map(place),
         }
+    }
+
+    /// The same for rows that were looked for up to a place, and not to the end of the list: a page
+    /// may have less of them than its limit, and is followed by another all the same.
+    ///
+    /// # Errors
+    /// The page was asked for by its number, and begins behind that place.
+    pub fn cut_at<T>(
+        &self,
+        reached: Cursor,
+        rows: &mut Vec<T>,
+        place: impl Fn(&T) -> Cursor,
+    ) -> Result<PageMeta, Problem> {
+        if rows.is_empty() && self.page.is_some_and(|page| page > 1) {
+            let further = "is what leads further, where few of many rows match: \
+                           the nextCursor of the page before";
+            return Err(Problem::field("cursor", further));
+        }
+        let meta = self.cut(rows, place);
+        Ok(PageMeta {
+            has_more: true,
+            next_cursor: meta.next_cursor.or(Some(reached)),
+            ..meta
+        })
     }
 }

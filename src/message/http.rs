@@ -12,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 use validator::Validate;
 
+use super::outbox::WaitFor;
 use super::store::Unsent;
 use super::view::MessageView;
 use super::{MessageId, Outbound, store};
@@ -23,12 +24,16 @@ use crate::http::extract::{self, Id, Query};
 use crate::http::field::{Fault, Field, Parsed, bounded, identifier, one_of, parsed};
 use crate::http::key::Scope;
 use crate::http::page::{Limit, NextCursor};
+use crate::http::prefer::prefers;
 use crate::http::problem::{FieldError, Problem, kind};
 use crate::http::route::Access;
 
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 static REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 static MISMATCH: HeaderName = HeaderName::from_static("idempotent-mismatch");
+static APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+/// The preference for an answer that does not wait for the first attempt.
+const RESPOND_ASYNC: &str = "respond-async";
 static TRUE: HeaderValue = HeaderValue::from_static("true");
 
 /// The routes of this file. A send waits as long as `send_wait` for its first attempt.
@@ -113,10 +118,15 @@ impl Field for ClientMessageId {
     post, path = "/messages/send", tag = "messages",
     params(("Idempotency-Key" = Option<String>, Header,
         description = "Stands for a `clientMessageId` that the body does not have. Together they must be equal.",
-        min_length = 1, max_length = 128, pattern = "^[!-~]*$", example = "order-1001")),
+        min_length = 1, max_length = 128, pattern = "^[!-~]*$", example = "order-1001"),
+        ("Prefer" = Option<String>, Header,
+        description = "With `respond-async` (RFC 7240) the answer is `PENDING` as soon as the message is stored; the first attempt begins at once all the same. Other preferences are ignored.",
+        example = "respond-async")),
     request_body = SendRequest,
     responses(
-        (status = 201, description = "Stored; the status after the first attempt.", body = MessageView),
+        (status = 201, description = "Stored; the status after the first attempt.", body = MessageView, headers(
+            ("Preference-Applied" = String, description = "`respond-async`, if that was preferred: the answer has not waited for the first attempt"),
+        )),
         (status = 200, description = "The key was known: the existing record.", body = MessageView, headers(
             ("Idempotent-Replayed" = String, description = "`true`"),
             ("Idempotent-Mismatch" = String, description = "`true` when `to` or `text` differ from the record's; the record wins"),
@@ -146,7 +156,14 @@ pub async fn send_message(
         text: request.text.value().0,
         client_message_id: client_message_id.or(key).map(|id| id.0),
     };
-    let sent = state.app.outbox.send(&caller, outbound).await?;
+    let is_async = prefers(&headers, RESPOND_ASYNC);
+    let wait_for = if is_async {
+        WaitFor::Commit
+    } else {
+        WaitFor::Attempt
+    };
+    let outbox = &state.app.outbox;
+    let sent = outbox.send(&caller, outbound, wait_for).await?;
     let status = if sent.replayed {
         StatusCode::OK
     } else {
@@ -156,6 +173,10 @@ pub async fn send_message(
     let headers = response.headers_mut();
     if sent.replayed {
         headers.insert(REPLAYED.clone(), TRUE.clone());
+    } else if is_async {
+        // A replay waits for nothing, whatever is preferred.
+        let applied = HeaderValue::from_static(RESPOND_ASYNC);
+        headers.insert(APPLIED.clone(), applied);
     }
     if sent.mismatch {
         headers.insert(MISMATCH.clone(), TRUE.clone());
@@ -303,13 +324,24 @@ pub async fn list_messages(
     }))
 }
 
+/// How to retry a message.
+#[derive(Debug, Deserialize, Validate, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct RetryQuery {
+    /// `true`: also if the provider may have accepted it (`lastError.ambiguous`), and cannot tell
+    /// that it is the same message. No channel is like that today, so nothing depends on it.
+    #[validate(custom(function = parsed))]
+    #[param(value_type = Option<bool>, default = false)]
+    ambiguous: Option<Parsed<bool>>,
+}
+
 /// Makes a failed message due now, with a fresh budget of attempts.
 ///
 /// While an attempt is in flight nothing changes. A key that has neither `inbox` nor `admin` retries
 /// its own messages only.
 #[utoipa::path(
     post, path = "/messages/{id}/retry", tag = "messages",
-    params(("id" = inline(MessageId), Path, description = "The message.")),
+    params(("id" = inline(MessageId), Path, description = "The message."), RetryQuery),
     responses(
         (status = 202, description = "It is due, or an attempt is in flight.", body = MessageView),
     ),
@@ -318,6 +350,7 @@ pub async fn retry_message(
     State(state): State<ApiState>,
     Extension(caller): Extension<Caller>,
     Id(id): Id<MessageId>,
+    Query(_query): Query<RetryQuery>,
 ) -> Result<(StatusCode, Json<MessageView>), Problem> {
     let message = state.app.outbox.retry(&caller, id).await?;
     Ok((StatusCode::ACCEPTED, Json(message.into())))

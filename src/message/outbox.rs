@@ -50,19 +50,32 @@ pub struct SendAnswer {
     pub mismatch: bool,
 }
 
+/// What the answer to a send waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitFor {
+    /// That the message is stored.
+    Commit,
+    /// That its first attempt has ended, for at most `SEND_WAIT_MS`.
+    Attempt,
+}
+
 type FirstAttempt = JoinHandle<Result<Option<Settled>>>;
 
 impl Outbox {
-    /// Stores a message and makes the first attempt. Answers when that has ended, or after
-    /// `SEND_WAIT_MS` while it goes on.
+    /// Stores a message and begins the first attempt, which goes on where nobody waits for it.
     ///
     /// # Errors
     /// `Taken`: the record with this key is none that the caller may see.
-    pub async fn send(self: &Arc<Self>, caller: &Caller, outbound: Outbound) -> Result<SendAnswer> {
+    pub async fn send(
+        self: &Arc<Self>,
+        caller: &Caller,
+        outbound: Outbound,
+        wait_for: WaitFor,
+    ) -> Result<SendAnswer> {
         let stored = Arc::clone(self).store(caller.clone(), outbound);
         let stored = self.courier.tasks.run(stored).await?;
         let (mut sent, first_attempt) = stored?;
-        let Some(first_attempt) = first_attempt else {
+        let Some(first_attempt) = first_attempt.filter(|_| wait_for == WaitFor::Attempt) else {
             return Ok(sent);
         };
         match timeout(self.send_wait, first_attempt).await {
