@@ -10,6 +10,7 @@ use crate::app::App;
 use crate::edge::AllowedHosts;
 use crate::http::auth::Secrets;
 use crate::http::route;
+use crate::inbox::demo::Demo;
 
 /// A route whose handler works with [`ApiState`].
 pub type Route = route::Route<ApiState>;
@@ -29,6 +30,8 @@ pub struct Parts {
     pub secrets: Arc<Secrets>,
     /// The names of this machine that callers may use, where they need no secret.
     pub hosts: Arc<AllowedHosts>,
+    /// Lets a made-up customer write; only where the mock provider is built in.
+    pub demo: Option<Demo>,
     /// The metrics of this process.
     pub metrics: PrometheusHandle,
 }

@@ -23,6 +23,7 @@ use crate::message::permits::SendPermits;
 use crate::operations::Readiness;
 use crate::process::hidden::Hidden;
 use crate::provider::client::Client;
+use crate::session::sessions::Sessions;
 use crate::tasks::Tasks;
 use crate::webhook::ingest::Ingest;
 
@@ -107,6 +108,8 @@ pub struct App {
     pub ingest: Writer<Ingest>,
     pub outbox: Arc<Outbox>,
     pub courier: Arc<Courier>,
+    /// The browsers that have logged in.
+    pub sessions: Arc<Sessions>,
 }
 
 impl App {
@@ -154,6 +157,7 @@ impl App {
                 send_wait: settings.send_wait,
                 courier: Arc::clone(&courier),
             }),
+            sessions: Sessions::new(pool.clone(), courier.tasks.clone()),
             courier,
             pool,
             claims,

@@ -1,16 +1,28 @@
 //! Who makes a request: that decides what it may see, and how much it may take up.
 
+use std::fmt;
 use std::sync::Arc;
 
 /// Who makes a request: the holder of a key, or anybody where there are no keys.
 #[derive(Debug, Clone)]
 pub struct Caller(Option<Holder>);
 
+/// Which session a browser's request belongs to: the hash of what its cookie holds.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub [u8; 32]);
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionId(…)")
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Holder {
     key_index: usize,
     key_name: Option<Arc<str>>,
     sees_all: bool,
+    session: Option<SessionId>,
 }
 
 impl Caller {
@@ -24,7 +36,23 @@ impl Caller {
             key_index,
             key_name,
             sees_all,
+            session: None,
         }))
+    }
+
+    /// The same holder of a key, by a session that a browser began with it.
+    #[must_use]
+    pub fn by_session(mut self, session: SessionId) -> Self {
+        if let Some(holder) = &mut self.0 {
+            holder.session = Some(session);
+        }
+        self
+    }
+
+    /// Its session; none for a request with a key of its own.
+    #[must_use]
+    pub fn session(&self) -> Option<SessionId> {
+        self.0.as_ref()?.session
     }
 
     /// The index of its key among this process's keys.

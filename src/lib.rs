@@ -15,12 +15,14 @@
 //! 4. [`app`]: assembles a gateway from its parts.
 //! 5. [`operations`]: health, readiness, metrics.
 //! 6. The features. [`webhook`]: events come in. [`conversation`]: the inbox. [`forget`]: a
-//!    customer is forgotten. [`seed`]: made-up conversations. [`message`]: messages go out.
+//!    customer is forgotten. [`seed`]: made-up conversations. [`inbox`]: the page for agents.
+//!    [`message`]: messages go out.
 //! 7. [`delivery`]: the lease, the attempt, the outcome, and the worker.
 //! 8. [`provider`]: the only caller of the provider, and what its answers mean. [`channel`]: how
 //!    fast each channel may be called.
-//! 9. [`http`]: a toolkit for handlers that knows no feature. [`caller`]: who makes a request, and
-//!    what that caller may see. [`share`]: limits how much of something one caller may hold.
+//! 9. [`http`]: a toolkit for handlers that knows no feature. [`session`]: browsers that have logged
+//!    in with a key. [`caller`]: who makes a request, and what that caller may see. [`share`]: limits
+//!    how much of something one caller may hold.
 //! 10. [`database`]: connections, migrations and faults; [`database::writer`] is the group commit of
 //!     webhooks, sends and outcomes; [`database::embedded`] is the private PostgreSQL.
 //! 11. [`tasks`], [`trace`], [`handles`], [`log_throttle`]. [`peer`]: URLs, proxies and
@@ -65,6 +67,7 @@ pub(crate) mod operations;
 
 pub(crate) mod conversation;
 pub(crate) mod forget;
+pub(crate) mod inbox;
 pub mod message;
 pub(crate) mod seed;
 pub mod webhook;
@@ -75,8 +78,10 @@ pub mod delivery;
 pub mod channel;
 pub(crate) mod provider;
 
-pub(crate) mod caller;
 pub mod http;
+pub(crate) mod session;
+
+pub(crate) mod caller;
 pub(crate) mod share;
 
 pub mod database;

@@ -14,31 +14,38 @@ use crate::http::auth::{RequireKey, Secrets};
 use crate::http::docs;
 use crate::http::middleware::MiddlewareLayer;
 use crate::http::observe::Observe;
-use crate::http::origin::RejectForeignOrigin;
+use crate::http::origin::{RejectForeignLogin, RejectForeignOrigin};
 use crate::http::problem::Problem;
 use crate::http::response_budget::ResponseBudget;
 use crate::http::route::Access;
 use crate::http::security_headers::SecurityHeaders;
-use crate::{conversation, message, operations, webhook};
+use crate::session::sessions::Sessions;
+use crate::{conversation, inbox, message, operations, session, webhook};
 
 /// The API and its document.
 pub fn api(state: ApiState) -> Router {
     let provider = webhook::http::routes();
     let backend = message::http::routes(state.app.outbox.send_wait);
     let agent = conversation::http::routes();
+    let browser = session::http::routes();
     let operator = operations::http::routes();
     let guards = Guards::of(&state);
-    let (router, document) = [provider, backend, agent, operator]
+    let (router, document) = [provider, backend, agent, browser, operator]
         .into_iter()
         .flatten()
         .fold(
             OpenApiRouter::with_openapi(docs::document()),
             |router, route| router.routes(guards.guard(route)),
         )
-        .with_state(state)
+        .with_state(state.clone())
         .split_for_parts();
-    let page = docs::page(&document).layer(guards.reject_foreign_pages());
-    with_common_layers(router.merge(page))
+    let documentation = docs::page(&document).layer(guards.reject_foreign_pages());
+    // No part of the API, so no part of its document.
+    let demo = guards.guard(inbox::http::demo());
+    let demo: Router<ApiState> = OpenApiRouter::default().routes(demo).into();
+    let page = inbox::http::page().layer(guards.reject_foreign_origin());
+    let page = page.merge(demo).with_state(state);
+    with_common_layers(router.merge(documentation).merge(page))
 }
 
 /// What a process without the API serves: its health and its metrics.
@@ -71,18 +78,18 @@ fn with_common_layers(router: Router) -> Router {
 struct Guards {
     stopping: CancellationToken,
     secrets: Arc<Secrets>,
-    /// The hosts to check; none where a key proves who calls.
-    hosts: Option<Arc<AllowedHosts>>,
+    sessions: Arc<Sessions>,
+    hosts: Arc<AllowedHosts>,
     budget: ResponseBudget,
 }
 
 impl Guards {
     fn of(state: &ApiState) -> Self {
-        let needs_key = state.secrets.has_api_keys();
         Self {
             stopping: state.stopping.clone(),
             secrets: Arc::clone(&state.secrets),
-            hosts: (!needs_key).then(|| Arc::clone(&state.hosts)),
+            sessions: Arc::clone(&state.app.sessions),
+            hosts: Arc::clone(&state.hosts),
             budget: ResponseBudget::default(),
         }
     }
@@ -106,11 +113,22 @@ impl Guards {
         let handler = match rules.access {
             Access::Open => handler.layer((self.reject_foreign_pages(), admit)),
             Access::Key(scopes) => {
-                let secrets = Arc::clone(&self.secrets);
-                let require_key = MiddlewareLayer(RequireKey { secrets, scopes });
+                let require_key = RequireKey {
+                    secrets: Arc::clone(&self.secrets),
+                    sessions: Arc::clone(&self.sessions),
+                    hosts: Arc::clone(&self.hosts),
+                    scopes,
+                };
                 // Behind the key, to know whose answer it is.
                 let budget = MiddlewareLayer(self.budget.clone());
                 handler.layer((self.reject_foreign_origin(), require_key, budget, admit))
+            }
+            Access::LogIn => {
+                let reject = MiddlewareLayer(RejectForeignLogin {
+                    hosts: Arc::clone(&self.hosts),
+                    by_any_name: self.secrets.has_api_keys(),
+                });
+                handler.layer((reject, admit))
             }
             Access::Signature => handler.layer(admit),
         };
@@ -119,7 +137,7 @@ impl Guards {
 
     fn reject_foreign_origin(&self) -> MiddlewareLayer<RejectForeignOrigin> {
         MiddlewareLayer(RejectForeignOrigin {
-            hosts: self.hosts.clone(),
+            hosts: self.keyless_hosts(),
             by_any_name: false,
         })
     }
@@ -127,8 +145,14 @@ impl Guards {
     /// The same, for what may be asked by any name.
     fn reject_foreign_pages(&self) -> MiddlewareLayer<RejectForeignOrigin> {
         MiddlewareLayer(RejectForeignOrigin {
-            hosts: self.hosts.clone(),
+            hosts: self.keyless_hosts(),
             by_any_name: true,
         })
+    }
+
+    /// The hosts to check; none where a key, or a cookie with a check of its own, proves who calls.
+    fn keyless_hosts(&self) -> Option<Arc<AllowedHosts>> {
+        let needs_key = self.secrets.has_api_keys();
+        (!needs_key).then(|| Arc::clone(&self.hosts))
     }
 }

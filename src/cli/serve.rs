@@ -19,8 +19,11 @@ use crate::config::{
     Backends, ClientArgs, DatabaseArgs, DeliveryArgs, HostArgs, ListenArgs, MockArgs,
     RetentionArgs, ShutdownArgs, WorkerArgs, secrets,
 };
-use crate::database::{embedded::Embedded, target::Target};
+use crate::conversation::{self, Filter};
+use crate::cursor::Start;
+use crate::database::{bounded, embedded::Embedded, target::Target};
 use crate::http::server::Server;
+use crate::inbox::demo::Demo;
 use crate::provider::client::Client;
 use crate::telemetry;
 use crate::{api_state, router};
@@ -108,6 +111,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         stopping: stop.clone(),
         secrets,
         hosts,
+        demo: ready.demo()?,
         metrics,
     };
     server.replace(router::api(state.into()));
@@ -115,7 +119,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         let worker = app.worker(args.worker.concurrency());
         start_background_work(&app, worker, &args.retention, &stop, &mut parts);
     }
-    tracing::info!(docs = %format!("http://{}/api", server.address()), worker = !args.no_worker, "ready");
+    let own = format!("http://{}", server.address());
+    tracing::info!(inbox = %format!("{own}/inbox"), docs = %format!("{own}/api"), worker = !args.no_worker, "ready");
+    hint_when_empty(&app, ready.embedded.is_some()).await;
 
     let served = until_stopped(&stop, &mut parts).await;
     tracing::info!("stopping");
@@ -123,6 +129,22 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     shut_down(app, Some(server), args.shutdown.timeout()).await;
     ready.stop().await?;
     served
+}
+
+/// Says how a message gets into an inbox that has none.
+async fn hint_when_empty(app: &App, is_embedded: bool) {
+    let newest = conversation::store::list(&app.pool, Filter::default(), Start::Skip(0), 1);
+    let is_empty = bounded(newest).await.is_ok_and(|found| found.is_empty());
+    if !is_empty {
+        return;
+    }
+    if is_embedded {
+        tracing::info!(
+            "the inbox is empty: it has a button that lets a customer write, and `gateway seed` loads a small demo"
+        );
+    } else {
+        tracing::info!("the inbox is empty: it fills with the first webhook");
+    }
 }
 
 /// The database and the provider, and the embedded ones, which `serve` starts and stops.
@@ -161,6 +183,13 @@ impl Ready {
             provider: args.delivery.provider_at(&mock.url())?,
             embedded: Some((embedded, mock)),
         })
+    }
+
+    /// Lets the built-in mock provider make customers up.
+    fn demo(&self) -> anyhow::Result<Option<Demo>> {
+        let mock = self.embedded.as_ref().map(|(_, mock)| mock.url());
+        let demo = mock.map(|url| Demo::new(&url)).transpose();
+        demo.context("the built-in mock provider cannot be called")
     }
 
     async fn stop(self) -> anyhow::Result<()> {

@@ -100,6 +100,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             stopping: stop.clone(),
             secrets,
             hosts,
+            demo: None,
             metrics,
         };
         server.replace(router::operations(state.into()));

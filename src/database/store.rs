@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, PgConnection, PgExecutor};
 /// The migrator's own table. `sqlx`'s program goes by it too.
 pub const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 /// The tables of the gateway, and the migrator's own. The months of a partitioned table go with it.
-pub const TABLES: [&str; 10] = [
+pub const TABLES: [&str; 11] = [
     "conversations",
     "messages",
     "webhook_events",
@@ -18,6 +18,7 @@ pub const TABLES: [&str; 10] = [
     "channels",
     "changes",
     "feed",
+    "sessions",
     MIGRATIONS_TABLE,
 ];
 

@@ -16,6 +16,9 @@ pub struct AllowedHosts {
     /// These, and this machine's own: `localhost` and the loopback addresses. A name that begins
     /// with a dot means all its subdomains. `None` means any name.
     names: Option<Vec<String>>,
+    /// Whether any name is allowed only because nobody has said which are.
+    is_open: bool,
+    is_public: bool,
     /// Origins of this server's pages, beside the `Host` of a request, which a proxy may change.
     origins: Vec<String>,
 }
@@ -28,13 +31,28 @@ impl AllowedHosts {
     pub fn new(address: IpAddr, named: &[String], origins: &[String]) -> Self {
         let named = named.iter().map(|name| name.trim());
         let names: Vec<&str> = named.filter(|name| !name.is_empty()).collect();
-        let is_any = names.contains(&"*") || names.is_empty() && !address.is_loopback();
+        let is_open = names.is_empty() && !address.is_loopback();
+        let is_any = names.contains(&"*") || is_open;
         let stripped = |name: &&str| name.strip_prefix('*').unwrap_or(name).to_owned();
         let origins = origins.iter().filter(|origin| !origin.is_empty());
         Self {
             names: (!is_any).then(|| names.iter().map(stripped).collect()),
+            is_open,
+            is_public: !address.to_canonical().is_loopback(),
             origins: origins.cloned().collect(),
         }
+    }
+
+    /// Whether other machines can connect, and no name that they may use is given.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Whether other machines can connect.
+    #[must_use]
+    pub fn is_public(&self) -> bool {
+        self.is_public
     }
 
     /// Parses one name for [`Self::new`]: a host without a port, `*.` or `.` and a domain for its
@@ -127,6 +145,25 @@ impl AllowedHosts {
         } else {
             Err("Sec-Fetch-Site says that another site's page asks")
         }
+    }
+
+    /// The same for a request with a cookie, which a browser sends along whoever asks: one that
+    /// changes something must say where it comes from.
+    pub fn check_cookie(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Result<(), &'static str> {
+        let only_reads = method == Method::GET || method == Method::HEAD;
+        let is_silent =
+            !headers.contains_key(SEC_FETCH_SITE) && !headers.contains_key(header::ORIGIN);
+        if is_silent && !only_reads {
+            return Err(
+                "a request by cookie that is not GET or HEAD needs Sec-Fetch-Site or Origin",
+            );
+        }
+        self.check_page(method, path, headers)
     }
 
     /// Browsers always send `Host`, so a request without it is not from one.
@@ -375,6 +412,38 @@ mod tests {
                 expected,
                 "{method} {path} {fetch:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_request_by_cookie_that_changes_something_says_where_it_comes_from() {
+        let hosts = AllowedHosts::new([127, 0, 0, 1].into(), &[], &[]);
+        let origin = ("origin", "http://localhost:3000");
+        let site = |site: &'static str| ("sec-fetch-site", site);
+        for (method, said, passes) in [
+            (Method::GET, vec![], true),
+            (Method::HEAD, vec![], true),
+            (Method::POST, vec![], false),
+            (Method::DELETE, vec![], false),
+            (Method::POST, vec![origin], true),
+            (
+                Method::POST,
+                vec![("origin", "http://localhost:5173")],
+                false,
+            ),
+            (Method::GET, vec![("origin", "null")], false),
+            (Method::POST, vec![site("same-origin")], true),
+            (Method::POST, vec![site("same-site"), origin], false),
+            (Method::GET, vec![site("cross-site")], false),
+            (Method::GET, vec![site("none")], true),
+            (Method::POST, vec![site("none")], false),
+        ] {
+            let mut headers = headers("localhost:3000", None);
+            for (name, value) in &said {
+                headers.append(*name, value.parse().unwrap());
+            }
+            let checked = hosts.check_cookie(&method, "/conversations", &headers);
+            assert_eq!(checked.is_ok(), passes, "{method} {said:?}");
         }
     }
 }

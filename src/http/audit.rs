@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::ConnectInfo;
-use axum::http::{Extensions, HeaderMap, header};
+use axum::http::Extensions;
 use metrics::counter;
 
 use crate::log_throttle::LogThrottle;
@@ -28,28 +28,27 @@ pub enum Failure {
     WrongSignature,
     /// A foreign web page may have made a browser send it.
     WebPage,
+    /// A browser's session has ended, or never was.
+    WrongSession,
+    /// A log-in with what is no key.
+    WrongLogIn,
+    /// A log-in beyond those that are tried in a second.
+    TooManyLogIns,
 }
 
 impl Failure {
     /// All kinds, in their order.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::MissingKey,
         Self::WrongKey,
         Self::MissingScope,
         Self::MissingSignature,
         Self::WrongSignature,
         Self::WebPage,
+        Self::WrongSession,
+        Self::WrongLogIn,
+        Self::TooManyLogIns,
     ];
-
-    /// The failure of a request without a valid key.
-    #[must_use]
-    pub fn of_key(headers: &HeaderMap) -> Self {
-        if headers.contains_key(header::AUTHORIZATION) {
-            Self::WrongKey
-        } else {
-            Self::MissingKey
-        }
-    }
 
     /// The label of its metric and its log lines.
     #[must_use]
@@ -61,6 +60,9 @@ impl Failure {
             Self::MissingSignature => "missing_signature",
             Self::WrongSignature => "wrong_signature",
             Self::WebPage => "web_page",
+            Self::WrongSession => "wrong_session",
+            Self::WrongLogIn => "wrong_login",
+            Self::TooManyLogIns => "too_many_logins",
         }
     }
 

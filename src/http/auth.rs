@@ -1,20 +1,27 @@
-//! Checks who calls: bearer keys for the API, signatures for webhooks. Secrets are compared in
-//! constant time.
+//! Checks who calls: bearer keys and sessions for the API, signatures for webhooks. Secrets are
+//! compared in constant time.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use secrecy::{ExposeSecret, SecretString};
+use tower::{Layer, Service, ServiceExt};
 
 use super::audit::{self, Failure};
 use super::key::{Key, Keys, Scope, join_or};
-use super::middleware::{Middleware, ResponseFuture, ready};
+use super::middleware::{ResponseFuture, ready};
+use super::origin;
 use super::problem::{Problem, kind};
-use crate::caller::Caller;
+use crate::caller::{Caller, SessionId};
+use crate::edge::AllowedHosts;
 use crate::edge::signature::verify;
+use crate::session::sessions::Sessions;
+use crate::session::{Session, cookie};
 
 /// The header that a signed webhook carries, as Meta's do.
 pub const SIGNATURE_HEADER: &str = "x-hub-signature-256";
@@ -107,56 +114,206 @@ fn decode_hex(text: &str) -> Option<[u8; 32]> {
 }
 
 /// Refuses callers without a key that has one of the route's scopes, and tells the log and the
-/// handler ([`Caller`]) who calls.
+/// handler ([`Caller`]) who calls. A browser has the cookie of a session in place of its key.
+///
+/// Only a session that has to be looked up costs more than a comparison of hashes.
 #[derive(Debug, Clone)]
 pub struct RequireKey {
     /// The keys.
     pub secrets: Arc<Secrets>,
+    /// The sessions that were begun with them.
+    pub sessions: Arc<Sessions>,
+    /// The origins of this gateway's pages, from which alone a cookie is good.
+    pub hosts: Arc<AllowedHosts>,
     /// The scopes of which a key needs one.
     pub scopes: &'static [Scope],
 }
 
-impl Middleware for RequireKey {
-    fn handle<F>(&self, mut request: Request, next: impl FnOnce(Request) -> F) -> ResponseFuture
-    where
-        F: Future<Output = Result<Response, Infallible>> + Send + 'static,
-    {
-        match self.secrets.caller(&request, self.scopes) {
-            Ok(caller) => {
+/// A service with [`RequireKey`] in front.
+#[derive(Debug, Clone)]
+pub struct RequireKeyService<S> {
+    rules: RequireKey,
+    inner: S,
+}
+
+impl<S> Layer<S> for RequireKey {
+    type Service = RequireKeyService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let rules = self.clone();
+        RequireKeyService { rules, inner }
+    }
+}
+
+impl<S> Service<Request> for RequireKeyService<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> ResponseFuture {
+        match self.rules.proof(&request) {
+            Ok(Proof::Caller(caller)) => {
                 request.extensions_mut().insert(caller);
-                Box::pin(next(request))
+                Box::pin(self.inner.call(request))
+            }
+            Ok(Proof::Session(id)) => {
+                let (rules, inner) = (self.rules.clone(), self.inner.clone());
+                Box::pin(rules.look_up(id, request, inner))
             }
             Err(problem) => ready(problem),
         }
     }
 }
 
-impl Secrets {
-    /// Who makes this request, if a key with one of these scopes does.
-    fn caller(&self, request: &Request, scopes: &[Scope]) -> Result<Caller, Problem> {
-        if !self.has_api_keys() {
-            return Ok(Caller::ANYBODY);
+/// What a request proves.
+enum Proof {
+    Caller(Caller),
+    /// It has the cookie of a session that must be looked up.
+    Session(SessionId),
+}
+
+impl RequireKey {
+    /// What this request proves, as far as the database is not needed for that.
+    fn proof(&self, request: &Request) -> Result<Proof, Problem> {
+        if !self.secrets.has_api_keys() {
+            return Ok(Proof::Caller(Caller::ANYBODY));
         }
+        let headers = request.headers();
         let client = audit::client(request.extensions());
-        let Some(key) = self.key(request.headers()) else {
-            Failure::of_key(request.headers()).happened(client);
-            return Err(Problem::of(
-                kind::UNAUTHORIZED,
-                "an API key is required: Authorization: Bearer <key>",
-            ));
+        if headers.contains_key(header::AUTHORIZATION) {
+            let Some(key) = self.secrets.key(headers) else {
+                return Err(refused(Failure::WrongKey, client));
+            };
+            return self.admit(key, None, client).map(Proof::Caller);
+        }
+        let Some(cookie) = cookie::chosen(headers) else {
+            return Err(refused(Failure::MissingKey, client));
         };
-        if let Some(name) = key.caller.key_name() {
-            tracing::Span::current().record("key", &**name);
+        let Some(token) = cookie.token else {
+            return Err(refused(Failure::WrongSession, client));
+        };
+        origin::check_cookie(&self.hosts, request)?;
+        let id = token.id();
+        match self.sessions.known(id) {
+            Some(session) => self.of_session(id, session, client).map(Proof::Caller),
+            None => Ok(Proof::Session(id)),
         }
-        if key.has_one_of(scopes) {
-            return Ok(key.caller.clone());
+    }
+
+    /// Looks a session up, and passes on what its holder asks.
+    async fn look_up<S>(
+        self,
+        id: SessionId,
+        mut request: Request,
+        inner: S,
+    ) -> Result<Response, Infallible>
+    where
+        S: Service<Request, Response = Response, Error = Infallible>,
+    {
+        let client = audit::client(request.extensions());
+        let session = self.sessions.find(id).await.map_err(Problem::from);
+        match session.and_then(|session| self.of_session(id, session, client)) {
+            Ok(caller) => {
+                request.extensions_mut().insert(caller);
+                inner.oneshot(request).await
+            }
+            Err(problem) => Ok(problem.into_response()),
         }
-        let needed = join_or(scopes);
+    }
+
+    /// The caller that a session is, if its key is still the same.
+    fn of_session(
+        &self,
+        id: SessionId,
+        session: Option<Session>,
+        client: Option<SocketAddr>,
+    ) -> Result<Caller, Problem> {
+        let key = session.and_then(|session| self.secrets.keys.of_session(&session.origin));
+        let Some(key) = key else {
+            return Err(refused(Failure::WrongSession, client));
+        };
+        self.sessions.used(id);
+        self.admit(key, Some(id), client)
+    }
+
+    /// The holder of a key, if that has one of the scopes.
+    fn admit(
+        &self,
+        key: &Key,
+        session: Option<SessionId>,
+        client: Option<SocketAddr>,
+    ) -> Result<Caller, Problem> {
+        tell_log(key);
+        if key.has_one_of(self.scopes) {
+            let caller = key.caller.clone();
+            return Ok(match session {
+                Some(session) => caller.by_session(session),
+                None => caller,
+            });
+        }
+        let needed = join_or(self.scopes);
         Failure::MissingScope.happened(client);
         tracing::warn!(needed, "a key lacks a scope");
         Err(Problem::forbidden(format!(
             "this key lacks the scope {needed}"
         )))
+    }
+}
+
+/// 401.
+fn refused(failure: Failure, client: Option<SocketAddr>) -> Problem {
+    failure.happened(client);
+    let detail = match failure {
+        Failure::WrongSession => "the session has ended: log in again",
+        Failure::WrongLogIn => "this is none of the keys",
+        _ => "an API key is required: Authorization: Bearer <key>",
+    };
+    Problem::of(kind::UNAUTHORIZED, detail)
+}
+
+/// Names a key in the log lines of this request.
+fn tell_log(key: &Key) {
+    if let Some(name) = key.caller.key_name() {
+        tracing::Span::current().record("key", &**name);
+    }
+}
+
+impl Secrets {
+    /// The key that a browser logs in with. Each failure has the same answer.
+    pub fn log_in(&self, secret: &str, client: Option<SocketAddr>) -> Result<&Key, Problem> {
+        let key = self.keys.find(secret);
+        let key = key.ok_or_else(|| refused(Failure::WrongLogIn, client))?;
+        tell_log(key);
+        Ok(key)
+    }
+
+    /// Refuses a wrong `Authorization` where none is needed.
+    pub fn refuse_wrong_key(
+        &self,
+        headers: &HeaderMap,
+        client: Option<SocketAddr>,
+    ) -> Result<(), Problem> {
+        let is_wrong = self.has_api_keys()
+            && headers.contains_key(header::AUTHORIZATION)
+            && self.key(headers).is_none();
+        if is_wrong {
+            return Err(refused(Failure::WrongKey, client));
+        }
+        Ok(())
+    }
+
+    /// What a caller may do: everything, where there are no keys.
+    #[must_use]
+    pub fn scopes(&self, caller: &Caller) -> &[Scope] {
+        self.keys.of(caller).map_or(&Scope::ALL, Key::scopes)
     }
 }
 

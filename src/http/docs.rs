@@ -27,6 +27,7 @@ use super::problem::kind::{self, Kind};
 use super::route::{Access, BodyLimit, Rules};
 
 const KEY: &str = "apiKey";
+const COOKIE: &str = "session";
 const SIGNATURE: &str = "webhookSignature";
 const REQUEST_ID: &str = "X-Request-Id";
 
@@ -41,6 +42,7 @@ const REQUEST_ID: &str = "X-Request-Id";
         (name = "webhooks", description = "What the provider calls"),
         (name = "messages", description = "Sending, and looking after what failed"),
         (name = "inbox", description = "Conversations and their messages"),
+        (name = "session", description = "Browsers, which have a cookie in place of a key"),
         (name = "operations", description = "Health and metrics"),
     ),
 )]
@@ -80,6 +82,11 @@ fn complete_components(components: &mut Components) {
         "X-Hub-Signature-256",
         "`sha256=` and the hex HMAC-SHA256 of the raw body by one of `WEBHOOK_SECRET`; needed only when those are set.",
     );
+    let cookie = ApiKeyValue::with_description(
+        "gateway_3000",
+        "What `POST /session` sets: `__Host-gateway` over https, else `gateway_` and the port. It stands for the key that it was got with, and only for pages of this origin. `Authorization` wins over it.",
+    );
+    components.add_security_scheme(COOKIE, SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));
     components.add_security_scheme(KEY, SecurityScheme::Http(bearer));
     components.add_security_scheme(SIGNATURE, SecurityScheme::ApiKey(ApiKey::Header(signature)));
     let request_id = described(Type::String, "The id that this request has in the logs.");
@@ -124,16 +131,18 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 
 /// How callers prove who they are, or nothing where no secret is set.
 fn security(access: Access) -> Option<Vec<SecurityRequirement>> {
-    let scheme = match access {
-        Access::Open => return None,
-        Access::Key(_) => KEY,
-        Access::Signature => SIGNATURE,
+    let schemes: &[&str] = match access {
+        Access::Open | Access::LogIn => return None,
+        Access::Key(_) => &[KEY, COOKIE],
+        Access::Signature => &[SIGNATURE],
     };
     let none: [String; 0] = [];
-    Some(vec![
-        SecurityRequirement::new(scheme, none),
-        SecurityRequirement::default(),
-    ])
+    let schemes = schemes.iter();
+    let mut all: Vec<_> = schemes
+        .map(|scheme| SecurityRequirement::new(*scheme, none.clone()))
+        .collect();
+    all.push(SecurityRequirement::default());
+    Some(all)
 }
 
 /// Of each status the codes, and when they are answered.
@@ -172,6 +181,10 @@ fn problems(operation: &Operation, rules: &Rules) -> Problems {
     match rules.access {
         Access::Open => {}
         Access::Key(_) => tell_usual(kind::UNAUTHORIZED),
+        Access::LogIn => tell_usual(Kind {
+            when: "`key`, or an `Authorization` that was given too, is none of the keys.",
+            ..kind::UNAUTHORIZED
+        }),
         Access::Signature => tell_usual(kind::INVALID_SIGNATURE),
     }
     if rules.access != Access::Open {
@@ -202,8 +215,14 @@ fn forbidden(access: Access) -> String {
         Access::Open => {
             return "no keys are set, and a web page of another origin asks.".to_owned();
         }
+        Access::LogIn => {
+            return "a web page of another origin asks; or there is a cookie, and nothing says which page asks.".to_owned();
+        }
         Access::Key(scopes) => (
-            format!("the key lacks the scope {}; or ", join_or(scopes)),
+            format!(
+                "the key lacks the scope {}; or the request is by cookie, and not from a page of this origin; or ",
+                join_or(scopes)
+            ),
             "keys",
         ),
         Access::Signature => (String::new(), "webhook secrets"),
@@ -243,7 +262,12 @@ fn response(status: StatusCode, problems: &[(&'static str, String)]) -> Response
     let mut response = ResponseBuilder::new()
         .description(description)
         .content("application/problem+json", content);
-    if status == StatusCode::SERVICE_UNAVAILABLE {
+    if [
+        StatusCode::SERVICE_UNAVAILABLE,
+        StatusCode::TOO_MANY_REQUESTS,
+    ]
+    .contains(&status)
+    {
         let seconds = described(Type::Integer, "How long to wait, in seconds.");
         response = response.header("Retry-After", seconds);
     }

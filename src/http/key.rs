@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use crate::caller::Caller;
+use crate::session::Origin;
 
 /// The longest name of a key, in characters.
 const MAX_NAME: usize = 64;
@@ -42,6 +43,13 @@ impl Scope {
     fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.as_str() == name)
     }
+}
+
+/// The names of these scopes, always in the same order.
+pub fn names(scopes: &[Scope]) -> impl Iterator<Item = &'static str> {
+    let all = Scope::ALL.into_iter();
+    all.filter(|scope| scopes.contains(scope))
+        .map(Scope::as_str)
 }
 
 /// Scopes as people read them, such as `inbox, send or admin`.
@@ -158,6 +166,21 @@ impl SecretHash {
 }
 
 impl Key {
+    /// What it allows.
+    #[must_use]
+    pub fn scopes(&self) -> &[Scope] {
+        &self.scopes
+    }
+
+    /// What its sessions keep of it: the hash of its secret, and its scopes.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        Origin {
+            key_hash: self.hash.0,
+            scopes: names(&self.scopes).collect::<Vec<_>>().join("+"),
+        }
+    }
+
     /// Whether it has one of these scopes.
     #[must_use]
     pub fn has_one_of(&self, scopes: &[Scope]) -> bool {
@@ -188,6 +211,19 @@ impl Keys {
         }
         self.0.push(key);
         Ok(())
+    }
+
+    /// The key of a caller.
+    #[must_use]
+    pub fn of(&self, caller: &Caller) -> Option<&Key> {
+        self.0.get(caller.key_index()?)
+    }
+
+    /// The key that a session was begun with, unless it has other scopes by now.
+    #[must_use]
+    pub fn of_session(&self, origin: &Origin) -> Option<&Key> {
+        let is_it = |key: &&Key| key.hash.0 == origin.key_hash && key.origin() == *origin;
+        self.0.iter().find(is_it)
     }
 
     /// Whether there are none.

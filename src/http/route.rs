@@ -38,6 +38,8 @@ pub enum Access {
     Open,
     /// The holder of a key with one of these scopes; anybody where there are no keys.
     Key(&'static [Scope]),
+    /// A browser, to log in or out: the handler checks its key.
+    LogIn,
     /// The provider, which signs the raw body. The handler checks that, since it reads the body.
     Signature,
 }

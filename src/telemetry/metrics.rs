@@ -53,7 +53,7 @@ const COUNTERS: [Described; 12] = [
     ),
     (
         "gateway_auth_failures_total",
-        "Requests whose caller did not prove who it is, by kind: missing_key, wrong_key, missing_scope, missing_signature, wrong_signature or web_page",
+        "Requests whose caller did not prove who it is, by kind: missing_key, wrong_key, missing_scope, missing_signature, wrong_signature, web_page, wrong_session, wrong_login or too_many_logins",
     ),
     (
         "gateway_webhook_events_total",

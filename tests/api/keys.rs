@@ -6,11 +6,19 @@ use super::{KEYS, request, signed};
 use crate::api::openapi::ROUTES;
 use crate::support::{Client, Database, Program, System, eventually, hello, mock, serve};
 
+/// The routes that ask for a key. A browser logs in and out without one in a header.
+fn closed() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let open = ["/health", "/ready", "/webhooks/mock-meta"];
+    let routes = ROUTES.into_iter();
+    routes.filter(move |(method, path)| {
+        !open.contains(path) && (*path != "/session" || *method == "GET")
+    })
+}
+
 #[tokio::test]
 async fn without_a_key_the_api_and_the_metrics_are_closed() {
     let system = System::with(&KEYS).await;
-    let open = ["/health", "/ready", "/webhooks/mock-meta"];
-    for (method, path) in ROUTES.into_iter().filter(|(_, path)| !open.contains(path)) {
+    for (method, path) in closed() {
         let path = path.replace("{id}", "msg_01941f297c0070008000000000000001");
         let answer = request(&system.client, method, &path, None).await;
         answer.expect_problem(401, "unauthorized");
@@ -147,6 +155,7 @@ fn admitted(path: &str) -> &'static [&'static str] {
         "/messages/send" => &["send-key", "both-key"],
         "/messages/{id}/retry" | "/messages/{id}/cancel" => &["send-key", "admin-key", "both-key"],
         "/metrics" => &["admin-key"],
+        "/session" => &["inbox-key", "send-key", "admin-key", "both-key"],
         path if path.starts_with("/conversations") => &["inbox-key", "both-key"],
         _ => panic!("{path}: nobody has said which scope this needs"),
     }
@@ -155,8 +164,7 @@ fn admitted(path: &str) -> &'static [&'static str] {
 #[tokio::test]
 async fn a_key_opens_what_its_scopes_are_for_and_nothing_else() {
     let system = System::with(&[("API_KEYS", NAMED)]).await;
-    let open = ["/health", "/ready", "/webhooks/mock-meta"];
-    for (method, path) in ROUTES.into_iter().filter(|(_, path)| !open.contains(path)) {
+    for (method, path) in closed() {
         let url = path.replace("{id}", "msg_01941f297c0070008000000000000001");
         for key in [
             "inbox-key",

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::{System, hello};
 
 /// The routes of the contract, beside those of the document itself.
-pub const ROUTES: [(&str, &str); 16] = [
+pub const ROUTES: [(&str, &str); 19] = [
     ("POST", "/webhooks/mock-meta"),
     ("POST", "/messages/send"),
     ("GET", "/messages/{id}"),
@@ -23,6 +23,9 @@ pub const ROUTES: [(&str, &str); 16] = [
     ("POST", "/conversations/{id}/reopen"),
     ("POST", "/conversations/{id}/archive"),
     ("POST", "/conversations/{id}/unarchive"),
+    ("POST", "/session"),
+    ("GET", "/session"),
+    ("DELETE", "/session"),
     ("GET", "/health"),
     ("GET", "/ready"),
     ("GET", "/metrics"),
@@ -150,7 +153,8 @@ async fn every_error_is_documented_as_a_problem() {
                 "{place}"
             );
             let has = |name: &str| !response["headers"][name].is_null();
-            assert_eq!(has("Retry-After"), status == "503", "{place}");
+            let may_be_repeated = ["429", "503"].contains(&status.as_str());
+            assert_eq!(has("Retry-After"), may_be_repeated, "{place}");
             let asks_for_key = status == "401" && path != "/webhooks/mock-meta";
             assert_eq!(has("WWW-Authenticate"), asks_for_key, "{place}");
         }
@@ -219,7 +223,8 @@ async fn the_document_is_the_same_whatever_this_gateway_demands_of_its_callers()
             let expected = match path.as_str() {
                 "/health" | "/ready" => Value::Null,
                 "/webhooks/mock-meta" => json!([{ "webhookSignature": [] }, {}]),
-                _ => json!([{ "apiKey": [] }, {}]),
+                "/session" if method != "GET" => Value::Null,
+                _ => json!([{ "apiKey": [] }, { "session": [] }, {}]),
             };
             let place = format!("{method} {path} with {secrets:?}");
             assert_eq!(operation["security"], expected, "{place}");
@@ -227,6 +232,7 @@ async fn the_document_is_the_same_whatever_this_gateway_demands_of_its_callers()
         let schemes = &document["components"]["securitySchemes"];
         assert_eq!(schemes["apiKey"]["scheme"], "bearer");
         assert_eq!(schemes["webhookSignature"]["name"], "X-Hub-Signature-256");
+        assert_eq!(schemes["session"]["in"], "cookie");
         documents.push(system.client.get("/api/openapi.json").await.text);
     }
     documents.dedup();
@@ -271,6 +277,10 @@ async fn each_operation_demands_of_its_callers_what_the_document_says() {
         let stranger = call(None).await;
         let demanded = operation["security"][0].as_object();
         match demanded.and_then(|scheme| scheme.keys().next()) {
+            // It is what a stranger logs in by.
+            None if place == "POST /session" => {
+                stranger.expect_problem(415, "unsupported_media_type");
+            }
             None => assert!(stranger.status < 400, "{place}: {}", stranger.text),
             Some(scheme) if scheme == "webhookSignature" => {
                 stranger.expect_problem(401, "invalid_signature");
@@ -363,13 +373,15 @@ async fn the_examples_of_the_document_work() {
             assert!(!body[name].is_null(), "{path} {name} has no example");
         }
         let answer = system.client.post(&path, &body).await;
-        assert!(
-            matches!(answer.status, 200 | 201),
-            "{path}: {}",
-            answer.text
-        );
+        // Where there are no keys, no example can be one.
+        let expected: &[u16] = if path == "/session" {
+            &[401]
+        } else {
+            &[200, 201]
+        };
+        assert!(expected.contains(&answer.status), "{path}: {}", answer.text);
     }
-    assert_eq!(bodies, 2);
+    assert_eq!(bodies, 3);
 }
 
 #[tokio::test]
@@ -382,6 +394,7 @@ async fn the_document_says_which_fields_of_a_request_are_required() {
             &["channel", "eventId", "from", "text", "timestamp"][..],
         ),
         ("/messages/send", &["channel", "text", "to"]),
+        ("/session", &["key"]),
     ] {
         let body = &document["paths"][path]["post"]["requestBody"];
         assert_eq!(body["required"], true, "{path}");

@@ -77,11 +77,6 @@ async fn a_trailing_slash_makes_no_difference_on_any_route() {
     // The page keeps its own: what it loads is relative to it.
     let page = system.client.get("/api/").await;
     assert!(page.text.contains("<html"), "{page:?}");
-    system
-        .client
-        .get("/")
-        .await
-        .expect_problem(404, "not_found");
     let metrics = system.client.get("/metrics").await.text;
     assert!(!metrics.contains("mock-meta/"), "{metrics}");
 }

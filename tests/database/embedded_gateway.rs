@@ -361,3 +361,28 @@ async fn provider(gateway: &Program) -> String {
     })
     .await
 }
+
+#[tokio::test]
+async fn made_up_customers_write_by_the_built_in_provider() {
+    let place = Place::new();
+    let gateway = place.serve().await;
+    let hint = |line: &String| line.contains("the inbox is empty: it has a button");
+    eventually("a hint", async || {
+        gateway.log().iter().any(hint).then_some(())
+    })
+    .await;
+    let client = Client::new(gateway.url());
+    assert_eq!(client.get("/session").await.expect(200)["demo"], true);
+    for _ in 0..3 {
+        let written = client.ask("POST", "/inbox/demo", &[], "").await.expect(202);
+        let from = written["from"].as_str().unwrap();
+        eventually("the customer is in the inbox", async || {
+            let inbox = client.get("/conversations").await.expect(200);
+            let rows = inbox["data"].as_array().unwrap().iter();
+            let mut of = rows.filter(|row| row["participantId"] == from);
+            of.next()
+                .map(|row| assert!(row["lastMessagePreview"] != "", "{row}"))
+        })
+        .await;
+    }
+}

@@ -472,7 +472,7 @@ fn what_a_get_runs_has_other_parameters_than_whatever_changes_something() {
     for reading in reading {
         let name = reading.name();
         // Only commands run the others.
-        let is_of_a_get = ["conversation::", "message::"]
+        let is_of_a_get = ["conversation::", "message::", "session::"]
             .iter()
             .any(|module| name.starts_with(module))
             && name != "message::list_by_id";

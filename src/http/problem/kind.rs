@@ -51,7 +51,14 @@ pub const UNSUPPORTED_MEDIA_TYPE: Kind = Kind::new(
 pub const UNAUTHORIZED: Kind = Kind::new(
     StatusCode::UNAUTHORIZED,
     "unauthorized",
-    "keys are set, and none of them was given.",
+    "keys are set, and neither one of them nor a session was given.",
+);
+
+/// Too many log-ins were tried.
+pub const TOO_MANY_LOG_INS: Kind = Kind::new(
+    StatusCode::TOO_MANY_REQUESTS,
+    "rate_limited",
+    "too many log-ins were tried in this second.",
 );
 
 /// No signature, or a wrong one.

@@ -1,0 +1,112 @@
+//! The sessions that streams wait for. One statement asks for all of them at once.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use crate::caller::SessionId;
+
+/// How often each stream looks whether its session has ended.
+const EVERY: Duration = Duration::from_secs(2);
+/// The least time between two statements: an answer that is younger holds for all.
+const LEAST: Duration = Duration::from_millis(1500);
+
+/// Sessions, each with those who wait for its end.
+#[derive(Debug, Default)]
+pub struct Watched {
+    all: Mutex<All>,
+    ended: Notify,
+}
+
+#[derive(Debug, Default)]
+struct All {
+    sessions: HashMap<SessionId, State>,
+    /// When the database was last asked.
+    asked_at: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    watchers: usize,
+    has_ended: bool,
+    ends_at: Option<Instant>,
+}
+
+/// One who waits for the end of a session.
+#[derive(Debug)]
+pub struct Watch<'a> {
+    watched: &'a Watched,
+    id: SessionId,
+}
+
+impl Watched {
+    /// Waits for the end of a session, from now on.
+    pub fn add(&self, id: SessionId) -> Watch<'_> {
+        self.lock().sessions.entry(id).or_default().watchers += 1;
+        Watch { watched: self, id }
+    }
+
+    /// Tells those who wait for a session when it ends by itself; none: it has ended.
+    pub fn set(&self, id: SessionId, ends_at: Option<Instant>) {
+        if let Some(state) = self.lock().sessions.get_mut(&id) {
+            state.has_ended |= ends_at.is_none();
+            state.ends_at = ends_at.or(state.ends_at);
+        }
+        if ends_at.is_none() {
+            self.ended.notify_waiters();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, All> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watch<'_> {
+    /// Whether its session has ended, as far as is known.
+    pub fn has_ended(&self) -> bool {
+        let all = self.watched.lock();
+        let state = all.sessions.get(&self.id);
+        state.is_none_or(|state| {
+            state.has_ended || state.ends_at.is_some_and(|at| Instant::now() >= at)
+        })
+    }
+
+    /// Waits for the next moment to look. Returns the sessions to ask the database for, if it is
+    /// this one's turn to do that for all.
+    pub async fn turn(&self) -> Option<Vec<SessionId>> {
+        let ended = self.watched.ended.notified();
+        if self.has_ended() {
+            return None;
+        }
+        tokio::select! {
+            () = sleep(EVERY) => {}
+            () = ended => return None,
+        }
+        let mut all = self.watched.lock();
+        let now = Instant::now();
+        if all
+            .asked_at
+            .is_some_and(|at| now.duration_since(at) < LEAST)
+        {
+            return None;
+        }
+        all.asked_at = Some(now);
+        Some(all.sessions.keys().copied().collect())
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        let mut all = self.watched.lock();
+        if let Some(state) = all.sessions.get_mut(&self.id) {
+            state.watchers -= 1;
+            if state.watchers == 0 {
+                all.sessions.remove(&self.id);
+            }
+        }
+    }
+}
