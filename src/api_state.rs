@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::edge::AllowedHosts;
+use crate::feed::places::Places;
 use crate::http::auth::Secrets;
 use crate::http::route;
 use crate::inbox::demo::Demo;
@@ -32,6 +33,8 @@ pub struct Parts {
     pub hosts: Arc<AllowedHosts>,
     /// Lets a made-up customer write; only where the mock provider is built in.
     pub demo: Option<Demo>,
+    /// The places for streams of the feed.
+    pub places: Arc<Places>,
     /// The metrics of this process.
     pub metrics: PrometheusHandle,
 }

@@ -17,6 +17,7 @@ use crate::delivery::{
     worker::Worker,
 };
 use crate::error::fault::{Outage, Unavailable};
+use crate::feed::{reader::Reader, subscribers::Feed};
 use crate::message::enqueue::Enqueue;
 use crate::message::outbox::Outbox;
 use crate::message::permits::SendPermits;
@@ -110,13 +111,16 @@ pub struct App {
     pub courier: Arc<Courier>,
     /// The browsers that have logged in.
     pub sessions: Arc<Sessions>,
+    pub feed: Arc<Feed>,
+    /// Wakes the feed: something was committed.
+    pub changed: Arc<Notify>,
 }
 
 impl App {
     /// Assembles a gateway. Its writers are tasks in `parts` and start to connect: each ends when
     /// the `App` is dropped, or by a panic.
     pub fn new(settings: Settings, parts: &mut JoinSet<()>) -> Arc<Self> {
-        let wake = Arc::new(Notify::new());
+        let (wake, changed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let policy = settings.policy;
         let enqueue = Enqueue {
             policy,
@@ -127,7 +131,7 @@ impl App {
             wake: Arc::clone(&wake),
         };
         let database: &Target = &settings.database;
-        let writing = (database, settings.plans);
+        let writing = (database, settings.plans, &changed);
         let others = settings.connections.saturating_sub(settings.role.writers());
         let pool = Pool::new(database.clone(), others.saturating_sub(CLAIMS).max(1));
         let claims = if others > CLAIMS {
@@ -148,6 +152,11 @@ impl App {
             tasks: Tasks::default(),
             wake,
         });
+        let (feed, subscribers, joins) = Feed::new(pool.clone());
+        if settings.role == Role::Serve {
+            let reader = Reader::new(pool.clone(), subscribers, joins, Arc::clone(&changed));
+            parts.spawn(reader.run());
+        }
         Arc::new(Self {
             ingest: Writer::spawn(Ingest, writing, &pool, ingesting, parts),
             outbox: Arc::new(Outbox {
@@ -163,6 +172,8 @@ impl App {
             claims,
             readiness: Readiness::default(),
             parked: Parked::default(),
+            feed: Arc::new(feed),
+            changed,
         })
     }
 

@@ -14,9 +14,9 @@
 //! 3. [`router`]: every route once. [`api_state`]: what the handlers share.
 //! 4. [`app`]: assembles a gateway from its parts.
 //! 5. [`operations`]: health, readiness, metrics.
-//! 6. The features. [`webhook`]: events come in. [`conversation`]: the inbox. [`forget`]: a
-//!    customer is forgotten. [`seed`]: made-up conversations. [`inbox`]: the page for agents.
-//!    [`message`]: messages go out.
+//! 6. The features. [`feed`]: tells live what changes. [`inbox`]: the page for agents.
+//!    [`webhook`]: events come in. [`conversation`]: the inbox. [`forget`]: a customer is
+//!    forgotten. [`seed`]: made-up conversations. [`message`]: messages go out.
 //! 7. [`delivery`]: the lease, the attempt, the outcome, and the worker.
 //! 8. [`provider`]: the only caller of the provider, and what its answers mean. [`channel`]: how
 //!    fast each channel may be called.
@@ -66,6 +66,7 @@ pub mod app;
 pub(crate) mod operations;
 
 pub(crate) mod conversation;
+pub(crate) mod feed;
 pub(crate) mod forget;
 pub(crate) mod inbox;
 pub mod message;

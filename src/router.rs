@@ -20,7 +20,7 @@ use crate::http::response_budget::ResponseBudget;
 use crate::http::route::Access;
 use crate::http::security_headers::SecurityHeaders;
 use crate::session::sessions::Sessions;
-use crate::{conversation, inbox, message, operations, session, webhook};
+use crate::{conversation, feed, inbox, message, operations, session, webhook};
 
 /// The API and its document.
 pub fn api(state: ApiState) -> Router {
@@ -28,9 +28,11 @@ pub fn api(state: ApiState) -> Router {
     let backend = message::http::routes(state.app.outbox.send_wait);
     let agent = conversation::http::routes();
     let browser = session::http::routes();
+    let listener = feed::http::routes();
     let operator = operations::http::routes();
     let guards = Guards::of(&state);
-    let (router, document) = [provider, backend, agent, browser, operator]
+    let features = [provider, backend, agent, browser, listener, operator];
+    let (router, document) = features
         .into_iter()
         .flatten()
         .fold(

@@ -12,6 +12,7 @@ use crate::app::{App, Role};
 use crate::config::{ClientArgs, RetentionArgs, is_public};
 use crate::database::Inspection;
 use crate::delivery::worker::Worker;
+use crate::feed;
 use crate::http::auth::Secrets;
 use crate::http::server::{Limits, MAX_CONNECTIONS, Server};
 use crate::process::signal;
@@ -99,8 +100,21 @@ pub fn start_background_work(
     let tasks = app.courier.tasks.tracker();
     parts.spawn(tasks.track_future(worker.run(stop.clone())));
     let days = retention.webhook_body_days();
-    let retention = webhook::retention::run(app.pool.clone(), days, stop.clone());
-    parts.spawn(tasks.track_future(retention));
+    let of_webhooks = webhook::retention::run(app.pool.clone(), days, stop.clone());
+    parts.spawn(tasks.track_future(of_webhooks));
+}
+
+/// Starts the retention of changes, which every process that runs for long takes part in.
+pub fn start_retention_of_feed(
+    app: &Arc<App>,
+    retention: &RetentionArgs,
+    stop: &CancellationToken,
+    parts: &mut JoinSet<()>,
+) {
+    let tasks = app.courier.tasks.tracker();
+    let minutes = retention.feed_minutes();
+    let of_feed = feed::retention::run(app.pool.clone(), minutes, stop.clone());
+    parts.spawn(tasks.track_future(of_feed));
 }
 
 /// Runs until the process is told to stop. A part that ends before that is an error.

@@ -11,17 +11,18 @@ use tokio::task::JoinSet;
 
 use super::database::{WAIT, max_connections, wait_for_database, wait_for_writers};
 use super::process::{
-    client_limits, shut_down, start_background_work, stop_signal, until_stopped,
-    warn_of_clear_text, warn_when_open,
+    client_limits, shut_down, start_background_work, start_retention_of_feed, stop_signal,
+    until_stopped, warn_of_clear_text, warn_when_open,
 };
 use crate::app::{App, Role};
 use crate::config::{
-    Backends, ClientArgs, DatabaseArgs, DeliveryArgs, HostArgs, ListenArgs, MockArgs,
+    Backends, ClientArgs, DatabaseArgs, DeliveryArgs, FeedArgs, HostArgs, ListenArgs, MockArgs,
     RetentionArgs, ShutdownArgs, WorkerArgs, secrets,
 };
 use crate::conversation::{self, Filter};
 use crate::cursor::Start;
 use crate::database::{bounded, embedded::Embedded, target::Target};
+use crate::feed::places::Places;
 use crate::http::server::Server;
 use crate::inbox::demo::Demo;
 use crate::provider::client::Client;
@@ -58,6 +59,8 @@ pub struct Args {
     worker: WorkerArgs,
     #[command(flatten)]
     retention: RetentionArgs,
+    #[command(flatten)]
+    feed: FeedArgs,
     #[command(flatten)]
     shutdown: ShutdownArgs,
     #[command(flatten)]
@@ -112,9 +115,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         secrets,
         hosts,
         demo: ready.demo()?,
+        places: Arc::new(Places::new(args.feed.max_streams(), args.client.proxies())),
         metrics,
     };
     server.replace(router::api(state.into()));
+    start_retention_of_feed(&app, &args.retention, &stop, &mut parts);
     if !args.no_worker {
         let worker = app.worker(args.worker.concurrency());
         start_background_work(&app, worker, &args.retention, &stop, &mut parts);

@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 
 use super::database::{WAIT, max_connections, wait_for_database, wait_for_writers};
 use super::process::{
-    client_limits, part_ended, shut_down, start_background_work, stop_signal, until_stopped,
-    warn_of_clear_text, warn_when_open,
+    client_limits, part_ended, shut_down, start_background_work, start_retention_of_feed,
+    stop_signal, until_stopped, warn_of_clear_text, warn_when_open,
 };
 use crate::app::{App, Role};
 use crate::config::{
@@ -101,6 +101,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             secrets,
             hosts,
             demo: None,
+            places: Arc::default(),
             metrics,
         };
         server.replace(router::operations(state.into()));
@@ -116,6 +117,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         }
     } else {
         start_background_work(&app, worker, &args.retention, &stop, &mut parts);
+        start_retention_of_feed(&app, &args.retention, &stop, &mut parts);
         until_stopped(&stop, &mut parts).await
     };
     tracing::info!("stopping");

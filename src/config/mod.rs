@@ -4,6 +4,7 @@
 mod backends;
 mod database;
 mod delivery;
+mod feed;
 mod http;
 mod mock;
 mod otel;
@@ -14,6 +15,7 @@ mod usage;
 pub use self::backends::Backends;
 pub use self::database::{Database, DatabaseArgs};
 pub use self::delivery::{AmbiguousPolicy, DeliveryArgs, DeliveryOrder, ProviderArgs, WorkerArgs};
+pub use self::feed::FeedArgs;
 pub use self::http::{ClientArgs, HostArgs, ListenArgs, MetricsArgs, ShutdownArgs, is_public};
 pub use self::mock::MockArgs;
 pub use self::otel::TraceArgs;

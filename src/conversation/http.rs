@@ -237,6 +237,7 @@ pub async fn read_conversation(
     let seen = request.map_or(SeenCount::ALL, |request| request.inbound_count.value());
     let conversation = store::mark_read(&state.app.pool, id, seen.0).await?;
     log(&caller, "read", conversation.as_ref());
+    state.app.changed.notify_one();
     view(conversation)
 }
 
@@ -253,6 +254,7 @@ pub async fn close_conversation(
 ) -> Result<Json<ConversationView>, Problem> {
     let conversation = store::set_status(&state.app.pool, id, Status::Closed).await?;
     log(&caller, "close", conversation.as_ref());
+    state.app.changed.notify_one();
     view(conversation)
 }
 
@@ -269,6 +271,7 @@ pub async fn reopen_conversation(
 ) -> Result<Json<ConversationView>, Problem> {
     let conversation = store::set_status(&state.app.pool, id, Status::Open).await?;
     log(&caller, "reopen", conversation.as_ref());
+    state.app.changed.notify_one();
     view(conversation)
 }
 
@@ -285,6 +288,7 @@ pub async fn archive_conversation(
 ) -> Result<Json<ConversationView>, Problem> {
     let conversation = store::set_archived(&state.app.pool, id, true).await?;
     log(&caller, "archive", conversation.as_ref());
+    state.app.changed.notify_one();
     view(conversation)
 }
 
@@ -301,6 +305,7 @@ pub async fn unarchive_conversation(
 ) -> Result<Json<ConversationView>, Problem> {
     let conversation = store::set_archived(&state.app.pool, id, false).await?;
     log(&caller, "unarchive", conversation.as_ref());
+    state.app.changed.notify_one();
     view(conversation)
 }
 

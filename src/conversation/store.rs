@@ -248,6 +248,20 @@ with c as (select * from conversations where id = $1)"#],
     .await
 }
 
+/// The conversations with these ids, in no order.
+pub async fn list_changed(pool: &Pool, ids: &[ConversationId]) -> sqlx::Result<Vec<Conversation>> {
+    query_conversations!(
+        [r#"-- conversation::list_changed
+with c as (select * from conversations where id = any($1::uuid[]) limit $2)"#],
+        "",
+        ids as &[ConversationId],
+        // A second parameter: `delivery::release` has only the first one.
+        i64::try_from(ids.len()).unwrap_or(i64::MAX)
+    )
+    .fetch_all(pool)
+    .await
+}
+
 /// Leaves unread what came in after the first `seen` messages, but never more than is unread.
 pub async fn mark_read(
     pool: &Pool,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use metrics::{counter, gauge};
 use sqlx::PgConnection;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -84,7 +84,7 @@ impl<B: Batch> Writer<B> {
     /// what is queued and end.
     pub fn spawn(
         batch: B,
-        (target, plans): (&Target, Plans),
+        (target, plans, changed): (&Target, Plans, &Arc<Notify>),
         pool: &Pool,
         count: u32,
         tasks: &mut JoinSet<()>,
@@ -105,6 +105,7 @@ impl<B: Batch> Writer<B> {
                 oldest_item: Arc::clone(item),
                 asked: ask.subscribe(),
                 connections: Arc::clone(&connections),
+                changed: Arc::clone(changed),
                 losing: LogThrottle::default(),
                 failing: LogThrottle::default(),
             };
@@ -211,6 +212,8 @@ struct Task<B: Batch> {
     oldest_item: Arc<OldestItem>,
     asked: watch::Receiver<()>,
     connections: Arc<watch::Sender<Connections>>,
+    /// Raised after each commit.
+    changed: Arc<Notify>,
     /// For a connection that cannot be made, and for a batch that cannot be written.
     losing: LogThrottle,
     failing: LogThrottle,
@@ -328,6 +331,7 @@ impl<B: Batch> Task<B> {
             self.oldest_item.set(Some(oldest));
             match self.write(&part).await {
                 Ok(answers) => {
+                    self.changed.notify_one();
                     self.prove();
                     for (entry, answer) in part.into_iter().zip(answers) {
                         reply(entry, Ok(answer));

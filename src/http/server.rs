@@ -6,6 +6,7 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -41,6 +42,13 @@ const FULL_NOTICE: Duration = Duration::from_mins(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long to wait for the reset by which a client that is gone refuses an answer.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a stream may still be read when the process stops.
+const STREAM_END: Duration = Duration::from_millis(500);
+
+/// Marks an answer that goes on until the process stops. Nobody waits then for a client that does
+/// not read it.
+#[derive(Debug, Clone, Copy)]
+pub struct EndsWithProcess;
 
 /// Limits on client connections.
 #[derive(Debug, Clone)]
@@ -200,6 +208,7 @@ async fn serve(
 ) {
     let peer = socket.peer();
     let half_closed = OnceLock::new();
+    let is_stream = AtomicBool::new(false);
     let service = service_fn(|request: hyper::Request<Incoming>| {
         let router = router.borrow().clone();
         let ambiguous = peer.ambiguous(request.headers());
@@ -211,7 +220,7 @@ async fn serve(
         }
         // Boxed: else each connection, also an idle one, would have room for this future.
         let answer = Box::pin(router.oneshot(request));
-        answered(&peer, answer, &half_closed)
+        answered(&peer, answer, &half_closed, &is_stream)
     });
     let connection = http1::Builder::new()
         .header_read_timeout(None)
@@ -226,7 +235,14 @@ async fn serve(
             ended = connection.as_mut() => return ended,
             () = stopping.cancelled() => connection.as_mut().graceful_shutdown(),
         }
-        connection.await
+        if !is_stream.load(Ordering::Relaxed) {
+            return connection.await;
+        }
+        let ended = tokio::time::timeout(STREAM_END, connection).await;
+        ended.unwrap_or_else(|_| {
+            peer.reset();
+            Ok(())
+        })
     };
     let ended = tokio::select! {
         biased;
@@ -268,8 +284,11 @@ async fn answered<E>(
     peer: &Peer,
     answer: impl Future<Output = Result<Response, E>>,
     half_closed: &OnceLock<HeaderValue>,
+    is_stream: &AtomicBool,
 ) -> Result<Response, E> {
     let response = peer.serve(answer).await?;
+    let ends_with_process = response.extensions().get::<EndsWithProcess>().is_some();
+    is_stream.store(ends_with_process, Ordering::Relaxed);
     if peer.has_left()
         && let Some(request_id) = response.headers().get(&REQUEST_ID)
     {

@@ -353,6 +353,7 @@ pub async fn retry_message(
     Query(_query): Query<RetryQuery>,
 ) -> Result<(StatusCode, Json<MessageView>), Problem> {
     let message = state.app.outbox.retry(&caller, id).await?;
+    state.app.changed.notify_one();
     Ok((StatusCode::ACCEPTED, Json(message.into())))
 }
 
@@ -372,5 +373,7 @@ pub async fn cancel_message(
     Extension(caller): Extension<Caller>,
     Id(id): Id<MessageId>,
 ) -> Result<Json<MessageView>, Problem> {
-    Ok(Json(state.app.outbox.cancel(&caller, id).await?.into()))
+    let message = state.app.outbox.cancel(&caller, id).await?;
+    state.app.changed.notify_one();
+    Ok(Json(message.into()))
 }

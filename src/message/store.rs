@@ -221,6 +221,20 @@ with m as (select * from messages where id = any($1::uuid[]))"#,
     .await
 }
 
+/// The same, for the feed.
+pub async fn list_changed(pool: &Pool, ids: &[MessageId]) -> sqlx::Result<Vec<Message>> {
+    query_messages!(
+        r#"-- message::list_changed
+with m as (select * from messages where id = any($1::uuid[]) limit $2)"#,
+        "",
+        ids as &[MessageId],
+        // A second parameter: `delivery::release` has only the first one.
+        i64::try_from(ids.len()).unwrap_or(i64::MAX)
+    )
+    .fetch_all(pool)
+    .await
+}
+
 /// One message.
 pub async fn find(pool: &Pool, id: MessageId) -> sqlx::Result<Option<Message>> {
     query_messages!(

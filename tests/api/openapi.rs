@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::{System, hello};
 
 /// The routes of the contract, beside those of the document itself.
-pub const ROUTES: [(&str, &str); 19] = [
+pub const ROUTES: [(&str, &str); 20] = [
     ("POST", "/webhooks/mock-meta"),
     ("POST", "/messages/send"),
     ("GET", "/messages/{id}"),
@@ -26,6 +26,7 @@ pub const ROUTES: [(&str, &str); 19] = [
     ("POST", "/session"),
     ("GET", "/session"),
     ("DELETE", "/session"),
+    ("GET", "/events"),
     ("GET", "/health"),
     ("GET", "/ready"),
     ("GET", "/metrics"),

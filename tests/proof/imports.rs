@@ -13,6 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["api_state"],
     &["app"],
     &["operations"],
+    &["feed"],
     &["webhook", "conversation", "forget", "seed", "inbox"],
     &["message"],
     &["delivery"],

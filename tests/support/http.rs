@@ -194,10 +194,18 @@ impl Client {
 
     pub async fn call(&self, request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
         let response = request.send().await?;
+        let headers = response.headers().clone();
+        let kind = headers.get("content-type");
+        let is_stream = kind.is_some_and(|kind| kind == "text/event-stream");
         Ok(Answer {
             status: response.status().as_u16(),
-            headers: response.headers().clone(),
-            text: response.text().await?,
+            headers,
+            // A stream does not end.
+            text: if is_stream {
+                String::new()
+            } else {
+                response.text().await?
+            },
         })
     }
 }

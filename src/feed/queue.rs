@@ -1,0 +1,179 @@
+//! What waits to be sent to one subscriber. It has a limit: when it is full, it is emptied, and the
+//! subscriber is told to fetch again what it shows.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::event::Chosen;
+use super::{Filter, Reason};
+
+/// The most runs of events that wait.
+const MOST_RUNS: usize = 256;
+/// The most bytes that wait; or one run, if that has more.
+const MOST_BYTES: usize = 1024 * 1024;
+
+/// The queue of one subscriber.
+#[derive(Debug)]
+pub struct Queue {
+    pub filter: Filter,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    items: VecDeque<Item>,
+    bytes: usize,
+    /// The last event so far of what is being told. It waits for the position that goes with it.
+    held: Option<Bytes>,
+    /// Everything before it is told, or will be by a reset. As the line of an event.
+    id: Bytes,
+    reset: Option<Reason>,
+}
+
+/// What is sent next.
+#[derive(Debug)]
+pub enum Item {
+    /// Events.
+    Events(Bytes),
+    /// The last event of a group, and the line with its position.
+    Last(Bytes, Bytes),
+    /// Everything up to this position was told.
+    Position(Bytes),
+    /// It has lost something.
+    Reset(Reason, Bytes),
+}
+
+impl Item {
+    /// How many bytes of events it has.
+    fn len(&self) -> usize {
+        match self {
+            Self::Events(events) | Self::Last(_, events) => events.len(),
+            Self::Position(_) | Self::Reset(..) => 0,
+        }
+    }
+}
+
+impl Queue {
+    /// An empty queue behind this position.
+    #[must_use]
+    pub fn new(filter: Filter, id: Bytes) -> Self {
+        Self {
+            filter,
+            state: Mutex::new(State {
+                items: VecDeque::new(),
+                bytes: 0,
+                held: None,
+                id,
+                reset: None,
+            }),
+            changed: Notify::new(),
+        }
+    }
+
+    /// Puts events in.
+    pub fn push(&self, chosen: Chosen) {
+        let Some(last) = chosen.last else { return };
+        let mut state = self.state();
+        if state.reset.is_some() {
+            return;
+        }
+        let held = state.held.replace(last);
+        for run in held.into_iter().chain(chosen.first) {
+            state.push(Item::Events(run));
+        }
+        if state.reset.is_some() || !state.items.is_empty() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// All events up to this position are in.
+    pub fn end(&self, id: &Bytes) {
+        let mut state = self.state();
+        state.id = id.clone();
+        if state.reset.is_some() {
+            return;
+        }
+        if let Some(held) = state.held.take() {
+            state.push(Item::Last(id.clone(), held));
+            self.changed.notify_one();
+        }
+        if state.reset.is_none() {
+            if let Some(Item::Position(last)) = state.items.back_mut() {
+                *last = id.clone();
+            } else {
+                // Nobody is woken for it.
+                state.items.push_back(Item::Position(id.clone()));
+            }
+        }
+    }
+
+    /// Empties it: the subscriber fetches again what it shows, and goes on from this position.
+    pub fn reset(&self, reason: Reason, id: &Bytes) {
+        let mut state = self.state();
+        state.id = id.clone();
+        state.overflow(reason);
+        self.changed.notify_one();
+    }
+
+    /// Takes what is sent next; waits for it.
+    pub async fn next(&self) -> Item {
+        loop {
+            if let Some(item) = self.state().take() {
+                return item;
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    /// Takes the position that it was told everything up to, if it waits for nothing else.
+    #[must_use]
+    pub fn take_position(&self) -> Option<Bytes> {
+        let mut state = self.state();
+        match state.items.pop_front()? {
+            Item::Position(id) => Some(id),
+            other => {
+                state.items.push_front(other);
+                None
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn push(&mut self, item: Item) {
+        if self.reset.is_some() {
+            return;
+        }
+        let bytes = self.bytes + item.len();
+        if self.bytes > 0 && (self.items.len() >= MOST_RUNS || bytes > MOST_BYTES) {
+            self.overflow(Reason::TooSlow);
+            return;
+        }
+        self.bytes = bytes;
+        self.items.push_back(item);
+    }
+
+    fn overflow(&mut self, reason: Reason) {
+        self.items = VecDeque::new();
+        self.bytes = 0;
+        self.held = None;
+        self.reset.get_or_insert(reason);
+    }
+
+    fn take(&mut self) -> Option<Item> {
+        if let Some(reason) = self.reset.take() {
+            return Some(Item::Reset(reason, self.id.clone()));
+        }
+        let item = self.items.pop_front()?;
+        self.bytes -= item.len();
+        Some(item)
+    }
+}

@@ -1,0 +1,307 @@
+//! The task that reads what was changed, and tells all subscribers. It reads only while somebody
+//! listens.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use metrics::gauge;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::sleep;
+
+use super::Reason;
+use super::event::{Piece, id_line};
+use super::records::Records;
+use super::store::{self, Change, Look, MOST_ROWS};
+use super::subscribers::{Join, Joined, Subscribers};
+use super::token::{Epoch, Position};
+use crate::database::bounded;
+use crate::database::pool::Pool;
+use crate::error::fault::{Outage, Unavailable};
+use crate::error::{Causes, Error, Result};
+use crate::log_throttle::LogThrottle;
+
+/// How often other processes' changes are looked for.
+const POLL: Duration = Duration::from_millis(250);
+/// The least time between two looks, however much this process changes.
+const LEAST_PAUSE: Duration = Duration::from_millis(50);
+/// The pause after a look, as a multiple of what it took: at most a fifth of the time goes to it.
+const PAUSE: u32 = 4;
+/// The pause after a reset, which whatever has made it necessary may soon make necessary again.
+const RESET_PAUSE: Duration = Duration::from_millis(400);
+/// The pauses after a failure: the first one, and the longest.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(1);
+/// The pause between parts of one look, so that subscribers who keep up have room.
+const PART_PAUSE: Duration = Duration::from_millis(5);
+
+/// Reads what was changed.
+#[derive(Debug)]
+pub struct Reader {
+    pool: Pool,
+    subscribers: Arc<Subscribers>,
+    joins: mpsc::Receiver<Join>,
+    /// Raised when this process has changed something.
+    changed: Arc<Notify>,
+    failing: LogThrottle,
+}
+
+/// Where all subscribers are.
+struct Place {
+    epoch: Epoch,
+    position: Position,
+    id: Bytes,
+    /// The database's time, and when that was.
+    now: (DateTime<Utc>, Instant),
+}
+
+impl Place {
+    fn new(look: &Look, position: Position) -> Self {
+        Self {
+            id: id_line(&look.epoch.token(&position)),
+            epoch: look.epoch.clone(),
+            position,
+            now: (look.at, Instant::now()),
+        }
+    }
+}
+
+/// What a look has found.
+enum Found {
+    /// These rows, and the position behind them.
+    Changes(Vec<Change>, Look, Position),
+    /// Subscribers have to fetch again what they show.
+    Reset(Reason, Look, Position),
+    /// Another history begins: look again.
+    Other,
+}
+
+impl Reader {
+    /// A reader for these subscribers.
+    #[must_use]
+    pub fn new(
+        pool: Pool,
+        subscribers: Arc<Subscribers>,
+        joins: mpsc::Receiver<Join>,
+        changed: Arc<Notify>,
+    ) -> Self {
+        Self {
+            pool,
+            subscribers,
+            joins,
+            changed,
+            failing: LogThrottle::default(),
+        }
+    }
+
+    /// Reads whenever somebody listens, until nobody can begin to.
+    pub async fn run(mut self) {
+        while let Some(join) = self.joins.recv().await {
+            self.serve(join).await;
+            gauge!("gateway_feed_lag_seconds").set(0.0);
+            gauge!("gateway_feed_pending").set(0.0);
+        }
+    }
+
+    /// Reads until nobody listens any more.
+    async fn serve(&mut self, first: Join) {
+        let (mut joining, mut place) = (vec![first], None);
+        let mut retry = FIRST_RETRY;
+        loop {
+            while let Ok(join) = self.joins.try_recv() {
+                joining.push(join);
+            }
+            joining.retain(|join| !join.answer.is_closed());
+            if joining.is_empty() && self.subscribers.is_empty() {
+                return;
+            }
+            let began = Instant::now();
+            let looked = self.look(&mut place).await;
+            let pause = match looked {
+                Ok(pause) => {
+                    retry = FIRST_RETRY;
+                    pause.max(began.elapsed() * PAUSE)
+                }
+                Err(error) => {
+                    self.note(&error);
+                    for join in joining.drain(..) {
+                        // It may have given up.
+                        join.answer.send(Err(unavailable(&error))).ok();
+                    }
+                    retry = LAST_RETRY.min(retry * 2);
+                    retry
+                }
+            };
+            if let Some(place) = &place {
+                for join in joining.drain(..) {
+                    self.admit(join, place);
+                }
+            }
+            sleep(pause).await;
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = sleep(POLL.saturating_sub(pause)) => {}
+                Some(join) = self.joins.recv() => joining.push(join),
+            }
+        }
+    }
+
+    fn admit(&self, join: Join, place: &Place) {
+        let (now, since) = place.now;
+        let elapsed = TimeDelta::from_std(since.elapsed()).unwrap_or_default();
+        let joined = Joined {
+            subscription: self.subscribers.add(join.filter, &place.id),
+            epoch: place.epoch.clone(),
+            position: place.position.clone(),
+            id: place.id.clone(),
+            now: now + elapsed,
+        };
+        // Whoever has given up is removed with its subscription.
+        join.answer.send(Ok(joined)).ok();
+    }
+
+    /// Looks once, and tells what is new; how long to wait at least before the next look.
+    async fn look(&mut self, place: &mut Option<Place>) -> Result<Duration> {
+        let from = match place {
+            Some(place) => place.position.clone(),
+            None => Position::end(),
+        };
+        let (look, rows) = bounded(store::read(&self.pool, &from)).await?;
+        let found = match place {
+            None if look.is_copy => self.adopt(None).await?,
+            None => {
+                let fresh = look.fresh();
+                Found::Changes(Vec::new(), look, fresh)
+            }
+            Some(place) => self.found(place, look, rows).await?,
+        };
+        let (rows, look, position) = match found {
+            Found::Other => return Ok(Duration::ZERO),
+            Found::Reset(reason, look, position) => {
+                let new = Place::new(&look, position);
+                self.subscribers.reset(reason, &new.id);
+                *place = Some(new);
+                return Ok(RESET_PAUSE);
+            }
+            Found::Changes(rows, look, position) => (rows, look, position),
+        };
+        measure(&look, &rows, &position);
+        let is_full = rows.len() >= usize::try_from(MOST_ROWS).unwrap_or(usize::MAX);
+        let is_new = place
+            .as_ref()
+            .is_none_or(|place| place.position != position);
+        if is_new {
+            let new = Place::new(&look, position);
+            self.tell(rows, &new.id).await;
+            *place = Some(new);
+        } else if let Some(place) = place {
+            place.now = (look.at, Instant::now());
+        }
+        if is_full {
+            self.changed.notify_one();
+        }
+        Ok(LEAST_PAUSE)
+    }
+
+    async fn found(&self, place: &Place, look: Look, rows: Vec<Change>) -> Result<Found> {
+        if look.is_copy {
+            return self.adopt(None).await;
+        }
+        let fresh = look.fresh();
+        if look.epoch != place.epoch {
+            return Ok(Found::Reset(Reason::Epoch, look, fresh));
+        }
+        if look.is_beyond(&place.position) {
+            // The server has forgotten transactions: a copy of its files was put back.
+            return self.adopt(Some(look.epoch_id)).await;
+        }
+        if look.is_expired(&place.position, &rows) {
+            return Ok(Found::Reset(Reason::Expired, look, fresh));
+        }
+        let behind = look.behind(&place.position, &rows);
+        if rows.iter().any(|row| row.is_bulk) {
+            return Ok(Found::Reset(Reason::Bulk, look, behind));
+        }
+        Ok(Found::Changes(rows, look, behind))
+    }
+
+    /// Ends a history, with its positions.
+    async fn adopt(&self, ended: Option<uuid::Uuid>) -> Result<Found> {
+        tracing::warn!("the database has another history than its positions: the feed begins anew");
+        while bounded(store::adopt(&self.pool, ended)).await? {}
+        Ok(Found::Other)
+    }
+
+    /// Tells all subscribers what these rows name.
+    async fn tell(&mut self, rows: Vec<Change>, id: &Bytes) {
+        let mut records = Records::default();
+        rows.into_iter().for_each(|row| records.add(row));
+        let mut retry = FIRST_RETRY;
+        while !records.is_empty() && !self.subscribers.is_empty() {
+            let began = Instant::now();
+            match records.load(&self.pool).await {
+                Ok(Some(piece)) => {
+                    self.hand_over(piece).await;
+                    if !records.is_empty() {
+                        sleep(began.elapsed() * PAUSE).await;
+                    }
+                    retry = FIRST_RETRY;
+                }
+                Ok(None) => break,
+                Err(error @ (Error::Unavailable(_) | Error::Locked)) => {
+                    self.note(&error);
+                    sleep(retry).await;
+                    retry = LAST_RETRY.min(retry * 2);
+                }
+                Err(error) => {
+                    self.note(&error);
+                    self.subscribers.reset(Reason::Bulk, id);
+                    return;
+                }
+            }
+        }
+        self.subscribers.end(id);
+    }
+
+    async fn hand_over(&self, piece: Piece) {
+        let parts = piece.parts();
+        let count = parts.len();
+        for (number, part) in (1..).zip(parts) {
+            self.subscribers.push(&part);
+            if number < count {
+                sleep(PART_PAUSE).await;
+            }
+        }
+    }
+
+    fn note(&mut self, error: &Error) {
+        let cause = Causes(error).to_string();
+        if let Some(passed_over) = self.failing.admit(&cause) {
+            tracing::warn!(
+                error = cause,
+                passed_over,
+                "feed could not be read, retrying"
+            );
+        }
+    }
+}
+
+/// Whoever wants to listen is told to come again.
+fn unavailable(error: &Error) -> Error {
+    match error {
+        Error::Unavailable(unavailable) => unavailable.clone().into(),
+        _ => Unavailable::from(Outage::NoAnswer).into(),
+    }
+}
+
+fn measure(look: &Look, rows: &[Change], position: &Position) {
+    let oldest = rows.iter().map(|row| row.at).min().unwrap_or(look.at);
+    let lag = (look.at - oldest).to_std().unwrap_or_default();
+    gauge!("gateway_feed_lag_seconds").set(lag.as_secs_f64());
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "transactions are counted in hundreds"
+    )]
+    gauge!("gateway_feed_pending").set(position.pending().len() as f64);
+}
