@@ -21,9 +21,60 @@ pub struct Asset {
 }
 
 const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JS: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+
+macro_rules! file {
+    ($name:literal, $content_type:expr) => {
+        ($name, $content_type, include_bytes!($name))
+    };
+}
 
 /// The files: name, content type, content.
-const FILES: &[(&str, &str, &[u8])] = &[("", HTML, include_bytes!("index.html"))];
+const FILES: &[(&str, &str, &[u8])] = &[
+    ("", HTML, include_bytes!("index.html")),
+    file!("api.js", JS),
+    file!("app.js", JS),
+    file!("base.css", CSS),
+    file!("bubble.js", JS),
+    file!("clock.js", JS),
+    file!("composer.js", JS),
+    file!("dialogs.js", JS),
+    file!("dom.js", JS),
+    file!("drafts.js", JS),
+    file!("feed.js", JS),
+    file!("format.js", JS),
+    file!("icon.svg", SVG),
+    file!("keys.js", JS),
+    file!("links.js", JS),
+    file!("list.css", CSS),
+    file!("list.js", JS),
+    file!("log.js", JS),
+    file!("login.js", JS),
+    file!("main.js", JS),
+    file!("merge.js", JS),
+    file!("notices.js", JS),
+    file!("outbox.js", JS),
+    file!("pages.js", JS),
+    file!("parts.css", CSS),
+    file!("prefs.js", JS),
+    file!("route.js", JS),
+    file!("row.js", JS),
+    file!("seen.js", JS),
+    file!("select.js", JS),
+    file!("sender.js", JS),
+    file!("sse.js", JS),
+    file!("storage.js", JS),
+    file!("store.js", JS),
+    file!("sync.js", JS),
+    file!("tabs.js", JS),
+    file!("thread.css", CSS),
+    file!("thread.js", JS),
+    file!("trouble.js", JS),
+    file!("types.js", JS),
+    file!("welcome.js", JS),
+];
 
 static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     let files = FILES.iter();
@@ -70,9 +121,9 @@ mod tests {
             let (_, extension) = name.rsplit_once('.').unwrap();
             let expected = match extension {
                 "html" => HTML,
-                "css" => "text/css; charset=utf-8",
-                "js" => "text/javascript; charset=utf-8",
-                "svg" => "image/svg+xml",
+                "css" => CSS,
+                "js" => JS,
+                "svg" => SVG,
                 "json" | "webmanifest" => "application/manifest+json",
                 "png" => "image/png",
                 other => panic!("{other}: nobody has said which content type this has"),

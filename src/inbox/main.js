@@ -1,0 +1,128 @@
+// Boots the page: one app, its views, the address, the keys.
+
+import { createApp } from './app.js';
+import * as composers from './composer.js';
+import { ask, note } from './dialogs.js';
+import { attr, byId, oncePerFrame, text } from './dom.js';
+import { now, ticker } from './format.js';
+import * as keys from './keys.js';
+import * as lists from './list.js';
+import * as logins from './login.js';
+import * as notice from './notices.js';
+import * as prefs from './prefs.js';
+import { go, listen } from './route.js';
+import * as threads from './thread.js';
+
+const app = createApp();
+const { store } = app;
+
+/** One time for all that is drawn: else two rows of one age could differ. */
+let time = now();
+const drawnAt = () => time;
+
+/** Runs a request of the reader's and says in words why it failed. */
+async function tried(request, what) {
+  try {
+    return await request;
+  } catch (error) {
+    note(`${what}: ${error?.detail || 'the gateway cannot be reached.'}`);
+    return null;
+  }
+}
+
+async function retry({ message, unsent }, asks) {
+  if (unsent) return app.resend(unsent.clientMessageId);
+  const question = 'The last try may have reached the customer. Sent again, it may arrive twice.';
+  if (asks && !(await ask('Send it again?', question, 'Send again'))) return null;
+  return tried(app.retry(message.id, { ambiguous: asks }), 'It could not be sent again');
+}
+
+function cancel({ message, unsent }) {
+  if (unsent) return app.takeBack(unsent.clientMessageId);
+  return tried(app.cancel(message.id), 'It could not be canceled');
+}
+
+/** Tells a screen reader of the newest message alone, not of the whole log. */
+function heard(message) {
+  text(byId('newest'), `${message.participantId}: ${[...message.text].slice(0, 300).join('')}`);
+}
+
+const composer = composers.create(app);
+const thread = threads.create({
+  composer,
+  now: drawnAt,
+  actions: {
+    older: app.loadOlder,
+    newest: (element, id) => app.seen.watch(element, id),
+    heard,
+    retry,
+    cancel,
+    setStatus: (id, status) => tried(app.setStatus(id, status), 'It could not be changed'),
+    setArchived: (id, yes) => tried(app.setArchived(id, yes), 'It could not be changed'),
+    back: () => go(null),
+    demo: () => tried(app.demo(), 'No customer could be made to write'),
+  },
+});
+const list = lists.create({
+  actions: { more: app.loadMore, filter: app.setFilter },
+  draftOf: (id) => app.drafts.get(id),
+  now: drawnAt,
+});
+const login = logins.create({ login: app.login });
+const notices = notice.create({ app, open: go, now });
+
+let drawn = null;
+const draw = oncePerFrame(() => {
+  const state = store.get();
+  login.draw(state);
+  list.draw(state);
+  thread.draw(state);
+  notices.draw(state, drawn);
+  drawn = state;
+  const isReady = state.login === 'needed' || (state.login === 'done' && state.list.loaded);
+  if (isReady) attr(document.body, 'data-ready', true);
+});
+
+keys.start({
+  move: (step) => list.move(step),
+  reply: () => composer.focus(),
+  close: () => thread.toggleClosed(),
+  search() {
+    if (byId('app').hidden) return false;
+    if (byId('search').offsetParent === null) go(null);
+    byId('search').focus();
+    byId('search').select();
+    return true;
+  },
+  escape,
+}, prefs);
+
+/** Leaves a field; from the thread of a telephone, goes back to the list. */
+function escape(target) {
+  const { open } = store.get();
+  const search = byId('search');
+  if (target === search && search.value !== '') {
+    search.value = '';
+    app.setFilter({ participant: '' });
+    return true;
+  }
+  if (target === byId('text')) return thread.focus();
+  if (list.focus(open ?? undefined)) return true;
+  if (open === null) return false;
+  go(null);
+  return true;
+}
+
+byId('logout').addEventListener('click', () => {
+  login.leaving();
+  tried(app.logout(), 'The gateway did not hear of it');
+});
+
+store.subscribe(draw);
+ticker((at) => {
+  time = at;
+  draw();
+});
+listen((id) => app.open(id));
+app.begin();
+draw();

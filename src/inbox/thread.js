@@ -1,0 +1,92 @@
+// The right pane: which conversation is open, its head and what can be done with it; or a welcome.
+
+import { attr, byId, el, icon, setIcon, show, text } from './dom.js';
+import * as logs from './log.js';
+import { channelName } from './trouble.js';
+import * as welcome from './welcome.js';
+
+/**
+ * The thread. `actions` are those of the log, and `setStatus(id, status)`, `setArchived(id, yes)`,
+ * `back()`, `demo()`.
+ */
+export function create({ actions, composer, now }) {
+  const log = logs.create({ actions, now });
+  const parts = {
+    thread: byId('thread'), name: byId('thread-name'), about: byId('thread-about'),
+    close: action(byId('act-close')), archive: action(byId('act-archive')),
+  };
+  const channel = el('span', { class: 'channel', role: 'img' }, icon('chat'));
+  byId('thread-channel').append(channel);
+  const empty = welcome.create(byId('welcome'), actions);
+  let open = null;
+  let shown = null;
+
+  byId('back').addEventListener('click', () => actions.back());
+  parts.close.button.addEventListener('click', () => toggleClosed());
+  parts.archive.button.addEventListener('click', () =>
+    actions.setArchived(shown.id, shown.archivedAt === null));
+
+  function draw(state) {
+    const error = state.open === null ? null : state.threads.get(state.open)?.error;
+    const isGone = error?.status === 404;
+    const isThread = state.open !== null && !isGone;
+    show(parts.thread, isThread);
+    empty.draw(state, isGone);
+    attr(document.body, 'data-pane', state.open === null ? 'list' : 'thread');
+    shown = isThread ? state.conversations.get(state.open) ?? null : null;
+    drawHead(shown);
+    composer.draw(state, shown);
+    if (!isThread) open = null;
+    else if (state.open !== open) {
+      open = state.open;
+      log.open(state, open);
+    } else log.draw(state);
+  }
+
+  function drawHead(conversation) {
+    text(parts.name, conversation?.participantId ?? '');
+    text(parts.about, conversation ? about(conversation) : '');
+    show(channel, conversation !== null);
+    show(parts.close.button, conversation !== null);
+    show(parts.archive.button, conversation !== null);
+    if (!conversation) return;
+    setIcon(channel.firstElementChild, conversation.channel);
+    attr(channel, 'data-channel', conversation.channel);
+    attr(channel, 'aria-label', channelName(conversation.channel));
+    const isClosed = conversation.status === 'closed';
+    parts.close.say(isClosed ? 'Reopen' : 'Close', isClosed ? 'reopen' : 'close');
+    const isArchived = conversation.archivedAt !== null;
+    parts.archive.say(isArchived ? 'Unarchive' : 'Archive', isArchived ? 'unarchive' : 'archive');
+  }
+
+  /** Closes or reopens the open conversation; false when none is open. */
+  function toggleClosed() {
+    if (!shown) return false;
+    actions.setStatus(shown.id, shown.status === 'closed' ? 'open' : 'closed');
+    return true;
+  }
+
+  return { draw, toggleClosed, focus: log.focus };
+}
+
+function about(conversation) {
+  const words = [channelName(conversation.channel), conversation.status === 'closed' ? 'Closed' : 'Open'];
+  if (conversation.archivedAt !== null) words.push('Archived');
+  return words.join(' · ');
+}
+
+/** A button of the head: an icon, and a word that a narrow page shows as its name only. */
+function action(button) {
+  const picture = icon('close');
+  const word = el('span');
+  button.append(picture, word);
+  return {
+    button,
+    say(name, iconName) {
+      text(word, name);
+      attr(button, 'aria-label', name);
+      attr(button, 'title', name);
+      setIcon(picture, iconName);
+    },
+  };
+}

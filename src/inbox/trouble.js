@@ -1,0 +1,78 @@
+// Why a message has not gone out, in words for the person who wrote it, and what can be done.
+
+const CHANNELS = { whatsapp: 'WhatsApp', instagram: 'Instagram' };
+
+/** A channel's name as people write it. */
+export function channelName(channel) {
+  return CHANNELS[channel] ?? channel;
+}
+
+const REASONS = {
+  rate_limited: (name) => `${name} asks to send more slowly`,
+  server_error: (name) => `${name} had an error of its own`,
+  timeout: (name) => `${name} did not answer in time`,
+  connection: (name) => `${name} could not be reached`,
+  unreadable: (name) => `${name}'s answer could not be understood`,
+  rejected: (name) => `${name} refused it`,
+  interrupted: () => 'the gateway was stopped while sending it',
+  internal: () => 'the gateway had an error',
+  unauthorized: (name) => `${name} does not accept the gateway's access`,
+  window_closed: () => 'the customer has not written lately, so only templates may be sent',
+};
+
+/** A pending message that is older than this waits for something, in milliseconds. */
+const LONG_PENDING_MS = 10_000;
+
+/** What is said when all is well. */
+const NONE = Object.freeze({
+  text: '', detail: '', rest: '', retry: '', cancel: '', asks: false, isBad: false,
+});
+
+/**
+ * What to say below an item of the thread: `text`, the other side's own words as `detail`, the
+ * `rest` of the sentence, the words on the buttons `retry` and `cancel` (empty: no button), and
+ * whether to ask before sending again. `clock` shows a time as the reader's clock does.
+ */
+export function trouble({ message, unsent }, now, clock) {
+  if (unsent) return ofUnsent(unsent, now, clock);
+  if (message.status === 'PENDING') return ofPending(message, now);
+  if (message.status === 'FAILED') return ofFailed(message, now, clock);
+  return NONE;
+}
+
+/** The server does not have it: sending it again is harmless. */
+function ofUnsent({ state, error, nextTryAt }, now, clock) {
+  if (state === 'refused') {
+    const detail = error?.errors?.[0]?.message ?? error?.detail ?? '';
+    const text = 'Not stored: the gateway refused it';
+    return { ...NONE, text, detail, rest: '.', retry: 'Try again', cancel: 'Take back', isBad: true };
+  }
+  if (state !== 'waiting' || !error) return NONE;
+  const reason = error.status === 0 ? 'the gateway cannot be reached' : 'the gateway is busy';
+  return { ...NONE, text: `Not stored yet: ${reason}`, rest: again(nextTryAt, now, clock), cancel: 'Take back' };
+}
+
+function ofPending(message, now) {
+  if (now - Date.parse(message.createdAt) < LONG_PENDING_MS) return NONE;
+  return { ...NONE, text: 'Stored, not sent yet', rest: '.', cancel: 'Cancel' };
+}
+
+function ofFailed(message, now, clock) {
+  const { lastError, nextAttemptAt } = message;
+  if (lastError?.kind === 'canceled') {
+    return { ...NONE, text: 'Canceled, not sent', rest: '.', retry: 'Send after all' };
+  }
+  const reason = REASONS[lastError?.kind]?.(channelName(message.channel)) ?? 'the reason is not known';
+  const asks = lastError?.ambiguous === true;
+  const maybe = asks ? '. The customer may have it already' : '';
+  const said = { ...NONE, detail: lastError?.detail ?? '', asks, isBad: true };
+  if (!nextAttemptAt) {
+    return { ...said, text: `Not sent: ${reason}`, rest: `${maybe}.`, retry: 'Retry' };
+  }
+  const rest = maybe + again(Date.parse(nextAttemptAt), now, clock);
+  return { ...said, text: `Not sent yet: ${reason}`, rest, retry: 'Retry now', cancel: 'Cancel' };
+}
+
+function again(at, now, clock) {
+  return at <= now ? '. Tries again now.' : `. Tries again at ${clock(new Date(at).toISOString())}.`;
+}
