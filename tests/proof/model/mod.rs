@@ -9,13 +9,18 @@
 //! It leaves out SQL, batches of more than one, the pace of calls, and the program: `stress.py`
 //! runs the statements as they ship, `gateway simulate` and the other tests the program. Larger
 //! bounds: `cargo test --release --test gateway model -- --ignored`.
+//!
+//! `feed/` is the reader of the live feed in the same way.
 
 mod engine;
+mod feed;
 mod rules;
 mod state;
 mod stories;
 
 use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hash::Hash;
 
 use stateright::{Checker, Model};
 
@@ -158,31 +163,38 @@ fn larger_bounds_keep_every_promise() {
     }
 }
 
-/// `NOT_STUCK` is about states where nothing happens any more. It always comes to one: no run leads
-/// back to where it was.
+/// `NOT_STUCK` is about states where nothing happens any more. It always comes to one.
 #[test]
 fn every_run_ends() {
     let trouble = Trouble {
         operations: 1,
         ..SOME_TROUBLE
     };
-    let engine = engine(2, 2, trouble);
+    let seen = assert_every_run_ends(&engine(2, 2, trouble));
+    assert!(seen > 20_000, "only {seen} states");
+}
+
+/// No run leads back to where it was; how many states there are.
+fn assert_every_run_ends<M: Model<State: Clone + Debug + Eq + Hash>>(model: &M) -> usize {
     let mut seen = HashMap::new();
-    for state in engine.init_states() {
-        walk(&engine, state, &mut seen);
+    for state in model.init_states() {
+        walk(model, state, &mut seen);
     }
-    assert!(seen.len() > 20_000, "only {} states", seen.len());
+    seen.len()
 }
 
 /// Walks on from a state to all ends. `seen` says of each state whether the walk from it is over.
-fn walk(engine: &Engine, state: State, seen: &mut HashMap<State, bool>) {
+fn walk<M>(model: &M, state: M::State, seen: &mut HashMap<M::State, bool>)
+where
+    M: Model<State: Clone + Debug + Eq + Hash>,
+{
     if let Some(is_over) = seen.get(&state) {
         assert!(is_over, "a circle through {state:?}");
         return;
     }
     seen.insert(state.clone(), false);
-    for next in engine.next_states(&state) {
-        walk(engine, next, seen);
+    for next in model.next_states(&state) {
+        walk(model, next, seen);
     }
     seen.insert(state, true);
 }
