@@ -2,9 +2,9 @@
 -- finds that its time is over or takes its place.
 create table sessions (
   -- SHA-256 of what the cookie holds, so that whoever reads this table cannot log in with it.
-  token_hash bytea primary key check (octet_length(token_hash) = 32),
+  token_hash bytea primary key check (pg_catalog.octet_length(token_hash) = 32),
   -- SHA-256 of the key's secret, and the scopes that the key had: a session ends when there is no such key any more.
-  key_hash bytea not null check (octet_length(key_hash) = 32),
+  key_hash bytea not null check (pg_catalog.octet_length(key_hash) = 32),
   scopes text not null,
   -- Its place among those of its key: so many sessions a key has at most.
   slot smallint not null check (slot between 0 and 19),

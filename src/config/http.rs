@@ -140,7 +140,7 @@ pub struct HostArgs {
     #[arg(long, env = "ALLOWED_HOSTS", value_name = "NAMES", value_delimiter = ',', value_parser = AllowedHosts::parse_name)]
     allowed_hosts: Vec<String>,
     /// Origins of the gateway's own pages, comma-separated, such as `https://gateway.example`, for
-    /// a proxy that changes Host: without keys, pages of other origins are refused
+    /// a proxy that changes Host: pages of other origins are refused, without keys and by cookie
     #[arg(long, env = "PUBLIC_ORIGINS", value_name = "ORIGINS", value_delimiter = ',', value_parser = AllowedHosts::parse_origin)]
     public_origins: Vec<String>,
 }

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use crate::channel::Channel;
 use crate::cursor::Cursor;
 use crate::id::ConversationId;
+use crate::message::Direction;
 
 /// Whether a conversation waits for somebody.
 #[derive(
@@ -53,6 +54,8 @@ pub struct Conversation {
     pub status: Status,
     /// The first 200 characters of the newest message.
     pub last_message_preview: String,
+    /// Which way the newest message went.
+    pub last_message_direction: Direction,
     /// The time that the newest message is sorted by.
     pub last_message_at: DateTime<Utc>,
     /// Inbound messages that nobody has read.

@@ -5,6 +5,7 @@ use crate::channel::Channel;
 use crate::cursor::{Cursor, Start};
 use crate::database::pool::Pool;
 use crate::id::ConversationId;
+use crate::message::Direction;
 
 /// Completes the CTE `c`, which has rows of `conversations`, to a statement that returns
 /// `Conversation`s.
@@ -15,6 +16,7 @@ macro_rules! query_conversations {
             $($head +)+ r#"
 select c.id as "id!: ConversationId", c.channel as "channel!: Channel", c.participant_id as "participant_id!",
   c.status as "status!: Status", c.last_message_preview as "last_message_preview!",
+  c.last_message_direction as "last_message_direction!: Direction",
   c.last_message_at as "last_message_at!", c.unread_count as "unread_count!",
   c.inbound_count as "inbound_count!", c.last_read_at, c.archived_at, c.created_at as "created_at!", c.revision as "revision!"
 from c
@@ -210,7 +212,7 @@ pub async fn list_matching(
     };
     query_conversations!(
         [r#"-- conversation::list_matching
-with found as materialized (   -- fence: once
+with found as (
   select * from conversations
   where participant_id >= (select $1::text) and (participant_id, channel) < ((select $2::text), '')   -- fence: guess
   order by participant_id, channel limit $3

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use super::{Channel, Conversation, ConversationId, Status};
 use crate::cursor::Cursor;
 use crate::http::timestamp::Timestamp;
+use crate::message::Direction;
 
 /// A conversation.
 #[derive(Debug, Serialize, ToSchema)]
@@ -21,6 +22,8 @@ pub struct ConversationView {
     /// The first 200 characters of the newest message.
     #[schema(example = "Merhaba", max_length = 200)]
     last_message_preview: String,
+    /// Which way the newest message went.
+    last_message_direction: Direction,
     /// The time that the newest message is listed by.
     last_message_at: Timestamp,
     /// Inbound messages that nobody has read.
@@ -54,6 +57,7 @@ impl From<Conversation> for ConversationView {
             participant_id: conversation.participant_id,
             status: conversation.status,
             last_message_preview: conversation.last_message_preview,
+            last_message_direction: conversation.last_message_direction,
             last_message_at: Timestamp(conversation.last_message_at),
             unread_count: conversation.unread_count,
             inbound_count: conversation.inbound_count,

@@ -49,12 +49,6 @@ impl AllowedHosts {
         self.is_open
     }
 
-    /// Whether other machines can connect.
-    #[must_use]
-    pub fn is_public(&self) -> bool {
-        self.is_public
-    }
-
     /// Parses one name for [`Self::new`]: a host without a port, `*.` or `.` and a domain for its
     /// subdomains, or `*` for any.
     pub fn parse_name(name: &str) -> Result<String, &'static str> {
@@ -166,6 +160,12 @@ impl AllowedHosts {
         self.check_page(method, path, headers)
     }
 
+    /// Whether other machines can connect, or the request names this server as one of them would.
+    #[must_use]
+    pub fn is_seen_from_outside(&self, headers: &HeaderMap) -> bool {
+        self.is_public || !headers.get_all(header::HOST).iter().all(is_of_this_machine)
+    }
+
     /// Browsers always send `Host`, so a request without it is not from one.
     fn admit(&self, headers: &HeaderMap) -> bool {
         let Some(named) = &self.names else {
@@ -245,6 +245,11 @@ fn is_plainly_local(host: &HeaderValue) -> bool {
     })
 }
 
+fn is_of_this_machine(host: &HeaderValue) -> bool {
+    let authority = Authority::try_from(host.as_bytes());
+    authority.is_ok_and(|authority| is_local(authority.host()))
+}
+
 fn is_local(host: &str) -> bool {
     let host = host.to_ascii_lowercase();
     let address = host.trim_start_matches('[').trim_end_matches(']');
@@ -301,9 +306,12 @@ mod tests {
         two.append(header::HOST, HeaderValue::from_static("evil.example"));
         assert!(!hosts.admit(&two));
         assert!(hosts.admit(&HeaderMap::new()));
-        assert!(
-            AllowedHosts::new([0, 0, 0, 0].into(), &[], &[]).admit(&headers("evil.example", None))
-        );
+        let public = AllowedHosts::new([0, 0, 0, 0].into(), &[], &[]);
+        assert!(public.admit(&headers("evil.example", None)));
+        assert!(public.is_open() && !hosts.is_open());
+        assert!(public.is_seen_from_outside(&headers("localhost", None)));
+        assert!(hosts.is_seen_from_outside(&headers("gateway.example", None)));
+        assert!(!hosts.is_seen_from_outside(&headers("[::1]:3000", None)));
     }
 
     #[test]

@@ -203,7 +203,10 @@ impl RequireKey {
         origin::check_cookie(&self.hosts, request)?;
         let id = token.id();
         match self.sessions.known(id) {
-            Some(session) => self.of_session(id, session, client).map(Proof::Caller),
+            Some(answer) => {
+                let caller = self.of_session(id, answer.session(), client)?;
+                Ok(Proof::Caller(caller))
+            }
             None => Ok(Proof::Session(id)),
         }
     }

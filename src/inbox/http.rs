@@ -36,7 +36,8 @@ async fn get_start() -> impl IntoResponse {
 }
 
 async fn get_page(State(state): State<ApiState>, headers: HeaderMap) -> Result<Response, Problem> {
-    get_named(&state, "", &headers)
+    check_open(&state)?;
+    Ok(answer(super::page(), &headers))
 }
 
 async fn get_asset(
@@ -44,17 +45,19 @@ async fn get_asset(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    get_named(&state, &name, &headers)
+    check_open(&state)?;
+    let asset = asset(&name).ok_or_else(|| Problem::not_found("no such file of the inbox"))?;
+    Ok(answer(asset, &headers))
 }
 
-fn get_named(state: &ApiState, name: &str, headers: &HeaderMap) -> Result<Response, Problem> {
-    if !state.secrets.has_api_keys() && state.hosts.is_open() {
-        return Err(Problem::forbidden(
-            "HOST is public, so the inbox opens only with API_KEYS; or set ALLOWED_HOSTS, if nobody else can reach this gateway",
-        ));
+/// Without keys, everybody who can connect could read the inbox: it is no page for the open.
+fn check_open(state: &ApiState) -> Result<(), Problem> {
+    if state.secrets.has_api_keys() || !state.hosts.is_open() {
+        return Ok(());
     }
-    let asset = asset(name).ok_or_else(|| Problem::not_found("no such file of the inbox"))?;
-    Ok(answer(asset, headers))
+    Err(Problem::forbidden(
+        "HOST is public, so the inbox opens only with API_KEYS; or set ALLOWED_HOSTS, if nobody else can reach this gateway",
+    ))
 }
 
 /// The file, or 304 for whoever has it already.

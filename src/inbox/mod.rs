@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 /// A file of the page.
 #[derive(Debug)]
 pub struct Asset {
-    /// Its name below `/inbox/`; the page itself has none.
+    /// Its name below `/inbox/`.
     pub name: &'static str,
     /// The content type.
     pub content_type: &'static str,
@@ -25,56 +25,24 @@ const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
-macro_rules! file {
-    ($name:literal, $content_type:expr) => {
-        ($name, $content_type, include_bytes!($name))
+/// Embeds files, each with its content type.
+macro_rules! files {
+    ($($content_type:expr => $($name:literal)+;)+) => {
+        &[$($(($name, $content_type, include_bytes!($name)),)+)+]
     };
 }
 
 /// The files: name, content type, content.
-const FILES: &[(&str, &str, &[u8])] = &[
-    ("", HTML, include_bytes!("index.html")),
-    file!("api.js", JS),
-    file!("app.js", JS),
-    file!("base.css", CSS),
-    file!("bubble.js", JS),
-    file!("clock.js", JS),
-    file!("composer.js", JS),
-    file!("dialogs.js", JS),
-    file!("dom.js", JS),
-    file!("drafts.js", JS),
-    file!("feed.js", JS),
-    file!("format.js", JS),
-    file!("icon.svg", SVG),
-    file!("keys.js", JS),
-    file!("links.js", JS),
-    file!("list.css", CSS),
-    file!("list.js", JS),
-    file!("log.js", JS),
-    file!("login.js", JS),
-    file!("main.js", JS),
-    file!("merge.js", JS),
-    file!("notices.js", JS),
-    file!("outbox.js", JS),
-    file!("pages.js", JS),
-    file!("parts.css", CSS),
-    file!("prefs.js", JS),
-    file!("route.js", JS),
-    file!("row.js", JS),
-    file!("seen.js", JS),
-    file!("select.js", JS),
-    file!("sender.js", JS),
-    file!("sse.js", JS),
-    file!("storage.js", JS),
-    file!("store.js", JS),
-    file!("sync.js", JS),
-    file!("tabs.js", JS),
-    file!("thread.css", CSS),
-    file!("thread.js", JS),
-    file!("trouble.js", JS),
-    file!("types.js", JS),
-    file!("welcome.js", JS),
-];
+const FILES: &[(&str, &str, &[u8])] = files! {
+    HTML => "index.html";
+    CSS => "base.css" "list.css" "parts.css" "thread.css";
+    JS => "api.js" "app.js" "bubble.js" "clock.js" "composer.js" "dialogs.js" "dom.js"
+        "drafts.js" "feed.js" "format.js" "keys.js" "links.js" "list.js" "log.js" "login.js"
+        "main.js" "merge.js" "notices.js" "outbox.js" "pages.js" "prefs.js" "route.js" "row.js"
+        "seen.js" "select.js" "sender.js" "sse.js" "storage.js" "store.js" "sync.js" "tabs.js"
+        "thread.js" "trouble.js" "types.js" "welcome.js";
+    SVG => "icon.svg";
+};
 
 static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     let files = FILES.iter();
@@ -87,10 +55,21 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     assets.collect()
 });
 
-/// The file with this name.
+/// The page itself, which is at `/inbox`.
+const PAGE: &str = "index.html";
+
+/// The page.
+#[must_use]
+pub fn page() -> &'static Asset {
+    let page = ASSETS.iter().find(|asset| asset.name == PAGE);
+    page.expect("the page is among its files")
+}
+
+/// Another file, by its name.
 #[must_use]
 pub fn asset(name: &str) -> Option<&'static Asset> {
-    ASSETS.iter().find(|asset| asset.name == name)
+    let mut others = ASSETS.iter().filter(|asset| asset.name != PAGE);
+    others.find(|asset| asset.name == name)
 }
 
 #[cfg(test)]
@@ -113,9 +92,9 @@ mod tests {
             }
         }
         for (name, bytes) in &files {
-            let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+            let lines = bytes.split(|byte| *byte == b'\n').count();
             assert!(lines < MOST_LINES, "{name}: {lines}");
-            let embedded = asset(if name == "index.html" { "" } else { name });
+            let embedded = ASSETS.iter().find(|asset| asset.name == name);
             let embedded = embedded.unwrap_or_else(|| panic!("{name} is not embedded"));
             assert_eq!(embedded.bytes, bytes, "{name}");
             let (_, extension) = name.rsplit_once('.').unwrap();

@@ -181,10 +181,12 @@ fn ids(presented: &[Presented]) -> Vec<SessionId> {
 /// Said once: others on the way can read the cookie.
 fn warn_of_plain_cookie(state: &ApiState, headers: &HeaderMap) {
     static SAID: AtomicBool = AtomicBool::new(false);
-    if state.hosts.is_public() && !cookie::is_secure(headers) && !SAID.swap(true, Ordering::Relaxed)
+    if state.hosts.is_seen_from_outside(headers)
+        && !cookie::is_secure(headers)
+        && !SAID.swap(true, Ordering::Relaxed)
     {
         tracing::warn!(
-            "a browser has logged in over plain http, and HOST is public: its key and its cookie are in the clear; put a proxy with TLS in front"
+            "a browser has logged in over plain http: its key and its cookie are in the clear; put a proxy with TLS in front"
         );
     }
 }

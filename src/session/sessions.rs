@@ -54,6 +54,26 @@ struct Known {
     touch_at: Instant,
 }
 
+/// What the database has said of a session.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// It lasts.
+    Alive(Session),
+    /// It has ended, or never was.
+    Ended,
+}
+
+impl Answer {
+    /// The session, if it lasts.
+    #[must_use]
+    pub fn session(self) -> Option<Session> {
+        match self {
+            Self::Alive(session) => Some(session),
+            Self::Ended => None,
+        }
+    }
+}
+
 impl Known {
     fn nothing(asked_at: Instant) -> Self {
         Self {
@@ -101,13 +121,13 @@ impl Sessions {
 
     /// The session, if it was looked up a moment ago: then nothing has to be waited for.
     #[must_use]
-    pub fn known(&self, id: SessionId) -> Option<Option<Session>> {
+    pub fn known(&self, id: SessionId) -> Option<Answer> {
         let now = Instant::now();
         let known = self.lock();
         let known = known.get(&id)?;
         let is_fresh = now.duration_since(known.asked_at) < FRESH;
-        let alive = (now < known.ends_at).then_some(&known.session);
-        is_fresh.then(|| alive.cloned().flatten())
+        let alive = known.session.as_ref().filter(|_| now < known.ends_at);
+        is_fresh.then(|| alive.cloned().map_or(Answer::Ended, Answer::Alive))
     }
 
     /// The session, unless it has ended.
@@ -116,7 +136,7 @@ impl Sessions {
     /// The database is away, or too many others ask.
     pub async fn find(&self, id: SessionId) -> Result<Option<Session>> {
         if let Some(known) = self.known(id) {
-            return Ok(known);
+            return Ok(known.session());
         }
         let permit = timeout(CONNECT_TIMEOUT, self.look_ups.acquire()).await;
         let Ok(Ok(_permit)) = permit else {
@@ -124,10 +144,10 @@ impl Sessions {
         };
         // Somebody else may have asked meanwhile.
         if let Some(known) = self.known(id) {
-            return Ok(known);
+            return Ok(known.session());
         }
         self.look_up(&[id]).await?;
-        Ok(self.known(id).flatten())
+        Ok(self.known(id).and_then(Answer::session))
     }
 
     /// Asks the database for these, and remembers the answers.

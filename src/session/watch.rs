@@ -110,3 +110,48 @@ impl Drop for Watch<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_session_learns_of_its_end_at_once() {
+        let watched = Watched::default();
+        let [one, other] = [SessionId([1; 32]), SessionId([2; 32])];
+        let (watch, second, others) = (watched.add(one), watched.add(one), watched.add(other));
+        let soon = Instant::now() + Duration::from_hours(1);
+        watched.set(one, Some(soon));
+        assert!(!watch.has_ended() && !others.has_ended());
+        let told = async {
+            while !watch.has_ended() {
+                watch.turn().await;
+            }
+        };
+        let end = async { watched.set(one, None) };
+        let (told, ()) = tokio::join!(timeout(Duration::from_secs(1), told), end);
+        assert!(told.is_ok() && second.has_ended() && !others.has_ended());
+        // An answer from before does not bring it back.
+        watched.set(one, Some(soon));
+        assert!(watch.has_ended());
+        watched.set(other, Some(Instant::now()));
+        assert!(others.has_ended());
+        drop((watch, second, others));
+        assert!(watched.lock().sessions.is_empty());
+    }
+
+    #[tokio::test]
+    async fn one_of_those_who_wait_asks_for_all() {
+        let watched = Watched::default();
+        let [one, other] = [SessionId([1; 32]), SessionId([2; 32])];
+        let (first, second) = (watched.add(one), watched.add(other));
+        let (first, second) = tokio::join!(first.turn(), second.turn());
+        let asked: Vec<_> = first.into_iter().chain(second).collect();
+        assert_eq!(asked.len(), 1);
+        let mut ids = asked.concat();
+        ids.sort_unstable();
+        assert_eq!(ids, [one, other]);
+    }
+}

@@ -15,7 +15,7 @@ pub async fn receive(system: &System, from: &str, second: u32) -> Value {
 }
 
 /// The same on instagram.
-async fn receive_on_instagram(system: &System, from: &str, second: u32) -> Value {
+pub async fn receive_on_instagram(system: &System, from: &str, second: u32) -> Value {
     let id = format!("evt_{}", uuid::Uuid::now_v7().simple());
     let mut event = event(
         &id,
@@ -30,13 +30,13 @@ async fn receive_on_instagram(system: &System, from: &str, second: u32) -> Value
 pub async fn act(client: &Client, conversation_id: &Value, verb: &str) -> Value {
     let id = conversation_id.as_str().unwrap();
     client
-        .post(&format!("/conversations/{id}/{verb}"), &json!({}))
+        .post_empty(&format!("/conversations/{id}/{verb}"))
         .await
         .expect(200)
 }
 
 /// Who is listed, in order.
-fn participants(list: &Value) -> Vec<String> {
+pub fn participants(list: &Value) -> Vec<String> {
     let rows = list["data"].as_array().unwrap().iter();
     rows.map(|row| row["participantId"].as_str().unwrap().to_owned())
         .collect()
@@ -82,7 +82,7 @@ async fn walk(
 }
 
 /// Walks a list while nothing else happens.
-async fn walk_undisturbed(system: &System, path: &str, rows: &str) -> Vec<Value> {
+pub async fn walk_undisturbed(system: &System, path: &str, rows: &str) -> Vec<Value> {
     walk(&system.client, path, rows, async |_| {}).await
 }
 
@@ -201,7 +201,7 @@ async fn one_of_each_kind(system: &System) {
 }
 
 /// Asserts that a query lists these, at once as well as one by one, by page and by cursor.
-async fn assert_lists(system: &System, query: &str, expected: &[&str]) {
+pub async fn assert_lists(system: &System, query: &str, expected: &[&str]) {
     assert_eq!(
         participants(&list(system, query).await),
         expected,
@@ -452,10 +452,11 @@ async fn a_page_of_a_large_inbox_reads_a_few_rows_from_the_end_of_its_index() {
         ),
     ] {
         let (name, types) = if is_page {
-            (page, "text, text, bigint, bigint")
+            (page, "text, text, bigint, bigint, bool")
         } else {
-            (after, "text, text, bigint, timestamptz, uuid")
+            (after, "text, text, bigint, timestamptz, uuid, bool")
         };
+        let arguments = format!("{arguments}, false");
         let header = &*format!("conversation::list_{name}");
         let nodes = plan(&system.database, header, types, &arguments).await;
         let through_index = |node: &&Value| node["Index Name"] == index && rows_of(node) > 0.0;
@@ -479,12 +480,12 @@ async fn a_page_of_a_large_inbox_reads_a_few_rows_from_the_end_of_its_index() {
 async fn a_page_far_into_a_large_inbox_is_found_from_the_index_alone() {
     let system = System::start().await;
     fill(&system.database).await;
-    let types = "text, text, bigint, bigint";
+    let types = "text, text, bigint, bigint, bool";
     let nodes = plan(
         &system.database,
         "conversation::list_page",
         types,
-        "null, null, 21, 4000",
+        "null, null, 21, 4000, false",
     )
     .await;
     let reads_table = |node: &&Value| {

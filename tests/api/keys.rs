@@ -151,11 +151,12 @@ const NAMED: &str = "desk:inbox-key:inbox,app:send-key:send,ops:admin-key:admin,
 /// The keys that a route admits, of those with a part of the scopes.
 fn admitted(path: &str) -> &'static [&'static str] {
     match path {
-        "/messages" | "/messages/{id}" => &["inbox-key", "send-key", "admin-key", "both-key"],
+        "/messages" | "/messages/{id}" | "/session" => {
+            &["inbox-key", "send-key", "admin-key", "both-key"]
+        }
         "/messages/send" => &["send-key", "both-key"],
         "/messages/{id}/retry" | "/messages/{id}/cancel" => &["send-key", "admin-key", "both-key"],
         "/metrics" => &["admin-key"],
-        "/session" => &["inbox-key", "send-key", "admin-key", "both-key"],
         path if path.starts_with("/conversations") => &["inbox-key", "both-key"],
         _ => panic!("{path}: nobody has said which scope this needs"),
     }

@@ -314,7 +314,7 @@ async fn each_operation_demands_of_its_callers_what_the_document_says() {
 async fn ids_and_cursors_are_documented_in_their_one_spelling() {
     let system = System::start().await;
     let document = document(&system).await;
-    let place = "^(00|ff)[0-9a-f]{46}$";
+    let place = "^(7f|80)[0-9a-f]{46}$";
     let message = "^msg_[0-9a-f]{32}$";
     let conversation = "^conv_[0-9a-f]{32}$";
     for (_, path, operation) in operations(&document) {
@@ -353,6 +353,7 @@ async fn the_examples_of_the_document_work() {
     let system = System::start().await;
     let document = document(&system).await;
     let mut bodies = 0;
+    system.send("user-123", "Hi").await;
     for (_, path, operation) in operations(&document) {
         let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
         if schema.is_null() {
@@ -373,6 +374,8 @@ async fn the_examples_of_the_document_work() {
             };
             assert!(!body[name].is_null(), "{path} {name} has no example");
         }
+        let conversation = system.client.conversation("user-123").await;
+        let path = path.replace("{id}", conversation["id"].as_str().unwrap());
         let answer = system.client.post(&path, &body).await;
         // Where there are no keys, no example can be one.
         let expected: &[u16] = if path == "/session" {

@@ -23,6 +23,12 @@ async fn a_bad_query_parameter_is_named() {
         (inbox, &["channel"], &["sms", "WhatsApp", "", "%ff"]),
         (inbox, &["status"], &["OPEN", "archived", ""]),
         (inbox, &["archived"], &["1", "yes", "TRUE", ""]),
+        (inbox, &["unread"], &["1", "yes", "TRUE", ""]),
+        (
+            inbox,
+            &["participant"],
+            &["", "%00", "a%0a", "%7f", "%c2%85"],
+        ),
         (&thread, &["page"], &["0", "abc"]),
         (&thread, &["limit"], &["0", "201", "abc"]),
         (unsent, &["limit"], &["0", "101", "abc"]),
@@ -48,18 +54,31 @@ async fn a_bad_query_parameter_is_named() {
 #[tokio::test]
 async fn bad_query_parameters_are_named_together_and_unknown_ones_ignored() {
     let system = System::start().await;
-    let bad = "page=abc&limit=101&channel=sms&status=new&archived=maybe";
-    let answer = system.client.get(&format!("/conversations?{bad}")).await;
-    assert_eq!(
-        answer.fields(),
-        ["archived", "channel", "limit", "page", "status"]
+    let long = "a".repeat(161);
+    let bad = format!(
+        "page=abc&limit=101&channel=sms&status=new&archived=maybe&unread=some&participant={long}"
     );
+    let answer = system.client.get(&format!("/conversations?{bad}")).await;
+    let names = [
+        "archived",
+        "channel",
+        "limit",
+        "page",
+        "participant",
+        "status",
+        "unread",
+    ];
+    assert_eq!(answer.fields(), names);
     let answer = system.client.get("/messages?limit=0&channel=sms").await;
     assert_eq!(answer.fields(), ["channel", "limit", "status"]);
 
     for good in [
         "/conversations?colour=blue&page=1000&limit=100&channel=instagram&status=closed&archived=true",
         "/conversations?page=1&limit=1&%20&=",
+        &format!(
+            "/conversations?unread=true&archived=true&participant={}",
+            &long[1..]
+        ),
         "/messages?status=PENDING&limit=1&page=abc",
         "/messages?status=FAILED&limit=100&channel=whatsapp",
     ] {
@@ -78,6 +97,10 @@ async fn bad_query_parameters_are_named_together_and_unknown_ones_ignored() {
         (
             "/conversations?colour=red&colour=blue&cursor=a&cursor=b",
             &["cursor"],
+        ),
+        (
+            "/conversations?unread=true&participant=a&unread=true&participant=b",
+            &["participant", "unread"],
         ),
         ("/messages?status=FAILED&status=FAILED", &["status"]),
         (
@@ -102,7 +125,7 @@ async fn a_cursor_is_one_that_the_list_has_given() {
         "/conversations/{}",
         message["conversationId"].as_str().unwrap()
     );
-    let hex = "0006".to_owned() + &"a".repeat(44);
+    let hex = "8006".to_owned() + &"a".repeat(44);
     let latest = "7".to_owned() + &"f".repeat(47);
     for path in ["/conversations", &thread] {
         system

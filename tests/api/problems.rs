@@ -13,7 +13,6 @@ const CONVERSATION_VERBS: [&str; 5] = ["read", "close", "reopen", "archive", "un
 async fn an_unknown_route_is_not_found() {
     let system = System::start().await;
     for path in [
-        "/",
         "/nothing",
         "/nothing/",
         "//",

@@ -38,6 +38,7 @@ async fn a_message_is_delivered_once_under_its_own_id() {
         "retryCount": 0, "nextAttemptAt": null, "lastError": null,
         "timestamp": message["createdAt"], "createdAt": message["createdAt"],
         "updatedAt": message["sentAt"], "sentAt": message["sentAt"],
+        "cursor": message["cursor"], "revision": 2,
     });
     assert!(
         message["createdAt"].is_string() && message["sentAt"].is_string(),
@@ -333,7 +334,7 @@ async fn a_send_moves_the_preview_and_nothing_else_of_its_conversation() {
 
     let conversation = system.client.get(&path).await.expect(200);
     assert_eq!(conversation["messages"][0], message);
-    for moved in ["messages", "meta"] {
+    for moved in ["messages", "meta", "cursor", "revision"] {
         expected[moved] = conversation[moved].clone();
     }
     expected["lastMessagePreview"] = json!("ş".repeat(200));

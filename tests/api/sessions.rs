@@ -710,7 +710,7 @@ async fn no_key_and_no_cookie_is_in_a_log() {
         .await
         .expect(204);
     // What others on the way can read is said, once.
-    let plain = "a browser has logged in over plain http, and HOST is public: its key and its cookie are in the clear; put a proxy with TLS in front";
+    let plain = "a browser has logged in over plain http: its key and its cookie are in the clear; put a proxy with TLS in front";
     log_in(&client, DESK).await;
     gateway.logged("logged out").await;
     assert_eq!(gateway.lines(plain).len(), 1);

@@ -1,7 +1,6 @@
 //! Webhooks: each event is stored exactly once, in whatever order and however often it comes.
 
 use futures_util::future::join_all;
-use serde_json::json;
 
 use crate::support::{System, event, hello, seconds_from_now};
 
@@ -139,7 +138,7 @@ async fn an_inbound_message_reopens_and_unarchives_its_conversation() {
     for verb in ["read", "close", "archive"] {
         system
             .client
-            .post(&format!("/conversations/{id}/{verb}"), &json!({}))
+            .post_empty(&format!("/conversations/{id}/{verb}"))
             .await
             .expect(200);
     }

@@ -62,7 +62,7 @@ async fn assert_in_order(system: &System, key: &str, failed: &str) {
     })
     .await;
     assert_eq!(read["messages"][0]["text"], "Hello");
-    let seen = client.post(&format!("{thread}/read"), &json!({})).await;
+    let seen = client.post_empty(&format!("{thread}/read")).await;
     assert_eq!(seen.expect(200)["unreadCount"], 0);
     let send = json!({ "channel": "whatsapp", "to": key, "text": "Merhaba" });
     let sent = client.post("/messages/send", &send).await.expect(201);

@@ -186,3 +186,92 @@ async fn an_operators_list_reads_the_queue_in_parts_whatever_it_is_narrowed_by()
     assert!(few.is_sorted(), "{few:?}");
     assert_eq!(few[0], "msg_00000000000070008000000000000001");
 }
+
+/// 20,000 conversations of every kind, of which 80 are unread, half of those in the archive.
+/// All participants but three begin alike.
+async fn fill_inbox(database: &Database) {
+    let rows = "insert into conversations (id, channel, participant_id, status, last_message_id, last_message_at, last_message_preview,
+          archived_at, unread_count, inbound_count)
+        select ('00000000-0000-7000-9000-' || lpad(to_hex(n), 12, '0'))::uuid, (array['whatsapp', 'instagram'])[1 + n % 2],
+          case when n > 19997 then 'old-' else 'user-' end || n, (array['open', 'closed'])[1 + (n / 2) % 2],
+          gen_random_uuid(), timestamptz '2025-01-01T00:00:00Z' - n * interval '1 second', 'Hello',
+          case when n % 5 = 0 then now() end, case when n % 500 in (3, 250) then 1 else 0 end, 1
+        from generate_series(1, 20000) n";
+    database.execute(rows).await;
+}
+
+#[tokio::test]
+async fn what_is_unread_is_listed_without_reading_what_is_read() {
+    let system = System::without_worker(&[]).await;
+    let database = &system.database;
+    fill_inbox(database).await;
+    let unread = async |archived: &str| {
+        let unread = "select count(*) from conversations where unread_count > 0 and archived_at is";
+        database.count(&format!("{unread} {archived}")).await
+    };
+    let (inbox, archived) = (unread("null").await, unread("not null").await);
+    assert_eq!((inbox, archived), (40, 40));
+    let middle = "'2024-12-31T21:13:20Z', 'ffffffff-ffff-ffff-ffff-ffffffffffff'";
+    for analyze in ["select", "analyze conversations", "vacuum conversations"] {
+        database.execute(analyze).await;
+        for filters in ["null, null", "'instagram', null", "'whatsapp', 'closed'"] {
+            for (header, types, start) in [
+                ("list_page", "bigint", "0"),
+                ("list_archived_page", "bigint", "0"),
+                ("list_after", "timestamptz, uuid", middle),
+                ("list_archived_after", "timestamptz, uuid", middle),
+            ] {
+                let header = format!("conversation::{header}");
+                let types = format!("text, text, bigint, {types}, bool");
+                let arguments = format!("{filters}, 101, {start}, true");
+                let read = most(database, &header, &types, &arguments).await;
+                assert!(read <= 100.0, "{header} {arguments} {analyze}: {read}");
+            }
+        }
+    }
+    for (query, count) in [("", inbox), ("&archived=true", archived)] {
+        let path = format!("/conversations?unread=true&limit=100{query}");
+        let list = system.client.get(&path).await.expect(200);
+        let listed = list["data"].as_array().unwrap().len();
+        assert_eq!(i64::try_from(listed).unwrap(), count, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn participants_are_found_at_a_cost_that_has_a_limit() {
+    let system = System::without_worker(&[]).await;
+    let database = &system.database;
+    database
+        .execute("alter table conversations set (autovacuum_enabled = false)")
+        .await;
+    fill_inbox(database).await;
+    for analyze in ["select", "analyze conversations", "vacuum conversations"] {
+        database.execute(analyze).await;
+        for (range, found) in [
+            ("'user-', 'user.'", 501.0),
+            ("'old-', 'old.'", 3.0),
+            ("'x', 'y'", 0.0),
+        ] {
+            let arguments = format!("{range}, 501");
+            let types = "text, text, bigint";
+            let read = most(database, "conversation::count_matching", types, &arguments).await;
+            assert!(
+                read <= f64::max(found, 1.0),
+                "{arguments} {analyze}: {read}"
+            );
+            let arguments = format!("{arguments}, null, null, false, false, null, null, 21, 0");
+            let types =
+                "text, text, bigint, text, text, bool, bool, timestamptz, uuid, bigint, bigint";
+            let read = most(database, "conversation::list_matching", types, &arguments).await;
+            assert!(
+                read <= f64::max(found, 1.0),
+                "{arguments} {analyze}: {read}"
+            );
+        }
+    }
+    for (prefix, first) in [("user-", "user-1"), ("old-", "old-19998")] {
+        let path = format!("/conversations?limit=1&participant={prefix}");
+        let list = system.client.get(&path).await.expect(200);
+        assert_eq!(list["data"][0]["participantId"], first);
+    }
+}

@@ -2,6 +2,8 @@
 
 use std::process::Stdio;
 
+use serde_json::json;
+use sqlx::migrate::Migrator;
 use sqlx::{ConnectOptions, Connection, PgConnection};
 
 use crate::support::{
@@ -229,4 +231,40 @@ async fn a_role_with_rights_on_the_data_alone_does_everything_but_a_migration_an
             assert!(last.contains(part), "{part}: {last}");
         }
     }
+}
+
+#[tokio::test]
+async fn what_came_in_before_an_upgrade_is_counted_and_can_be_read_up_to_a_place() {
+    let database = Database::new().await;
+    let mut connection = database.options().connect().await.unwrap();
+    let files = sqlx::migrate!();
+    let older = files.iter().filter(|file| file.version < 12).cloned();
+    let older = Migrator::with_migrations(older.collect());
+    older.run(&mut connection).await.unwrap();
+    // As an older version has stored them: two customers, with 5 and 0 messages, and answers.
+    let rows = "insert into conversations (id, channel, participant_id, last_message_id, last_message_at, last_message_preview, unread_count)
+          select gen_random_uuid(), 'whatsapp', 'user-' || n, gen_random_uuid(), now(), '', case n when 1 then 3 else 0 end from generate_series(1, 2) n;
+        insert into messages (id, conversation_id, channel, participant_id, direction, text, status, sent_at, timestamp, sort_at)
+          select gen_random_uuid(), c.id, c.channel, c.participant_id, d.direction, 'Hello', d.status, d.sent_at, now(), now()
+          from conversations c cross join generate_series(1, 5) n cross join (values ('INBOUND', 'RECEIVED', null), ('OUTBOUND', 'SENT', now())) d(direction, status, sent_at)
+          where d.direction = 'OUTBOUND' or c.participant_id = 'user-1'";
+    database.execute(rows).await;
+
+    let mock = mock().await;
+    let (_gateway, client) = serve_at(database.url(), &mock.url(), &["serve"], &[]).await;
+    let counts = async |participant: &str| {
+        let conversation = client.conversation(participant).await;
+        ["inboundCount", "unreadCount", "revision"].map(|name| conversation[name].as_i64().unwrap())
+    };
+    assert_eq!(counts("user-1").await, [5, 3, 1]);
+    assert_eq!(counts("user-2").await, [0, 0, 1]);
+    client.webhook(&hello("evt_1")).await.expect(200);
+    assert_eq!(counts("user-1").await, [6, 4, 2]);
+    let conversation = client.conversation("user-1").await;
+    let path = format!(
+        "/conversations/{}/read",
+        conversation["id"].as_str().unwrap()
+    );
+    let read = client.post(&path, &json!({ "inboundCount": 5 })).await;
+    assert_eq!(read.expect(200)["unreadCount"], 1);
 }

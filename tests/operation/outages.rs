@@ -250,13 +250,13 @@ async fn a_locked_conversation_cannot_be_read_until_it_is_free() {
         .unwrap();
     system
         .client
-        .post(&read, &json!({}))
+        .post_empty(&read)
         .await
         .expect_problem(503, "database_unavailable");
     assert_eq!(system.client.conversation("user-1").await["unreadCount"], 1);
     stranger.execute("rollback").await.unwrap();
     assert_eq!(
-        system.client.post(&read, &json!({})).await.expect(200)["unreadCount"],
+        system.client.post_empty(&read).await.expect(200)["unreadCount"],
         0
     );
 }

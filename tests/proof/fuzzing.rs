@@ -175,7 +175,7 @@ async fn paths_and_queries_of_any_characters_are_understood_or_refused() {
     let system = System::start().await;
     system.send("user-1", "one").await;
     let id = prop_oneof![text(), "(msg|conv)_[0-9a-fA-F]{30,33}"];
-    let cursor = prop_oneof![text(), "(00|ff)[0-9a-f]{44,47}", "msg_[0-9a-f]{32}"];
+    let cursor = prop_oneof![text(), "(00|7f|80|ff)[0-9a-f]{44,47}", "msg_[0-9a-f]{32}"];
     let number = prop_oneof![
         text(),
         any::<i64>().prop_map(|n| n.to_string()),
@@ -185,6 +185,8 @@ async fn paths_and_queries_of_any_characters_are_understood_or_refused() {
         Just("limit"),
         Just("page"),
         Just("archived"),
+        Just("unread"),
+        Just("participant"),
         Just("channel"),
         Just("status")
     ];

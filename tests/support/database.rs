@@ -292,6 +292,12 @@ impl Database {
                  where (c.last_message_at, c.last_message_id, c.last_message_preview) is distinct from (m.sort_at, m.id, left(m.text, 200))",
             ),
             (
+                "as many have come in as are counted, and no more are unread",
+                "select count(*) from conversations c
+                 where inbound_count <> (select count(*) from messages m where m.conversation_id = c.id and m.direction = 'INBOUND')
+                   or unread_count > inbound_count",
+            ),
+            (
                 "no conversation is empty",
                 "select count(*) from conversations c where not exists (select from messages m where m.conversation_id = c.id)",
             ),

@@ -164,6 +164,11 @@ impl Client {
         self.try_post(path, body).await.unwrap()
     }
 
+    /// A request that has no body.
+    pub async fn post_empty(&self, path: &str) -> Answer {
+        self.call(self.http.post(self.url(path))).await.unwrap()
+    }
+
     /// For a gateway that may be gone.
     pub async fn try_post(&self, path: &str, body: &Value) -> reqwest::Result<Answer> {
         self.call(self.http.post(self.url(path)).json(body)).await

@@ -93,6 +93,7 @@ pub const BRANCHES: &str = "branches";
 pub const HIDDEN: &str = "hidden";
 pub const ONCE: &str = "once";
 pub const PLACE: &str = "place";
+pub const GUESS: &str = "guess";
 pub const SETTING: &str = "setting";
 
 fn array(kind: &str, items: impl Iterator<Item = impl Display>) -> String {
@@ -133,12 +134,37 @@ fn lists() -> Vec<Case> {
                 word,
                 fence: Fence::Text(vec![fence]),
                 modes: READS,
-                arguments: format!("null, null, 101, {start}"),
+                arguments: format!("null, null, 101, {start}, false"),
                 most: Most::Rows(410.0),
                 holds: BACKLOG,
                 needed: Some(Known),
             });
         }
+    }
+    for (statement, rest) in [
+        ("conversation::count_matching", ""),
+        (
+            "conversation::list_matching",
+            ", null, null, false, false, null, null, 21, 0",
+        ),
+    ] {
+        let guess = vec![
+            ("(select $1::text)", "$1::text"),
+            (
+                "(participant_id, channel) < ((select $2::text), '')",
+                "participant_id < $2::text",
+            ),
+        ];
+        cases.push(Case {
+            statement,
+            word: GUESS,
+            fence: Fence::Text(guess),
+            modes: READS,
+            arguments: format!("'user-', 'user.', 101{rest}"),
+            most: Most::Rows(110.0),
+            holds: BACKLOG,
+            needed: Some(New),
+        });
     }
     let list = |statement, word, fence| Case {
         statement,

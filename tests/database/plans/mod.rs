@@ -9,7 +9,7 @@ mod tables;
 use std::collections::BTreeSet;
 
 use cases::{
-    BRANCHES, Case, Fence, HIDDEN, KEYS, LOOKUP, Most, ONCE, ORDERED, PLACE, SETTING, cases,
+    BRANCHES, Case, Fence, GUESS, HIDDEN, KEYS, LOOKUP, Most, ONCE, ORDERED, PLACE, SETTING, cases,
 };
 use measure::all_measured;
 
@@ -89,6 +89,11 @@ async fn what_is_few_is_read_before_it_is_put_in_order() {
 #[tokio::test]
 async fn a_batch_is_not_compared_with_itself() {
     assert_fences(PLACE).await;
+}
+
+#[tokio::test]
+async fn a_range_that_nothing_is_known_of_is_read_from_its_begin() {
+    assert_fences(GUESS).await;
 }
 
 #[tokio::test]

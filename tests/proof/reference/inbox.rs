@@ -288,7 +288,7 @@ impl<'a> Inbox<'a> {
             .rig
             .system
             .client
-            .post(&format!("/conversations/{id}/{verb}"), &json!({}))
+            .post_empty(&format!("/conversations/{id}/{verb}"))
             .await;
         let row = expect(&answer, 200)?;
         match mark {
