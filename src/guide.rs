@@ -18,6 +18,7 @@ macro_rules! links {
 [many gateways]: crate::guide::operations#many-gateways
 [networks]: crate::guide::operations#networks
 [poolers]: crate::guide::operations#poolers
+[live feed]: crate::guide::feed
 [retention]: crate::guide::operations#retention
 [traces]: crate::guide::operations#traces
 [security]: crate::guide::security
@@ -35,6 +36,10 @@ pub mod guarantees {}
 #[doc = links!()]
 #[doc = include_str!("docs/configuration.md")]
 pub mod configuration {}
+
+#[doc = links!()]
+#[doc = include_str!("docs/feed.md")]
+pub mod feed {}
 
 #[doc = links!()]
 #[doc = include_str!("docs/operations.md")]

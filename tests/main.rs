@@ -5,6 +5,7 @@ mod api;
 mod cli;
 mod database;
 mod delivery;
+mod feed;
 mod operation;
 mod proof;
 mod support;

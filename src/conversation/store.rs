@@ -250,7 +250,7 @@ with c as (select * from conversations where id = $1)"#],
     .await
 }
 
-/// The conversations with these ids, in no order.
+/// The conversations with these ids, for the feed.
 pub async fn list_changed(pool: &Pool, ids: &[ConversationId]) -> sqlx::Result<Vec<Conversation>> {
     query_conversations!(
         [r#"-- conversation::list_changed

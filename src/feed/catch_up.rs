@@ -9,11 +9,6 @@ use super::token::{Epoch, Position};
 use crate::database::bounded;
 use crate::error::{Error, Result};
 
-/// The most rows, and the most records, that are told one by one: beyond them fetching again is
-/// cheaper.
-const MOST_MISSED_ROWS: usize = 5000;
-const MOST_MISSED: usize = 10_000;
-
 /// What is read of what a subscriber has missed.
 #[derive(Debug)]
 pub struct CatchUp {
@@ -22,7 +17,6 @@ pub struct CatchUp {
     /// Where its queue begins.
     until: Position,
     records: Records,
-    rows: usize,
     is_read: bool,
 }
 
@@ -46,7 +40,6 @@ impl CatchUp {
             from,
             until: joined.position.clone(),
             records: Records::default(),
-            rows: 0,
             is_read: false,
         }
     }
@@ -67,39 +60,19 @@ impl CatchUp {
     /// Reads rows; why what they name cannot be told one by one.
     async fn read(&mut self, feed: &Feed) -> Result<Option<Reason>> {
         let (look, rows) = bounded(store::read(&feed.pool, &self.from)).await?;
-        if look.is_copy || look.epoch != self.epoch {
-            return Ok(Some(Reason::Epoch));
-        }
-        if look.is_beyond(&self.from) {
+        if look.is_copy || look.epoch != self.epoch || look.is_beyond(&self.from) {
             return Ok(Some(Reason::Epoch));
         }
         if look.is_expired(&self.from, &rows) {
             return Ok(Some(Reason::Expired));
         }
-        let (found, behind) = (rows.len(), look.behind(&self.from, &rows));
-        let is_last = found < usize::try_from(MOST_ROWS).unwrap_or(usize::MAX)
-            || behind.next() >= self.until.next();
-        // What is not seen there comes by the queue.
-        for row in rows {
-            if self.until.has_seen(row.position) {
-                if row.is_bulk {
-                    return Ok(Some(Reason::Bulk));
-                }
-                self.rows += 1;
-                self.records.add(row);
-            }
-        }
-        if self.records.len() > MOST_MISSED || self.rows > MOST_MISSED_ROWS {
-            return Ok(Some(Reason::TooFar));
-        }
-        self.is_read = is_last;
-        self.from = settled(&behind);
-        Ok(None)
+        let next = look.behind(&self.from, &rows).next();
+        self.is_read = rows.len() < MOST_ROWS || next >= self.until.next();
+        // Of the transactions below, those that it has missed had ended before it joined.
+        self.from = Position::new(next, &[]);
+        // What it has not missed yet comes by the queue.
+        let missed = rows.into_iter();
+        let missed = missed.filter(|row| self.until.has_seen(row.position));
+        Ok(self.records.add(missed))
     }
-}
-
-/// The same without running transactions: of those below, what the subscriber has missed had ended
-/// before it joined, and so was read.
-fn settled(position: &Position) -> Position {
-    Position::new(position.next(), &[])
 }

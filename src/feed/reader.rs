@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::Reason;
 use super::event::{Piece, id_line};
 use super::records::Records;
-use super::store::{self, Change, Look, MOST_ROWS};
+use super::store::{self, Look, MOST_ROWS};
 use super::subscribers::{Join, Joined, Subscribers};
 use super::token::{Epoch, Position};
 use crate::database::bounded;
@@ -28,8 +28,10 @@ const POLL: Duration = Duration::from_millis(250);
 const LEAST_PAUSE: Duration = Duration::from_millis(50);
 /// The pause after a look, as a multiple of what it took: at most a fifth of the time goes to it.
 const PAUSE: u32 = 4;
-/// The pause after a reset, which whatever has made it necessary may soon make necessary again.
+/// The pause after a reset: whatever has made it necessary may soon make another one necessary. It
+/// doubles with each that follows at once, so many times.
 const RESET_PAUSE: Duration = Duration::from_millis(400);
+const MOST_DOUBLINGS: u32 = 2;
 /// The pauses after a failure: the first one, and the longest.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(1);
@@ -44,6 +46,8 @@ pub struct Reader {
     joins: mpsc::Receiver<Join>,
     /// Raised when this process has changed something.
     changed: Arc<Notify>,
+    /// How many resets have followed one another at once.
+    resets: u32,
     failing: LogThrottle,
 }
 
@@ -69,8 +73,8 @@ impl Place {
 
 /// What a look has found.
 enum Found {
-    /// These rows, and the position behind them.
-    Changes(Vec<Change>, Look, Position),
+    /// These are new, and the position is behind them.
+    Records(Records, Look, Position),
     /// Subscribers have to fetch again what they show.
     Reset(Reason, Look, Position),
     /// Another history begins: look again.
@@ -91,6 +95,7 @@ impl Reader {
             subscribers,
             joins,
             changed,
+            resets: 0,
             failing: LogThrottle::default(),
         }
     }
@@ -163,67 +168,80 @@ impl Reader {
 
     /// Looks once, and tells what is new; how long to wait at least before the next look.
     async fn look(&mut self, place: &mut Option<Place>) -> Result<Duration> {
-        let from = match place {
-            Some(place) => place.position.clone(),
-            None => Position::end(),
-        };
-        let (look, rows) = bounded(store::read(&self.pool, &from)).await?;
         let found = match place {
-            None if look.is_copy => self.adopt(None).await?,
-            None => {
-                let fresh = look.fresh();
-                Found::Changes(Vec::new(), look, fresh)
-            }
-            Some(place) => self.found(place, look, rows).await?,
+            Some(place) => self.find(place).await?,
+            None => self.begin().await?,
         };
-        let (rows, look, position) = match found {
+        let (records, look, position) = match found {
             Found::Other => return Ok(Duration::ZERO),
             Found::Reset(reason, look, position) => {
                 let new = Place::new(&look, position);
                 self.subscribers.reset(reason, &new.id);
                 *place = Some(new);
-                return Ok(RESET_PAUSE);
+                let pause = RESET_PAUSE * 2_u32.pow(self.resets);
+                self.resets = MOST_DOUBLINGS.min(self.resets + 1);
+                return Ok(pause);
             }
-            Found::Changes(rows, look, position) => (rows, look, position),
+            Found::Records(records, look, position) => (records, look, position),
         };
-        measure(&look, &rows, &position);
-        let is_full = rows.len() >= usize::try_from(MOST_ROWS).unwrap_or(usize::MAX);
+        self.resets = 0;
         let is_new = place
             .as_ref()
             .is_none_or(|place| place.position != position);
         if is_new {
             let new = Place::new(&look, position);
-            self.tell(rows, &new.id).await;
+            self.tell(records, &new.id).await;
             *place = Some(new);
         } else if let Some(place) = place {
             place.now = (look.at, Instant::now());
         }
-        if is_full {
-            self.changed.notify_one();
-        }
         Ok(LEAST_PAUSE)
     }
 
-    async fn found(&self, place: &Place, look: Look, rows: Vec<Change>) -> Result<Found> {
+    /// Looks for the first time: what there is already is not told.
+    async fn begin(&self) -> Result<Found> {
+        let (look, _) = bounded(store::read(&self.pool, &Position::end())).await?;
         if look.is_copy {
             return self.adopt(None).await;
         }
         let fresh = look.fresh();
-        if look.epoch != place.epoch {
-            return Ok(Found::Reset(Reason::Epoch, look, fresh));
+        Ok(Found::Records(Records::default(), look, fresh))
+    }
+
+    /// Reads all that is new.
+    async fn find(&self, place: &Place) -> Result<Found> {
+        let (mut position, mut records) = (place.position.clone(), Records::default());
+        let mut oldest = None;
+        loop {
+            let (look, rows) = bounded(store::read(&self.pool, &position)).await?;
+            if look.is_copy {
+                return self.adopt(None).await;
+            }
+            let reset = |reason, look: Look| {
+                let fresh = look.fresh();
+                Ok(Found::Reset(reason, look, fresh))
+            };
+            if look.epoch != place.epoch {
+                return reset(Reason::Epoch, look);
+            }
+            if look.is_beyond(&position) {
+                // The server has forgotten transactions: a copy of its files was put back.
+                return self.adopt(Some(look.epoch_id)).await;
+            }
+            if look.is_expired(&position, &rows) {
+                return reset(Reason::Expired, look);
+            }
+            let is_last = rows.len() < MOST_ROWS;
+            position = look.behind(&position, &rows);
+            oldest = rows.iter().map(|row| row.at).chain(oldest).min();
+            if let Some(reason) = records.add(rows) {
+                return reset(reason, look);
+            }
+            if is_last {
+                measure(&look, oldest, &position);
+                return Ok(Found::Records(records, look, position));
+            }
         }
-        if look.is_beyond(&place.position) {
-            // The server has forgotten transactions: a copy of its files was put back.
-            return self.adopt(Some(look.epoch_id)).await;
-        }
-        if look.is_expired(&place.position, &rows) {
-            return Ok(Found::Reset(Reason::Expired, look, fresh));
-        }
-        let behind = look.behind(&place.position, &rows);
-        if rows.iter().any(|row| row.is_bulk) {
-            return Ok(Found::Reset(Reason::Bulk, look, behind));
-        }
-        Ok(Found::Changes(rows, look, behind))
     }
 
     /// Ends a history, with its positions.
@@ -233,10 +251,8 @@ impl Reader {
         Ok(Found::Other)
     }
 
-    /// Tells all subscribers what these rows name.
-    async fn tell(&mut self, rows: Vec<Change>, id: &Bytes) {
-        let mut records = Records::default();
-        rows.into_iter().for_each(|row| records.add(row));
+    /// Tells all subscribers of these records.
+    async fn tell(&mut self, mut records: Records, id: &Bytes) {
         let mut retry = FIRST_RETRY;
         while !records.is_empty() && !self.subscribers.is_empty() {
             let began = Instant::now();
@@ -295,13 +311,9 @@ fn unavailable(error: &Error) -> Error {
     }
 }
 
-fn measure(look: &Look, rows: &[Change], position: &Position) {
-    let oldest = rows.iter().map(|row| row.at).min().unwrap_or(look.at);
-    let lag = (look.at - oldest).to_std().unwrap_or_default();
-    gauge!("gateway_feed_lag_seconds").set(lag.as_secs_f64());
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "transactions are counted in hundreds"
-    )]
-    gauge!("gateway_feed_pending").set(position.pending().len() as f64);
+fn measure(look: &Look, oldest: Option<DateTime<Utc>>, position: &Position) {
+    let lag = (look.at - oldest.unwrap_or(look.at)).to_std();
+    gauge!("gateway_feed_lag_seconds").set(lag.unwrap_or_default());
+    let pending = u32::try_from(position.pending().len());
+    gauge!("gateway_feed_pending").set(pending.unwrap_or(u32::MAX));
 }

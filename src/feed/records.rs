@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::Reason;
 use super::event::{Kind, Piece};
 use super::store::Change;
 use crate::conversation::store as conversations;
@@ -16,30 +17,38 @@ use crate::message::view::MessageView;
 /// How many records are loaded at once.
 const PIECE: usize = 200;
 
+/// Beyond so many rows or records fetching again is cheaper.
+const MOST_ROWS: usize = 5000;
+const MOST: usize = 10_000;
+
 /// The records that rows name, each once.
 #[derive(Debug, Default)]
 pub struct Records {
+    rows: usize,
     conversations: BTreeSet<ConversationId>,
     created: BTreeSet<MessageId>,
     updated: BTreeSet<MessageId>,
 }
 
 impl Records {
-    /// Adds what a row names. What is new is told as new, whatever has become of it since.
-    pub fn add(&mut self, change: Change) {
-        self.conversations.extend(change.conversation_ids);
-        for id in change.created_ids {
-            self.updated.remove(&id);
-            self.created.insert(id);
+    /// Adds what these rows name; why that cannot be told one by one.
+    pub fn add(&mut self, rows: impl IntoIterator<Item = Change>) -> Option<Reason> {
+        for row in rows {
+            if row.is_bulk {
+                return Some(Reason::Bulk);
+            }
+            self.rows += 1;
+            self.conversations.extend(row.conversation_ids);
+            self.created.extend(row.created_ids);
+            self.updated.extend(row.updated_ids);
         }
-        let updated = change.updated_ids.into_iter();
-        let updated = updated.filter(|id| !self.created.contains(id));
-        self.updated.extend(updated);
+        // What is new is told as new, whatever has become of it since.
+        self.updated.retain(|id| !self.created.contains(id));
+        let is_too_far = self.rows > MOST_ROWS || self.len() > MOST;
+        is_too_far.then_some(Reason::TooFar)
     }
 
-    /// How many they are.
-    #[must_use]
-    pub fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.conversations.len() + self.created.len() + self.updated.len()
     }
 

@@ -8,7 +8,7 @@ use crate::database::pool::Pool;
 use crate::id::{ConversationId, MessageId};
 
 /// The most rows that are read at once.
-pub const MOST_ROWS: i64 = 500;
+pub const MOST_ROWS: usize = 500;
 /// The most rows that one statement deletes.
 pub const MOST_DELETED: i64 = 1000;
 const MOST_EMPTIED: i64 = 20_000;
@@ -101,7 +101,7 @@ select position, at, conversation_ids, created_ids, updated_ids, bulk, null, nul
 from unseen"#,
         position.next(),
         position.pending(),
-        MOST_ROWS
+        i64::try_from(MOST_ROWS).unwrap_or(i64::MAX)
     )
     .fetch_all(pool)
     .await?;

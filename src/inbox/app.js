@@ -49,9 +49,8 @@ export function createApp() {
     const drafts = createDrafts(name, { onIds: (ids) => store.dispatch({ type: 'drafts', ids }) });
     drafts.subscribe((id) => [...draftListeners].forEach((listener) => listener(id)));
     const outbox = createOutbox(name, {
-      send: api.send,
+      send: (unsent) => takeMessage(api.send(unsent)),
       onItems: (items) => store.dispatch({ type: 'outbox', items }),
-      onStored: (message) => store.dispatch({ type: 'message', message, since: -1 }),
     });
     const tabs = createTabs(name, {
       createFeed: (handlers) => createFeed(handlers),
@@ -101,7 +100,6 @@ export function createApp() {
   }
 
   marks.watch(() => begin());
-  globalThis.addEventListener?.('pageshow', ({ persisted }) => persisted && begin());
 
   const answerOf = (type, field) => async (asked) => {
     const since = store.get().tick;
@@ -115,7 +113,8 @@ export function createApp() {
   return {
     store,
     seen,
-    /** Begins: asks for the session, then for everything. */
+    /** Begins: asks for the session, then for everything. Also when the page comes out of the
+     * back/forward cache. */
     begin,
     /** Logs in with a key; rejects with the reason. @param {string} key */
     async login(key) {

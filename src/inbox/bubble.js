@@ -29,14 +29,14 @@ export function make(actions) {
     retry: el('button', { class: 'button', type: 'button', data: { testid: 'retry' } }),
     cancel: el('button', { class: 'button', type: 'button', data: { testid: 'cancel' } }),
   };
-  parts.quote = el('span', {}, ' (', parts.detail, ')');
+  parts.quote = el('span', {}, ' (“', parts.detail, '”)');
   parts.trouble = el('div', { class: 'trouble', hidden: true },
     el('p', {}, parts.why, parts.quote, parts.rest),
     el('span', { class: 'trouble-buttons' }, parts.retry, parts.cancel));
   parts.bubble = el('div', { class: 'bubble' }, parts.who, parts.body, parts.fold,
     el('div', { class: 'meta' }, parts.time, parts.tick, parts.tickWord));
   const node = el('li', { class: 'message' }, parts.bubble, parts.trouble);
-  const bubble = { node, parts, item: null, written: null, isOpen: false };
+  const bubble = { node, parts, item: null, written: null, isLong: false, isOpen: false, asks: false };
   parts.retry.addEventListener('click', () => actions.retry(bubble.item, bubble.asks));
   parts.cancel.addEventListener('click', () => actions.cancel(bubble.item));
   parts.fold.addEventListener('click', () => unfold(bubble));
@@ -45,7 +45,7 @@ export function make(actions) {
 
 /**
  * Shows an item of the store with its place in its group; `mayAct` says whether the session may
- * retry and cancel. True when the text is new, so that `fold` must look at it.
+ * retry and cancel. True when the text is new, so that some of it may be hidden.
  */
 export function update(bubble, item, { first, last, now, mayAct }) {
   const { parts, node } = bubble;
@@ -67,6 +67,8 @@ export function update(bubble, item, { first, last, now, mayAct }) {
   explain(bubble, trouble(item, now, clockTime), mayAct);
   if (bubble.written === shown.text) return false;
   bubble.written = shown.text;
+  bubble.isLong = mayFold(shown.text);
+  toggleClass(parts.body, 'folded', bubble.isLong && !bubble.isOpen);
   parts.body.replaceChildren(...linkify(shown.text));
   return true;
 }
@@ -82,7 +84,7 @@ function explain(bubble, said, mayAct) {
   const { parts } = bubble;
   bubble.asks = said.asks;
   show(parts.trouble, said.text !== '');
-  toggleClass(bubble.node, 'bad', said.isBad);
+  attr(bubble.node, 'data-tone', said.tone || null);
   text(parts.why, said.text);
   show(parts.quote, said.detail !== '');
   text(parts.detail, said.detail);
@@ -93,22 +95,25 @@ function explain(bubble, said, mayAct) {
   }
 }
 
-/** Folds a long text after twelve lines; reads the layout, so it runs after all are written. */
-export function fold(bubble) {
-  const { body, fold: button } = bubble.parts;
-  const isLong = mayFold(bubble.written ?? '');
-  toggleClass(body, 'folded', isLong && !bubble.isOpen);
-  show(button, isLong && (bubble.isOpen || body.scrollHeight > body.clientHeight + 1));
+/** Whether some of the text is hidden; reads the layout, so it is asked after all are written. */
+export function isCut({ isLong, isOpen, parts: { body } }) {
+  return isLong && !isOpen && body.scrollHeight > body.clientHeight + 1;
+}
+
+/** Offers to show all of a text of which some is hidden. */
+export function offer(bubble, isHidden) {
+  show(bubble.parts.fold, isHidden || (bubble.isLong && bubble.isOpen));
 }
 
 function mayFold(value) {
-  return value.length > MAY_FOLD.length || value.split('\n', MAY_FOLD.lines + 1).length > MAY_FOLD.lines;
+  const { length, lines } = MAY_FOLD;
+  return value.length > length || value.split('\n', lines + 1).length > lines;
 }
 
 function unfold(bubble) {
   bubble.isOpen = !bubble.isOpen;
   text(bubble.parts.fold, bubble.isOpen ? 'Show less' : 'Show all');
   attr(bubble.parts.fold, 'aria-expanded', String(bubble.isOpen));
-  fold(bubble);
+  toggleClass(bubble.parts.body, 'folded', !bubble.isOpen);
   if (!bubble.isOpen) bubble.node.scrollIntoView({ block: 'nearest' });
 }

@@ -1,6 +1,6 @@
 // The box to write in: a draft for each conversation, never in another's; Enter sends.
 
-import { byId, show, text, toggleClass } from './dom.js';
+import { attr, byId, show, text, toggleClass } from './dom.js';
 import { TEXT_LIMIT, textLength } from './format.js';
 import { may } from './store.js';
 
@@ -15,7 +15,10 @@ const REFUSED = {
   unknown: 'This conversation is not loaded yet.',
 };
 
-/** The composer. `app` has `send(id, text)` and `drafts`. */
+const MAY_NOT = 'This key may read, but not send. ' +
+  'To reply, log in with a key that has the scope “send”.';
+
+/** The composer. `app` has `send(id, text)` and `drafts`; `sent(told)` says who hears of sends. */
 export function create(app) {
   const form = byId('composer');
   const box = byId('composer-box');
@@ -23,6 +26,7 @@ export function create(app) {
   const why = byId('composer-why');
   const note = byId('composer-note');
   let id = null;
+  let follow = () => {};
 
   field.addEventListener('input', () => {
     if (id !== null) app.drafts.set(id, field.value);
@@ -40,14 +44,17 @@ export function create(app) {
     field.focus();
   });
   app.drafts.subscribe((changedId) => {
-    if (changedId === id && app.drafts.get(id) !== field.value) load();
+    const isMine = changedId === null || changedId === id;
+    if (isMine && id !== null && app.drafts.get(id) !== field.value) load();
   });
 
   function send() {
     if (id === null) return;
     const refused = app.send(id, field.value);
-    if (refused === null) load();
-    else say(REFUSED[refused] ?? REFUSED.unknown, refused !== 'blank');
+    if (refused === null) {
+      load();
+      follow();
+    } else say(REFUSED[refused] ?? REFUSED.unknown, refused !== 'blank');
   }
 
   function load() {
@@ -55,17 +62,20 @@ export function create(app) {
     changed();
   }
 
-  /** The box is as high as its text, up to what the style allows; the counter shows near the end. */
+  /** The box is as high as its text, up to what the style allows; near the end it counts. */
   function changed() {
     field.style.height = 'auto';
     if (field.scrollHeight > 0) field.style.height = `${field.scrollHeight}px`;
     const left = TEXT_LIMIT - textLength(field.value);
     if (left > NEAR) say('', false);
     else if (left >= 0) say(`${left} characters left`, false);
-    else say(`${-left} characters too many`, true);
+    else say(left === -1 ? '1 character too many' : `${-left} characters too many`, true);
   }
 
   function say(words, isBad) {
+    // A counter that is read out at each key would drown what is typed.
+    attr(note, 'aria-live', isBad ? 'polite' : 'off');
+    attr(field, 'aria-invalid', isBad ? 'true' : null);
     text(note, words);
     toggleClass(note, 'bad', isBad);
   }
@@ -78,7 +88,7 @@ export function create(app) {
     show(box, mayWrite);
     show(byId('composer-foot'), mayWrite);
     show(why, !mayWrite);
-    text(why, mayWrite ? '' : 'This key may read, but not send. Log in with a key that has the scope “send” to reply.');
+    text(why, mayWrite ? '' : MAY_NOT);
     if (next === id) return;
     id = next;
     load();
@@ -91,5 +101,5 @@ export function create(app) {
     return true;
   }
 
-  return { draw, focus };
+  return { draw, focus, sent: (told) => { follow = told; } };
 }

@@ -46,7 +46,7 @@ export function text(node, value) {
   if (node.textContent !== value) node.textContent = value;
 }
 
-/** Sets an attribute if it differs; `false`, `null` and `undefined` remove it, `true` empties it. */
+/** Sets an attribute if it differs; `false`, `null`, `undefined` remove it, `true` empties it. */
 export function attr(node, name, value) {
   if (value === false || value === null || value === undefined) {
     if (node.hasAttribute(name)) node.removeAttribute(name);

@@ -12,7 +12,7 @@ const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
 
 const formatter = (options) => new Intl.DateTimeFormat(undefined, options);
-const CLOCK = formatter({ hour: '2-digit', minute: '2-digit' });
+const CLOCK = formatter({ hour: 'numeric', minute: '2-digit' });
 const WEEKDAY = formatter({ weekday: 'short' });
 const LONG_DAY = formatter({ weekday: 'long', day: 'numeric', month: 'long' });
 const LONG_DATE = formatter({ weekday: 'long', day: 'numeric', month: 'long', year: 'numeric' });

@@ -27,7 +27,8 @@ export function start(actions, settings) {
 
   document.addEventListener('keydown', (event) => {
     if (event.defaultPrevented || event.isComposing || event.keyCode === 229) return;
-    if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector('dialog[open]')) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (document.querySelector('dialog[open]')) return;
     if (handle(event)) event.preventDefault();
   });
 
@@ -56,12 +57,16 @@ export function start(actions, settings) {
 }
 
 function isField(target) {
-  return target instanceof Element && target.closest('input, textarea, select, [contenteditable]') !== null;
+  return within(target, 'input, textarea, select, [contenteditable]');
 }
 
 /** Arrows scroll the thread where that has the focus; elsewhere they move in the list. */
 function inList(target) {
-  return target === document.body || (target instanceof Element && target.closest('.list-pane') !== null);
+  return target === document.body || within(target, '.list-pane');
+}
+
+function within(target, selector) {
+  return target instanceof Element && target.closest(selector) !== null;
 }
 
 function fillHelp() {

@@ -3,7 +3,8 @@
 import { el } from './dom.js';
 
 /** Ends at spaces, quotes, control characters, and marks that change the direction of a text. */
-const ADDRESS = /\bhttps?:\/\/[^\s<>"'`\u0000-\u001f\u007f\u200e\u200f\u202a-\u202e\u2066-\u2069]+/giu;
+const ADDRESS =
+  /\bhttps?:\/\/[^\s<>"'`\u0000-\u001f\u007f\u200e\u200f\u202a-\u202e\u2066-\u2069]+/giu;
 const MAX_LINKS = 100;
 
 /** Nodes for a text; the address that is shown is the address that is opened. */

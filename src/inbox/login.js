@@ -8,6 +8,8 @@ const WORDS = {
   429: 'Too many tries. Wait a moment, then try again.',
 };
 
+const ENDED = 'The session has ended. Log in again: your drafts are kept.';
+
 /** The login form. `login(key)` is a promise that rejects with the API's error. */
 export function create({ login }) {
   const pane = byId('login');
@@ -41,10 +43,10 @@ export function create({ login }) {
     const isNeeded = state.login === 'needed';
     show(pane, isNeeded);
     show(byId('app'), state.login === 'done');
-    attr(document.body, 'data-view', isNeeded ? 'login' : state.login === 'done' ? 'app' : 'loading');
     if (isNeeded && before !== 'needed') {
       for (const open of document.querySelectorAll('dialog[open]')) open.close();
-      say(before === 'done' && !left ? 'The session has ended. Log in again: your drafts are kept.' : '');
+      show(byId('note'), false);
+      say(before === 'done' && !left ? ENDED : '');
       left = false;
       key.focus();
     }

@@ -6,11 +6,11 @@ import { ask, note } from './dialogs.js';
 import { attr, byId, oncePerFrame, text } from './dom.js';
 import { now, ticker } from './format.js';
 import * as keys from './keys.js';
-import * as lists from './list.js';
+import { List } from './list.js';
 import * as logins from './login.js';
 import * as notice from './notices.js';
 import * as prefs from './prefs.js';
-import { go, listen } from './route.js';
+import { current, go, listen } from './route.js';
 import * as threads from './thread.js';
 
 const app = createApp();
@@ -60,20 +60,24 @@ const thread = threads.create({
     setStatus: (id, status) => tried(app.setStatus(id, status), 'It could not be changed'),
     setArchived: (id, yes) => tried(app.setArchived(id, yes), 'It could not be changed'),
     back: () => go(null),
+    left: (id) => list.focus(id),
     demo: () => tried(app.demo(), 'No customer could be made to write'),
   },
 });
-const list = lists.create({
+const list = new List({
   actions: { more: app.loadMore, filter: app.setFilter },
   draftOf: (id) => app.drafts.get(id),
   now: drawnAt,
 });
 const login = logins.create({ login: app.login });
-const notices = notice.create({ app, open: go, now });
+const notices = notice.create({ app, open: go });
 
 let drawn = null;
 const draw = oncePerFrame(() => {
   const state = store.get();
+  if (state.login === 'needed') text(byId('newest'), '');
+  // The conversation that the address names is shown after a login too.
+  if (state.login === 'done' && drawn?.login !== 'done') app.open(current());
   login.draw(state);
   list.draw(state);
   thread.draw(state);
@@ -116,6 +120,14 @@ function escape(target) {
 byId('logout').addEventListener('click', () => {
   login.leaving();
   tried(app.logout(), 'The gateway did not hear of it');
+});
+
+/** A page out of the browser's cache shows nothing before it knows who is there. */
+window.addEventListener('pageshow', async ({ persisted }) => {
+  if (!persisted) return;
+  byId('app').hidden = true;
+  await app.begin();
+  draw();
 });
 
 store.subscribe(draw);

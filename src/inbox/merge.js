@@ -5,16 +5,17 @@
 /** @typedef {import('./types.js').Filter} Filter */
 /** @typedef {import('./types.js').Thread} Thread */
 
+/** The revision of a copy that may be of another history: whatever comes is newer. */
+export const DOUBTFUL = -1;
+
 /**
- * Which of two places comes later in time: negative when `a` is the older. Places are the API's
- * `cursor`s: a signed time in hex, then an id; what begins with `ff` is before 1970.
+ * Which of two places comes later in its list: negative when `a` is the older. Places are the
+ * API's `cursor`s.
  * @param {string} a
  * @param {string} b
  * @returns {number}
  */
 export function comparePlaces(a, b) {
-  const before1970 = a.startsWith('ff');
-  if (before1970 !== b.startsWith('ff')) return before1970 ? -1 : 1;
   return a < b ? -1 : a > b ? 1 : 0;
 }
 

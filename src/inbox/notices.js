@@ -1,7 +1,7 @@
 // Says how things stand: the title's number, the banner, live or not, and notices on the desktop.
 
 import { attr, byId, el, show, text } from './dom.js';
-import { duration } from './format.js';
+import { duration, now } from './format.js';
 import * as prefs from './prefs.js';
 import { unreadTotal } from './store.js';
 
@@ -10,8 +10,8 @@ const GRACE_MS = 3000;
 
 const LIVE = { live: 'Live', connecting: 'Connecting …', offline: 'Offline' };
 
-/** The notices. `app` has `reconnect()`; `open(id)` shows a conversation; `now()` the time. */
-export function create({ app, open, now }) {
+/** The notices. `app` has `reconnect()`; `open(id)` shows a conversation. */
+export function create({ app, open }) {
   const banner = document.querySelector('[data-testid=banner]');
   const words = el('span');
   const count = el('span', { 'aria-hidden': 'true' });
@@ -53,7 +53,8 @@ export function create({ app, open, now }) {
     show(reload, isOld);
     show(connect, isLost && !isOld);
     show(banner, isLost || isOld);
-    text(words, isOld ? 'The gateway has a new version. Drafts are kept.' : isLost ? lost(feed) : '');
+    if (isOld) text(words, 'The gateway has a new version. Drafts are kept.');
+    else text(words, isLost ? lost(feed, login) : '');
     const wait = feed.retryAt === null ? 0 : feed.retryAt - now();
     text(count, isLost && !isOld && wait > 500 ? `Tries again in ${duration(wait)}.` : '');
     if (!isLive && login !== 'needed') timer = setTimeout(drawBanner, isLost ? 1000 : GRACE_MS);
@@ -62,7 +63,8 @@ export function create({ app, open, now }) {
   return { draw };
 }
 
-function lost(feed) {
+function lost(feed, login) {
+  if (login === 'unknown') return 'The gateway cannot be reached.';
   if (feed.state === 'connecting') return 'Connecting: what you see may be out of date.';
   return 'Not connected: what you see may be out of date. What you write is kept and sent later.';
 }
@@ -85,10 +87,7 @@ function desktopNotices(open) {
     if (!box.checked || !before || document.visibilityState === 'visible') return;
     if (state.conversations === before.conversations) return;
     for (const conversation of state.conversations.values()) {
-      const known = before.conversations.get(conversation.id);
-      if (known && conversation.inboundCount > known.inboundCount && conversation.unreadCount > 0) {
-        notify(conversation);
-      }
+      if (conversation.unreadCount > 0 && isNews(conversation, before)) notify(conversation);
     }
   }
 
@@ -104,4 +103,11 @@ function desktopNotices(open) {
   }
 
   return { tell };
+}
+
+/** Whether the customer has written since: more than was known, or for the first time just now. */
+function isNews(conversation, before) {
+  const known = before.conversations.get(conversation.id);
+  if (known) return conversation.inboundCount > known.inboundCount;
+  return before.list.loaded && now() - Date.parse(conversation.lastMessageAt) < 60_000;
 }

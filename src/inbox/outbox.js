@@ -22,13 +22,12 @@ export function newId() {
  * @param {object} options
  * @param {(unsent: Unsent) => Promise<object>} options.send Resolves with the stored message.
  * @param {(items: Unsent[]) => void} options.onItems Told all of it after each change.
- * @param {(message: object) => void} options.onStored Told each message that was stored from here.
  * @param {import('./clock.js').Clock} [options.clock]
  * @param {ReturnType<typeof createStorage>} [options.storage]
  * @param {LockManager|undefined} [options.locks]
  */
 export function createOutbox(name, {
-  send, onItems, onStored, clock = pageClock,
+  send, onItems, clock = pageClock,
   storage = createStorage(prefixFor('outbox', name)), locks = globalThis.navigator?.locks,
 }) {
   /** What is being sent from here. @type {Set<string>} */
@@ -86,7 +85,6 @@ export function createOutbox(name, {
     if (answer.message) {
       failures = 0;
       bury(id);
-      onStored(answer.message);
       tell();
       return true;
     }

@@ -1,7 +1,7 @@
 // Takes fetched pages: keeps lists free of holes, heals what the feed could not tell, lets go.
 
 import {
-  comparePlaces, filterOf, isWithin, matches, takeConversation, takeMessage,
+  comparePlaces, DOUBTFUL, filterOf, isWithin, matches, takeConversation, takeMessage,
 } from './merge.js';
 
 /** @typedef {import('./merge.js').Draft} Draft */
@@ -43,15 +43,17 @@ function joins(part, from) {
   return part.loaded && (part.end === null || comparePlaces(from, part.end) >= 0);
 }
 
+/** Whether the part ends where the page does. */
+function reachesEnd(part, page) {
+  return !part.loaded || page.cut || page.next === null ||
+    (part.end !== null && comparePlaces(page.next, part.end) <= 0);
+}
+
 /** The part with the page. */
 function join(draft, part, page) {
-  const reaches = !part.loaded || page.cut || page.next === null ||
-    (part.end !== null && comparePlaces(page.next, part.end) <= 0);
-  const { fence } = draft.state;
-  let { stale } = part;
-  if (!part.loaded) stale = page.since < fence;
-  else if (reaches && page.chain !== undefined && page.chain >= fence) stale = false;
-  else if (page.since < fence) stale = true;
+  const reaches = reachesEnd(part, page);
+  const isFresh = !part.loaded || (reaches && page.chain >= draft.state.fence);
+  const stale = part.stale && !isFresh;
   return { loaded: true, error: null, stale, end: reaches ? page.next : part.end };
 }
 
@@ -116,6 +118,7 @@ export function takeThreadPage(draft, page) {
   if (!before || page.since < before.opened) return;
   const newest = newestPlace(before);
   for (const message of page.messages) takeMessage(draft, message, page.since);
+  dropDoubtful(draft, id, page);
   if (!joins(before, page.from)) return;
   const joined = join(draft, before, page);
   // More new ones than a page holds: between this page and what was known may be others.
@@ -123,7 +126,15 @@ export function takeThreadPage(draft, page) {
     newest !== null && comparePlaces(page.next, newest) > 0 && !page.cut;
   if (isAbove || !isJudged) joined.stale = true;
   draft.patchThread(id, joined);
-  if (!joined.stale) countBelow(draft, id, page, before);
+  countBelow(draft, id, page, before);
+}
+
+/** Takes out what another history had, and this page of the thread has not. */
+function dropDoubtful(draft, id, page) {
+  for (const { id: message, revision, cursor } of draft.state.threads.get(id).messages.values()) {
+    const isDoubtful = revision === DOUBTFUL && isWithin(cursor, page.from, page.next);
+    if (isDoubtful) draft.ownMessages(id).delete(message);
+  }
 }
 
 function newestPlace(thread) {
@@ -150,14 +161,20 @@ export function inboundShown(thread) {
 
 /**
  * Keeps a lower bound of the inbound messages below the part. The server reads the conversation's
- * count before the messages, so what the count has and the page has not is older. Events do not
- * serve: their conversation may be ahead of their messages, and what was not seen would be read.
+ * count before the messages, so what the count has and pages of the whole part have not is older.
+ * Events do not serve: their conversation may be ahead of their messages, and what was not seen
+ * would be read. Nor does a page of a longer part: what it does not cover may have news.
  */
 function countBelow(draft, id, page, before) {
   const thread = draft.state.threads.get(id);
   const moved = before.loaded ? inboundShown(thread) - inboundShown({ ...thread, end: before.end })
     : 0;
   const count = page.from === null ? page.conversation.inboundCount : page.count;
-  const counted = count === undefined ? 0 : count - inboundShown(thread);
-  draft.patchThread(id, { below: Math.max(0, thread.below - moved, counted) });
+  const isWhole = count !== undefined && !thread.stale && reachesEnd(before, page);
+  const counted = isWhole ? count - inboundShown(thread) : 0;
+  // A page of an older state than the count's may lack what the count has.
+  const isOld = before.loaded && thread.end !== before.end && page.since < thread.counted;
+  const left = isOld ? 0 : thread.below - moved;
+  const below = Math.max(0, left, counted);
+  draft.patchThread(id, { below, counted: counted > left ? draft.tick : thread.counted });
 }

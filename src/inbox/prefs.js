@@ -1,4 +1,4 @@
-// What the reader has chosen for this browser: shortcuts, notices, the list's filter.
+// What the reader has chosen for this browser: shortcuts and notices.
 
 const PREFIX = 'gateway.inbox.pref.';
 

@@ -15,9 +15,10 @@ export function listen(heard) {
   window.addEventListener('popstate', hear);
   window.addEventListener('hashchange', hear);
   document.addEventListener('click', (event) => {
-    const link = event.target instanceof Element ? event.target.closest("a[href^='#conv_']") : null;
-    const isPlain = event.button === 0 && !event.ctrlKey && !event.metaKey && !event.shiftKey && !event.altKey;
-    if (!link || !isPlain || event.defaultPrevented) return;
+    const { target, button, ctrlKey, metaKey, shiftKey, altKey, defaultPrevented } = event;
+    const link = target instanceof Element ? target.closest('a[href^="#conv_"]') : null;
+    const isPlain = button === 0 && !ctrlKey && !metaKey && !shiftKey && !altKey;
+    if (!link || !isPlain || defaultPrevented) return;
     event.preventDefault();
     go(link.getAttribute('href').slice(1));
   });

@@ -1,13 +1,13 @@
 // One row of the list: a link to its conversation, changed in place.
 
-import { attr, el, icon, setIcon, show, text } from './dom.js';
-import { channelName } from './trouble.js';
+import { badge, showChannel } from './channels.js';
+import { attr, el, show, text, toggleClass } from './dom.js';
 import { absoluteTime, relativeTime } from './format.js';
 
 /** A row without content; `parts` keeps its elements for `update`. */
 export function make(id) {
   const parts = {
-    channel: el('span', { class: 'channel', role: 'img' }, icon('chat')),
+    channel: badge(),
     name: el('bdi'),
     time: el('time', { class: 'row-time' }),
     lead: el('span'),
@@ -18,37 +18,32 @@ export function make(id) {
   };
   parts.link = el('a', { href: `#${id}` },
     parts.channel,
-    el('span', { class: 'row-name' }, parts.name),
-    parts.time,
-    el('span', { class: 'row-preview' }, parts.lead, parts.preview),
-    el('span', { class: 'row-marks' }, parts.tag, parts.unread, parts.unreadWord));
+    el('span', { class: 'row-line' }, el('span', { class: 'row-name' }, parts.name), parts.time),
+    el('span', { class: 'row-line' },
+      el('span', { class: 'row-preview' }, parts.lead, parts.preview),
+      el('span', { class: 'row-marks' }, parts.tag, parts.unread, parts.unreadWord)));
   const node = el('li', { class: 'row', data: { conversationId: id } }, parts.link);
   return { node, parts, cursor: '', given: null };
 }
 
 /**
- * Shows a conversation in its row. `draft` is a text that waits in its composer, or ''; `ours` says
- * that the last message is an agent's.
+ * Shows a conversation in its row. `draft` is a text that waits in its composer, or ''; `isOurs` says
+ * that the last message is an agent's, `isStuck` that one of his was refused and waits for him.
  */
-export function update(row, conversation, { current, draft, now, ours }) {
+export function update(row, conversation, { isCurrent, draft, isOurs, isStuck, now }) {
   const { parts, node } = row;
-  const given = [conversation, current, draft, ours, now];
+  const given = [conversation, isCurrent, draft, isOurs, isStuck, now];
   if (row.given?.every((value, index) => value === given[index])) return;
   row.given = given;
   row.cursor = conversation.cursor;
-  setIcon(parts.channel.firstElementChild, conversation.channel in ICONS ? conversation.channel : 'chat');
-  attr(parts.channel, 'data-channel', conversation.channel);
-  attr(parts.channel, 'aria-label', channelName(conversation.channel));
-  attr(parts.channel, 'title', channelName(conversation.channel));
+  showChannel(parts.channel, conversation.channel);
   text(parts.name, conversation.participantId);
   when(parts.time, conversation.lastMessageAt ?? conversation.createdAt, now);
-  lead(parts, conversation, draft, ours);
-  tag(parts.tag, conversation);
+  lead(parts, conversation, draft, isOurs);
+  tag(parts.tag, conversation, isStuck);
   unread(parts, node, conversation.unreadCount);
-  attr(parts.link, 'aria-current', current ? 'true' : null);
+  attr(parts.link, 'aria-current', isCurrent ? 'true' : null);
 }
-
-const ICONS = { whatsapp: true, instagram: true };
 
 function when(node, at, now) {
   text(node, relativeTime(at, now));
@@ -56,8 +51,8 @@ function when(node, at, now) {
   attr(node, 'title', absoluteTime(at));
 }
 
-function lead(parts, conversation, draft, ours) {
-  text(parts.lead, draft ? 'Draft: ' : ours ? 'You: ' : '');
+function lead(parts, conversation, draft, isOurs) {
+  text(parts.lead, draft ? 'Draft: ' : isOurs ? 'You: ' : '');
   attr(parts.lead, 'class', draft ? 'row-draft' : null);
   text(parts.preview, oneLine(draft || conversation.lastMessagePreview || 'No messages yet'));
 }
@@ -66,10 +61,14 @@ function oneLine(value) {
   return value.replace(/\s+/gu, ' ').trim();
 }
 
-function tag(node, conversation) {
-  const words = conversation.archivedAt ? 'Archived' : conversation.status === 'closed' ? 'Closed' : '';
+function tag(node, conversation, isStuck) {
+  let words = '';
+  if (isStuck) words = 'Not sent';
+  else if (conversation.archivedAt) words = 'Archived';
+  else if (conversation.status === 'closed') words = 'Closed';
   text(node, words);
   show(node, words !== '');
+  toggleClass(node, 'bad', isStuck);
 }
 
 function unread(parts, node, count) {

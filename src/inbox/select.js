@@ -65,7 +65,7 @@ export const items = remember(
       if (given !== null && message.direction === 'OUTBOUND') stored.add(given);
       if (thread.loaded && isWithin(message.cursor, null, thread.end)) shown.push(message);
     }
-    const messages = shown.sort((a, b) => -newestFirst(a, b)).map(itemOf);
+    const messages = eachOnce(shown.sort((a, b) => -newestFirst(a, b)).map(itemOf));
     const unsent = state.outbox
       .filter((each) => each.conversationId === id && !stored.has(each.clientMessageId))
       .filter((each) => each.state !== 'stored' || each.text)
@@ -73,6 +73,16 @@ export const items = remember(
     return [...messages, ...unsent];
   },
 );
+
+/** Without those of another history that were sent again in this one. */
+function eachOnce(all) {
+  const newest = new Map();
+  for (const item of all) {
+    const known = newest.get(item.key);
+    if (!known || known.message.revision < item.message.revision) newest.set(item.key, item);
+  }
+  return newest.size === all.length ? all : all.filter((item) => newest.get(item.key) === item);
+}
 
 function itemOf(message) {
   const isOurs = message.direction === 'OUTBOUND' && message.clientMessageId;

@@ -1,6 +1,6 @@
 // Holds the page's state: one pure reducer for answers and feed events alike, and one store.
 
-import { Draft, takeConversation, takeMessage } from './merge.js';
+import { DOUBTFUL, Draft, takeConversation, takeMessage } from './merge.js';
 import { letGo, takeListPage, takeThreadPage } from './pages.js';
 
 export { comparePlaces } from './merge.js';
@@ -12,6 +12,9 @@ export * from './select.js';
 
 /** How many threads are kept up to date, beside those that were opened before them. */
 const KEPT_THREADS = 8;
+
+/** Resets after which the server's rows may be older than ours; `tab`: this tab has missed some. */
+const OTHER_HISTORY = ['epoch', 'tab'];
 
 /** The list that the page begins with: all that is not archived. @type {Filter} */
 export const ALL = Object.freeze({
@@ -88,33 +91,42 @@ const INPUTS = {
   },
 };
 
+/** An answer that was asked for before the last reset is void: what it shows is asked for again. */
 function apply(draft, input) {
-  const take = INPUTS[input.type];
-  if (take) take(draft, input);
+  const isVoid = input.since < draft.state.fence;
+  if (!isVoid) INPUTS[input.type]?.(draft, input);
 }
 
 function applyEvent(draft, { type, data, fresh }) {
   if (type === 'conversation.updated') takeConversation(draft, data.conversation, null);
   else if (type === 'message.created' || type === 'message.updated') {
     takeMessage(draft, data.message, null);
-  } else if (type === 'reset') distrust(draft);
+  } else if (type === 'reset') distrust(draft, OTHER_HISTORY.includes(data.reason));
   else if (type === 'hello') {
-    if (fresh) distrust(draft);
+    if (fresh) distrust(draft, true);
     if (draft.state.version === null) draft.set('version', data.version);
     draft.set('reload', data.version !== draft.state.version);
   }
 }
 
-/** What is shown may have holes: it stays, and is fetched again. */
-function distrust(draft) {
+/**
+ * What is shown may have holes: it stays, and is fetched again. After a reset that may come from
+ * another history (a restored dump) revisions say nothing any more.
+ */
+function distrust(draft, isOtherHistory) {
   draft.set('fence', draft.tick);
   for (const name of ['list', 'unread']) {
     if (draft.state[name].loaded) draft.patch(name, { stale: true });
   }
   for (const [id, thread] of [...draft.state.threads]) {
     if (thread.loaded) draft.patchThread(id, { stale: true });
+    if (isOtherHistory) draft.patchThread(id, { messages: doubt(thread.messages), below: 0 });
   }
+  if (isOtherHistory) draft.set('conversations', doubt(draft.state.conversations));
 }
+
+const doubt = (rows) =>
+  new Map([...rows].map(([id, row]) => [id, { ...row, revision: DOUBTFUL }]));
 
 /** After logging out nothing of what was shown is left. */
 function forget(draft) {
@@ -134,7 +146,7 @@ function open(draft, { id }) {
   if (isLast && known.error === null) return;
   const thread = known ? { ...known, error: null } : {
     id, messages: new Map(), loaded: false, end: null, stale: false, opened: draft.base.tick,
-    below: 0, error: null,
+    below: 0, counted: 0, error: null,
   };
   const copy = draft.own('threads');
   copy.delete(id);

@@ -2,7 +2,8 @@
 
 import { clock as pageClock } from './clock.js';
 import { backoff } from './feed.js';
-import { UNREAD } from './merge.js';
+import { isWithin, UNREAD } from './merge.js';
+import { seenCount, visible } from './select.js';
 
 /** What no feed can know (a row changed by hand, by an older binary) is seen after so long. */
 const LOOK_MS = 60_000;
@@ -14,6 +15,10 @@ const FIRST_MESSAGES = 50;
 const MOST_MESSAGES = 200;
 /** So many pages are fetched again after a reset; what was below is loaded anew when wanted. */
 const MOST_PAGES = 5;
+/** So many pages without a row are passed over before the list asks whether to go on. */
+const MOST_EMPTY_PAGES = 20;
+/** A list that shows so few rows and has more goes on by itself. */
+const FEW_ROWS = 12;
 
 /**
  * The effects: watches the store, and asks the gateway for what is missing or stale.
@@ -30,6 +35,7 @@ export function createSync({
   /** What is being fetched, and what has to wait after a failure. @type {Map<string, object>} */
   const jobs = new Map();
   let isRunning = false;
+  let filled = { filter: null, times: 0 };
   let mayBegin = false;
   let cancelLook = () => undefined;
   let cancelBegin = () => undefined;
@@ -71,9 +77,30 @@ export function createSync({
     if (!isRunning || !mayBegin || state.login !== 'done') return;
     if (needs(state.list) && mayRun(listJob(state))) loadList();
     if (needs(state.unread) && mayRun('unread')) loadUnread();
+    fill(state);
     const thread = state.threads.get(state.open);
     const isGone = thread?.error?.status === 404;
     if (thread && needs(thread) && !isGone && mayRun(`thread ${thread.id}`)) loadThread(thread.id);
+  }
+
+  /** Goes on where a list shows less than a screen and has more. */
+  function fill({ filter, list }) {
+    const isShort = !needs(list) && list.end !== null && visible(store.get()).length < FEW_ROWS;
+    if (!isShort || !mayRun(moreJob(filter))) return;
+    if (filled.filter !== filter) filled = { filter, times: 0 };
+    if (filled.times >= MOST_PAGES) return;
+    filled.times += 1;
+    more();
+  }
+
+  const moreJob = (filter) => `more ${JSON.stringify(filter)}`;
+
+  /** The next page of the list. */
+  function more() {
+    const { filter, list } = store.get();
+    if (!list.loaded || list.end === null) return Promise.resolve();
+    return run(moreJob(filter), () => loadMore(filter),
+      (error) => store.dispatch({ type: 'list.failed', list: 'list', error }));
   }
 
   const needs = (part) => !part.loaded || part.stale;
@@ -103,10 +130,11 @@ export function createSync({
     }), (error) => store.dispatch({ type: 'list.failed', list: 'unread', error }));
   }
 
-  function loadThread(id) {
+  function loadThread(id, isWhole = false) {
     let count;
     return run(`thread ${id}`, () => loadChain({
-      isOver: () => !store.get().threads.get(id)?.stale,
+      isOver: (next) => !reachesOn(id, next) ||
+        !(isWhole || store.get().threads.get(id)?.stale),
       ask: (cursor) => api.thread(id, { cursor, limit: cursor ? MOST_MESSAGES : FIRST_MESSAGES }),
       take: ({ messages, meta, ...conversation }, place) => {
         count ??= conversation.inboundCount;
@@ -116,6 +144,12 @@ export function createSync({
         };
       },
     }), (error) => store.dispatch({ type: 'thread.failed', id, error }));
+  }
+
+  /** Whether what is loaded of a thread goes on below a place. */
+  function reachesOn(id, place) {
+    const thread = store.get().threads.get(id);
+    return Boolean(thread) && isWithin(place, null, thread.end) && place !== thread.end;
   }
 
   /** Fetches page after page from the top until there is no more hole. */
@@ -128,7 +162,20 @@ export function createSync({
       const cut = pages === MOST_PAGES;
       store.dispatch(take(answer, { from, since, chain, cut }));
       from = answer.meta.nextCursor;
-      if (from === null || cut || chain < store.get().fence || isOver()) return;
+      if (from === null || cut || chain < store.get().fence || isOver(from)) return;
+    }
+  }
+
+  /** The next page with a row: a search may answer short and empty pages before the end. */
+  async function loadMore(filter) {
+    for (let pages = 0; pages < MOST_EMPTY_PAGES; pages += 1) {
+      const { filter: current, list: { end: from, loaded }, tick: since } = store.get();
+      if (current !== filter || !loaded || from === null) return;
+      const { data, meta } = await api.list(filter, { cursor: from, limit: FIRST_ROWS });
+      store.dispatch({
+        type: 'list.page', list: 'list', filter, from, next: meta.nextCursor, rows: data, since,
+      });
+      if (data.length > 0) return;
     }
   }
 
@@ -136,7 +183,9 @@ export function createSync({
   async function look() {
     const state = store.get();
     if (!isRunning || state.login !== 'done') return;
-    const open = state.open === null ? [] : [loadThread(state.open)];
+    const { open: id } = state;
+    const isShort = id !== null && seenCount(state, id) !== state.conversations.get(id)?.inboundCount;
+    const open = id === null ? [] : [loadThread(id, isShort)];
     await Promise.all([loadUnread(), ...open]);
     await loadList();
   }
@@ -188,19 +237,7 @@ export function createSync({
     },
     /** The list and the open thread from the top, now. */
     look,
-    /** The next page of the list. */
-    more() {
-      const { filter, list } = store.get();
-      if (!list.loaded || list.end === null) return Promise.resolve();
-      const from = list.end;
-      return run(`more ${JSON.stringify(filter)}`, async () => {
-        const since = store.get().tick;
-        const { data, meta } = await api.list(filter, { cursor: from, limit: FIRST_ROWS });
-        store.dispatch({
-          type: 'list.page', list: 'list', filter, from, next: meta.nextCursor, rows: data, since,
-        });
-      }, (error) => store.dispatch({ type: 'list.failed', list: 'list', error }));
-    },
+    more,
     /** The page of a thread that is older than what is loaded. */
     older(id) {
       const thread = store.get().threads.get(id);
@@ -215,7 +252,7 @@ export function createSync({
         });
       }, (error) => store.dispatch({ type: 'thread.failed', id, error }));
     },
-    /** Fetches a thread from the top again. */
-    refetch: loadThread,
+    /** Fetches all that is loaded of a thread again. */
+    refetch: (id) => loadThread(id, true),
   };
 }

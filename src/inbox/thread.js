@@ -1,21 +1,21 @@
 // The right pane: which conversation is open, its head and what can be done with it; or a welcome.
 
+import { badge, channelName, showChannel } from './channels.js';
 import { attr, byId, el, icon, setIcon, show, text } from './dom.js';
-import * as logs from './log.js';
-import { channelName } from './trouble.js';
+import { Log } from './log.js';
 import * as welcome from './welcome.js';
 
 /**
  * The thread. `actions` are those of the log, and `setStatus(id, status)`, `setArchived(id, yes)`,
- * `back()`, `demo()`.
+ * `back()`, `left(id)` when a thread gives way to the list, `demo()`.
  */
 export function create({ actions, composer, now }) {
-  const log = logs.create({ actions, now });
+  const log = new Log({ actions, now });
   const parts = {
     thread: byId('thread'), name: byId('thread-name'), about: byId('thread-about'),
     close: action(byId('act-close')), archive: action(byId('act-archive')),
   };
-  const channel = el('span', { class: 'channel', role: 'img' }, icon('chat'));
+  const channel = badge();
   byId('thread-channel').append(channel);
   const empty = welcome.create(byId('welcome'), actions);
   let open = null;
@@ -36,23 +36,35 @@ export function create({ actions, composer, now }) {
     shown = isThread ? state.conversations.get(state.open) ?? null : null;
     drawHead(shown);
     composer.draw(state, shown);
-    if (!isThread) open = null;
-    else if (state.open !== open) {
-      open = state.open;
-      log.open(state, open);
-    } else log.draw(state);
+    const id = isThread ? state.open : null;
+    if (id !== open) change(state, id);
+    else if (id !== null) log.draw(state);
+  }
+
+  /** Another conversation. On a telephone the pane with the focus goes: it moves along. */
+  function change(state, id) {
+    const before = open;
+    open = id;
+    if (id === null) {
+      log.close();
+      if (state.open === null) actions.left(before);
+      return;
+    }
+    log.open(state, id);
+    const focused = document.activeElement;
+    const isLost = focused === document.body || focused.closest('.list-pane') !== null;
+    if (isLost && byId('back').offsetParent !== null) byId('thread-head').focus();
   }
 
   function drawHead(conversation) {
     text(parts.name, conversation?.participantId ?? '');
+    attr(parts.name, 'title', conversation?.participantId);
     text(parts.about, conversation ? about(conversation) : '');
     show(channel, conversation !== null);
     show(parts.close.button, conversation !== null);
     show(parts.archive.button, conversation !== null);
     if (!conversation) return;
-    setIcon(channel.firstElementChild, conversation.channel);
-    attr(channel, 'data-channel', conversation.channel);
-    attr(channel, 'aria-label', channelName(conversation.channel));
+    showChannel(channel, conversation.channel);
     const isClosed = conversation.status === 'closed';
     parts.close.say(isClosed ? 'Reopen' : 'Close', isClosed ? 'reopen' : 'close');
     const isArchived = conversation.archivedAt !== null;
@@ -66,11 +78,13 @@ export function create({ actions, composer, now }) {
     return true;
   }
 
-  return { draw, toggleClosed, focus: log.focus };
+  composer.sent(() => log.follow());
+  return { draw, toggleClosed, focus: () => log.focus() };
 }
 
 function about(conversation) {
-  const words = [channelName(conversation.channel), conversation.status === 'closed' ? 'Closed' : 'Open'];
+  const status = conversation.status === 'closed' ? 'Closed' : 'Open';
+  const words = [channelName(conversation.channel), status];
   if (conversation.archivedAt !== null) words.push('Archived');
   return words.join(' · ');
 }

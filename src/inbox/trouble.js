@@ -1,11 +1,6 @@
 // Why a message has not gone out, in words for the person who wrote it, and what can be done.
 
-const CHANNELS = { whatsapp: 'WhatsApp', instagram: 'Instagram' };
-
-/** A channel's name as people write it. */
-export function channelName(channel) {
-  return CHANNELS[channel] ?? channel;
-}
+import { channelName } from './channels.js';
 
 const REASONS = {
   rate_limited: (name) => `${name} asks to send more slowly`,
@@ -25,13 +20,14 @@ const LONG_PENDING_MS = 10_000;
 
 /** What is said when all is well. */
 const NONE = Object.freeze({
-  text: '', detail: '', rest: '', retry: '', cancel: '', asks: false, isBad: false,
+  text: '', detail: '', rest: '', retry: '', cancel: '', asks: false, tone: '',
 });
 
 /**
  * What to say below an item of the thread: `text`, the other side's own words as `detail`, the
- * `rest` of the sentence, the words on the buttons `retry` and `cancel` (empty: no button), and
- * whether to ask before sending again. `clock` shows a time as the reader's clock does.
+ * `rest` of the sentence, the words on the buttons `retry` and `cancel` (empty: no button), whether
+ * it `asks` before sending again, and the `tone`: `bad` where nothing happens without the reader,
+ * `warn` where it is tried again by itself, else none. `clock` shows a time as the reader's clock does.
  */
 export function trouble({ message, unsent }, now, clock) {
   if (unsent) return ofUnsent(unsent, now, clock);
@@ -45,11 +41,13 @@ function ofUnsent({ state, error, nextTryAt }, now, clock) {
   if (state === 'refused') {
     const detail = error?.errors?.[0]?.message ?? error?.detail ?? '';
     const text = 'Not stored: the gateway refused it';
-    return { ...NONE, text, detail, rest: '.', retry: 'Try again', cancel: 'Take back', isBad: true };
+    const buttons = { retry: 'Try again', cancel: 'Take back' };
+    return { ...NONE, text, detail, rest: '.', ...buttons, tone: 'bad' };
   }
   if (state !== 'waiting' || !error) return NONE;
   const reason = error.status === 0 ? 'the gateway cannot be reached' : 'the gateway is busy';
-  return { ...NONE, text: `Not stored yet: ${reason}`, rest: again(nextTryAt, now, clock), cancel: 'Take back' };
+  const rest = again(nextTryAt, now, clock);
+  return { ...NONE, text: `Not stored yet: ${reason}`, rest, cancel: 'Take back' };
 }
 
 function ofPending(message, now) {
@@ -62,17 +60,20 @@ function ofFailed(message, now, clock) {
   if (lastError?.kind === 'canceled') {
     return { ...NONE, text: 'Canceled, not sent', rest: '.', retry: 'Send after all' };
   }
-  const reason = REASONS[lastError?.kind]?.(channelName(message.channel)) ?? 'the reason is not known';
+  const inWords = REASONS[lastError?.kind];
+  const reason = inWords ? inWords(channelName(message.channel)) : 'the reason is not known';
   const asks = lastError?.ambiguous === true;
   const maybe = asks ? '. The customer may have it already' : '';
-  const said = { ...NONE, detail: lastError?.detail ?? '', asks, isBad: true };
+  const said = { ...NONE, detail: lastError?.detail ?? '', asks, tone: 'bad' };
   if (!nextAttemptAt) {
     return { ...said, text: `Not sent: ${reason}`, rest: `${maybe}.`, retry: 'Retry' };
   }
   const rest = maybe + again(Date.parse(nextAttemptAt), now, clock);
-  return { ...said, text: `Not sent yet: ${reason}`, rest, retry: 'Retry now', cancel: 'Cancel' };
+  const buttons = { retry: 'Retry now', cancel: 'Cancel' };
+  return { ...said, text: `Not sent yet: ${reason}`, rest, ...buttons, tone: 'warn' };
 }
 
 function again(at, now, clock) {
-  return at <= now ? '. Tries again now.' : `. Tries again at ${clock(new Date(at).toISOString())}.`;
+  if (at <= now) return '. Tries again now.';
+  return `. Tries again at ${clock(new Date(at).toISOString())}.`;
 }

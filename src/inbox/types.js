@@ -109,6 +109,7 @@
  * @property {boolean} stale
  * @property {number} opened The tick at which it was opened; answers to older questions are void.
  * @property {number} below At least so many inbound messages are older than the part.
+ * @property {number} counted The tick at which that was last counted.
  * @property {ApiError|null} error `status` 404: there is no such conversation.
  */
 
@@ -124,7 +125,7 @@
  * Everything the page shows. Never changed in place: compare with `===`.
  * @typedef {object} State
  * @property {number} tick Grows with each change. A request notes it (`since`) when it asks.
- * @property {number} fence The tick of the last reset: what was asked before may have holes.
+ * @property {number} fence The tick of the last reset: answers to what was asked before are void.
  * @property {number} forgotten The tick of the last time that rows were let go.
  * @property {Session|null} session
  * @property {'unknown'|'needed'|'done'} login `needed`: show the login.

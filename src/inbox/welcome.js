@@ -28,13 +28,20 @@ const KINDS = {
   gone: () => [icon('chat'), el('h2', { text: 'There is no such conversation' }),
     el('p', { text: 'The address names one that this gateway does not have.' })],
   choose: () => [icon('chat'), el('h2', { text: 'No conversation is open' }),
-    el('p', { text: 'Choose one from the list.' })],
+    el('p', { text: 'Choose one from the list.' }), keysHint()],
   wait: () => [],
   empty: () => begin(),
   demo: (actions) => begin(el('button', {
-    class: 'button primary', type: 'button', text: 'Let a customer write', on: { click: () => actions.demo() },
+    class: 'button primary', type: 'button', text: 'Let a customer write',
+    on: { click: () => actions.demo() },
   })),
 };
+
+function keysHint() {
+  const key = (name) => el('kbd', { text: name });
+  return el('p', { class: 'welcome-keys' }, key('j'), ' ', key('k'), ' move, ', key('Enter'),
+    ' opens, ', key('?'), ' shows all shortcuts');
+}
 
 function begin(button) {
   const nodes = [
@@ -44,7 +51,7 @@ function begin(button) {
   ];
   if (button) nodes.push(button);
   nodes.push(
-    el('p', { class: 'welcome-how', text: button ? 'Or do it yourself, in a terminal:' : 'To try it, in a terminal:' }),
+    el('p', { class: 'welcome-how', text: `${button ? 'Or' : 'To try it,'} in a terminal:` }),
     el('pre', { tabindex: '0', 'aria-label': 'Command', text: command() }));
   return nodes;
 }

@@ -224,12 +224,12 @@ with m as (select * from messages where id = any($1::uuid[]))"#,
     .await
 }
 
-/// The same, for the feed.
+/// The same for the feed, in the order of the ids.
 pub async fn list_changed(pool: &Pool, ids: &[MessageId]) -> sqlx::Result<Vec<Message>> {
     query_messages!(
         r#"-- message::list_changed
 with m as (select * from messages where id = any($1::uuid[]) limit $2)"#,
-        "",
+        "order by m.id",
         ids as &[MessageId],
         // A second parameter: `delivery::release` has only the first one.
         i64::try_from(ids.len()).unwrap_or(i64::MAX)

@@ -5,9 +5,11 @@ use std::time::Duration;
 use clap::ValueEnum;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use strum::VariantArray;
 
 use crate::database::batch::Batch;
 use crate::delivery::settle::Settle;
+use crate::feed::{Reason, event::Kind};
 use crate::http::audit::Failure;
 use crate::message::enqueue::Enqueue;
 use crate::provider::ErrorKind;
@@ -42,7 +44,7 @@ pub fn metrics() -> Result<PrometheusHandle, BuildError> {
 /// A metric's name and its help.
 type Described = (&'static str, &'static str);
 
-const COUNTERS: [Described; 12] = [
+const COUNTERS: [Described; 14] = [
     (
         "gateway_http_requests_total",
         "Requests, by method, route and status",
@@ -88,12 +90,20 @@ const COUNTERS: [Described; 12] = [
         "Items that were refused with 503 because the queue was full, by writer",
     ),
     (
+        "gateway_feed_events_total",
+        "Events of the live feed, by type; one that several streams share is counted once",
+    ),
+    (
+        "gateway_feed_resets_total",
+        "Times that a stream's reader was told to fetch again, by reason: expired, epoch, too_slow, too_far or bulk",
+    ),
+    (
         "gateway_log_lines_lost_total",
         "Log lines that were lost because nobody read the earlier ones",
     ),
 ];
 
-const GAUGES: [Described; 10] = [
+const GAUGES: [Described; 13] = [
     (
         "gateway_attempts_in_flight",
         "Attempts of this process that have begun and are not settled yet",
@@ -117,6 +127,15 @@ const GAUGES: [Described; 10] = [
     (
         "gateway_send_permits_free",
         "First attempts that could begin at this moment",
+    ),
+    ("gateway_feed_streams", "Open streams of the live feed"),
+    (
+        "gateway_feed_lag_seconds",
+        "Age of the oldest change that the live feed has read, when it last read",
+    ),
+    (
+        "gateway_feed_pending",
+        "Transactions of which the live feed does not know yet whether they have changed something",
     ),
     (
         "gateway_build_info",
@@ -169,7 +188,20 @@ fn describe() {
 /// An alert cannot see a counter that is missing until something goes wrong.
 fn start_at_zero() {
     gauge!("gateway_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-    gauge!("gateway_attempts_in_flight").set(0.0);
+    for gauge in [
+        "gateway_attempts_in_flight",
+        "gateway_feed_streams",
+        "gateway_feed_lag_seconds",
+        "gateway_feed_pending",
+    ] {
+        gauge!(gauge).set(0.0);
+    }
+    for kind in Kind::VARIANTS {
+        counter!("gateway_feed_events_total", "type" => kind.as_str()).absolute(0);
+    }
+    for reason in Reason::VARIANTS {
+        counter!("gateway_feed_resets_total", "reason" => reason.as_str()).absolute(0);
+    }
     for counter in [
         "gateway_attempts_refused_total",
         "gateway_claims_total",

@@ -38,11 +38,11 @@ async fn what_a_customer_writes_lifts_the_row_counts_and_is_in_the_title() {
 #[tokio::test]
 async fn the_list_goes_on_to_its_end_and_each_conversation_is_there_once() {
     play(async |stage| {
-        let events = (0..130).map(|number| async move {
+        let mut all = Vec::new();
+        for number in (0..130).rev() {
             let time = seconds_from_now(-number);
-            (&*stage).writes_at(&format!("user-{number}"), "Hello", &time).await
-        });
-        let all = futures_util::future::join_all(events).await;
+            all.insert(0, stage.writes_at(&format!("user-{number}"), "Hello", &time).await);
+        }
         let page = &stage.page;
         page.open().await;
         assert!(page.rows().await.len() < all.len());

@@ -7,18 +7,27 @@
 //! the page's policy.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod access;
 mod axe;
 mod chromium;
 mod connection;
 mod drafts;
 mod gate;
 mod harness;
+mod hostile;
+mod layout;
 mod list;
+mod login;
 mod page;
+mod picture;
 mod reading;
+mod reducer;
 mod sending;
 mod stage;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, unused_imports)] // the other tests use the rest
 mod support;
+mod tabs;
 mod thread;
+mod typing;
+mod zones;

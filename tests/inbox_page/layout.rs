@@ -1,0 +1,158 @@
+//! Everything stays inside of its box, at every width, in the light and in the dark.
+
+use serde_json::json;
+
+use crate::page::Page;
+use crate::stage::{Stage, picture, play};
+
+/// What sticks out: wider than its box, or than the window.
+const STICKS_OUT: &str = "
+    const wide = [];
+    const say = (node, why) => wide.push(`${why}: ${node.outerHTML.slice(0, 200)}`);
+    if (document.documentElement.scrollWidth > innerWidth) say(document.body, 'the page');
+    for (const node of document.querySelectorAll('body *')) {
+      if (!isShown(node) || node.closest('svg') || getComputedStyle(node).position === 'absolute') continue;
+      const box = node.getBoundingClientRect();
+      if (box.right > innerWidth + 1 || box.left < -1) say(node, 'beyond the window');
+    }
+    for (const node of [...bubbles(), ...document.querySelectorAll('[data-conversation-id]')]) {
+      const box = node.getBoundingClientRect();
+      for (const inner of node.querySelectorAll('*')) {
+        if (!isShown(inner) || inner.closest('svg') !== null || getComputedStyle(inner).position === 'absolute') continue;
+        const { left, right, top, bottom } = inner.getBoundingClientRect();
+        if (left < box.left - 1 || right > box.right + 1) say(inner, 'beyond its row');
+        if (top < box.top - 1 || bottom > box.bottom + 1) say(inner, 'above or below its row');
+      }
+      if (node.scrollWidth > node.clientWidth + 1) say(node, 'a row that scrolls');
+    }
+    const shown = bubbles().map((node) => node.getBoundingClientRect());
+    shown.forEach((box, index) => { if (index > 0 && box.top < shown[index - 1].bottom - 1) wide.push('two bubbles overlap'); });
+    return wide";
+
+async fn with_strange_texts(stage: &Stage) -> String {
+    let long = "Donaudampfschifffahrtsgesellschaft".repeat(40);
+    let rtl = "مرحبا، كيف حالك؟ (نعم!) abc 123.";
+    let stacked = format!("Z{}algo", "\u{0335}\u{0322}\u{0317}\u{0301}".repeat(60));
+    let lines = "A line\n".repeat(60);
+    let family = "👨‍👩‍👧‍👦🏳️‍🌈".repeat(80);
+    let large = "A word and ".repeat(5_500);
+    let mut conversation = String::new();
+    for text in [
+        &long,
+        rtl,
+        &stacked,
+        &lines,
+        &family,
+        &large,
+        "   spaces   stay   ",
+    ] {
+        conversation = stage.writes("user-1", text).await;
+    }
+    for (from, text) in [
+        (&long[..160], &long[..]),
+        (rtl, rtl),
+        ("😀", &family),
+        ("a\u{0301}b", &stacked),
+    ] {
+        stage.writes(from, text).await;
+    }
+    conversation
+}
+
+async fn assert_inside(page: &Page, what: &str) {
+    let out = page.eval(STICKS_OUT).await;
+    if out != json!([]) {
+        picture(page, &format!("sticks-out-{what}")).await;
+    }
+    assert_eq!(out, json!([]), "{what}");
+}
+
+#[tokio::test]
+async fn strange_texts_stay_in_their_boxes() {
+    play(async |stage| {
+        let conversation = with_strange_texts(stage).await;
+        let page = &stage.page;
+        page.open().await;
+        page.until("all rows are there", "return rows().length === 5")
+            .await;
+        assert_inside(page, "list").await;
+        page.select(&conversation).await;
+        page.write(&"Antworten".repeat(100)).await;
+        assert_inside(page, "thread").await;
+        page.as_telephone().await;
+        page.reload().await;
+        page.until("the thread is there", "return bubbles().length > 0")
+            .await;
+        assert_inside(page, "thread on a telephone").await;
+        page.click("[data-testid=back]").await;
+        page.until("the list is there", "return isShown(one('conversations'))")
+            .await;
+        assert_inside(page, "list on a telephone").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn text_that_goes_to_the_left_does_so_with_its_punctuation() {
+    play(async |stage| {
+        let conversation = stage.writes("user-1", "مرحبا، كيف حالك؟").await;
+        stage.writes("user-1", "Hello there.").await;
+        let page = &stage.page;
+        page.open().await;
+        page.select(&conversation).await;
+        let script = "return bubbles().map((node) => {
+            const texts = [...node.querySelectorAll('[dir=auto], bdi')];
+            const body = texts.find((each) => /Hello|مرحبا/.test(each.textContent));
+            return getComputedStyle(body).direction; })";
+        assert_eq!(page.eval(script).await, json!(["rtl", "ltr"]));
+        page.write("שלום!").await;
+        let direction = page
+            .eval("return getComputedStyle(one('composer')).direction")
+            .await;
+        assert_eq!(direction, "rtl");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_dark_is_dark() {
+    play(async |stage| {
+        let page = &stage.page;
+        let background = "const [r, g, b] = getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).map(Number);
+            return (r + g + b) / 3";
+        page.as_dark(false).await;
+        page.open().await;
+        let light = page.eval(background).await.as_f64().unwrap();
+        page.as_dark(true).await;
+        let dark = page.eval(background).await.as_f64().unwrap();
+        assert!(light > 200.0 && dark < 60.0, "{light} {dark}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_telephone_shows_the_list_or_the_thread() {
+    play(async |stage| {
+        let conversation = stage.writes("user-1", "Hello").await;
+        let page = &stage.page;
+        page.as_telephone().await;
+        page.open().await;
+        let panes = "return [isShown(one('conversations')), isShown(one('composer'))]";
+        assert_eq!(page.eval(panes).await, json!([true, false]));
+        page.select(&conversation).await;
+        page.until("the thread is there", "return isShown(one('composer'))")
+            .await;
+        assert_eq!(page.eval(panes).await, json!([false, true]));
+        page.driver.back().await.unwrap();
+        page.until("the list is there", "return isShown(one('conversations'))")
+            .await;
+        assert_eq!(page.eval(panes).await, json!([true, false]));
+        page.driver.forward().await.unwrap();
+        page.until("the thread is there", "return isShown(one('composer'))")
+            .await;
+        page.click("[data-testid=back]").await;
+        page.until("the list is there", "return isShown(one('conversations'))")
+            .await;
+    })
+    .await;
+}
