@@ -273,12 +273,12 @@ pub async fn mark_read(
     query_conversations!(
         [r#"-- conversation::mark_read
 with c as (
-  update conversations set unread_count = least(unread_count, greatest(inbound_count - $2, 0)), last_read_at = now(), revision = revision + 1
-  where id = $1 returning *
+  update conversations set unread_count = least(unread_count, greatest(inbound_count - $1, 0)), last_read_at = now(), revision = revision + 1
+  where id = $2 returning *
 ), changed as (insert into changes (conversation_ids) select array[id] from c on conflict do nothing)"#],
         "",
-        id as ConversationId,
-        seen
+        seen, // First: no read may take the parameters of a write, since a pooler could mix them up.
+        id as ConversationId
     )
     .fetch_optional(pool)
     .await

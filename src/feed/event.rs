@@ -57,6 +57,15 @@ struct Told {
     conversation: Option<ConversationId>,
 }
 
+impl Told {
+    fn is_for(&self, filter: &Filter) -> bool {
+        filter.channel.is_none_or(|channel| channel == self.channel)
+            && (filter.conversation.is_none()
+                || self.conversation.is_none()
+                || filter.conversation == self.conversation)
+    }
+}
+
 #[derive(Serialize)]
 struct Conversation<'a> {
     conversation: &'a ConversationView,
@@ -145,16 +154,12 @@ impl Part {
         let mut last: Option<(usize, usize)> = None;
         let mut start = 0;
         for told in &self.told {
-            if filter.channel.is_none_or(|channel| channel == told.channel)
-                && (filter.conversation.is_none()
-                    || told.conversation.is_none()
-                    || filter.conversation == told.conversation)
+            if told.is_for(filter)
+                && let Some((from, to)) = last.replace((start, told.end))
             {
-                if let Some((from, to)) = last.replace((start, told.end)) {
-                    match runs.last_mut() {
-                        Some((_, end)) if *end == from => *end = to,
-                        _ => runs.push((from, to)),
-                    }
+                match runs.last_mut() {
+                    Some((_, end)) if *end == from => *end = to,
+                    _ => runs.push((from, to)),
                 }
             }
             start = told.end;
@@ -229,4 +234,70 @@ pub fn ping(id: &Bytes) -> Bytes {
     #[derive(Serialize)]
     struct Ping {}
     with_id(id, Kind::Ping, &Ping {}).freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conversation(number: u128) -> ConversationId {
+        ConversationId(uuid::Uuid::from_u128(number))
+    }
+
+    fn piece() -> Piece {
+        let (whatsapp, instagram) = (Channel::Whatsapp, Channel::Instagram);
+        let mut piece = Piece::default();
+        for (channel, of, name) in [
+            (whatsapp, None, "a"),
+            (whatsapp, Some(1), "b"),
+            (instagram, None, "c"),
+            (instagram, Some(2), "d"),
+            (whatsapp, Some(1), "e"),
+        ] {
+            let of = of.map(conversation);
+            piece.add(Kind::MessageCreated, channel, of, &name);
+        }
+        piece
+    }
+
+    fn told(parts: &[Part], filter: Filter) -> String {
+        let chosen = parts.iter().map(|part| part.choose(&filter));
+        let bytes = chosen.flat_map(|chosen| chosen.first.into_iter().chain(chosen.last));
+        let text = String::from_utf8(bytes.collect::<Vec<_>>().concat()).unwrap();
+        let data = text
+            .split("\n\n")
+            .filter_map(|event| event.split_once("data: "));
+        data.map(|(_, data)| data.trim_matches('"')).collect()
+    }
+
+    #[test]
+    fn a_filter_chooses_conversations_and_the_messages_of_one() {
+        let parts = piece().parts();
+        let filter = |channel, of: Option<u128>| Filter {
+            channel,
+            conversation: of.map(conversation),
+        };
+        assert_eq!(told(&parts, Filter::default()), "abcde");
+        assert_eq!(told(&parts, filter(Some(Channel::Whatsapp), None)), "abe");
+        assert_eq!(told(&parts, filter(None, Some(2))), "acd");
+        assert_eq!(told(&parts, filter(Some(Channel::Instagram), Some(1))), "c");
+        assert_eq!(told(&parts, filter(None, Some(3))), "ac");
+        let all = parts[0].choose(&Filter::default());
+        assert_eq!(all.first.len(), 1, "what follows one another is one run");
+    }
+
+    #[test]
+    fn a_large_piece_is_cut_between_events() {
+        let mut piece = piece();
+        for letter in ["f", "g", "h"] {
+            let long = letter.repeat(PART / 2);
+            piece.add(Kind::MessageUpdated, Channel::Whatsapp, None, &long);
+        }
+        let parts = piece.parts();
+        assert!(parts.len() >= 3, "{}", parts.len());
+        let mut letters: Vec<char> = told(&parts, Filter::default()).chars().collect();
+        letters.dedup();
+        assert_eq!(String::from_iter(letters), "abcdefgh");
+        assert!(parts.iter().all(|part| part.text.len() <= PART));
+    }
 }

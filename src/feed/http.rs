@@ -73,10 +73,20 @@ impl Field for Thread {
 #[derive(Debug)]
 pub struct Token(String);
 
+impl Token {
+    /// One that is too long is as unknown as none.
+    fn of(text: &str) -> String {
+        if text.len() <= MOST_TOKEN {
+            text.to_owned()
+        } else {
+            String::new()
+        }
+    }
+}
+
 impl Field for Token {
     fn parse(text: &str) -> Result<Self, Fault> {
-        let is_short = text.len() <= MOST_TOKEN;
-        Ok(Self(is_short.then(|| text.to_owned()).unwrap_or_default()))
+        Ok(Self(Self::of(text)))
     }
 }
 
@@ -100,7 +110,9 @@ pub async fn get_events(
     headers: HeaderMap,
     Query(query): Query<EventsQuery>,
 ) -> Result<Response, Problem> {
-    let filter = filter(&state, query.channel, query.conversation).await?;
+    let channel = query.channel.map(Parsed::value);
+    let thread = query.conversation.map(Parsed::value);
+    let filter = filter(&state, channel, thread).await?;
     if method == Method::HEAD {
         return Ok(answer(Body::empty()));
     }
@@ -108,7 +120,7 @@ pub async fn get_events(
     let place = state.places.take(&caller, client);
     let place =
         place.ok_or_else(|| Problem::overloaded("too many streams are open: come again later"))?;
-    let start = start(&headers, query.last_event_id);
+    let start = start(&headers, query.last_event_id.map(Parsed::value));
     let feed = &state.app.feed;
     let joined = feed.join(filter).await?;
     let stopping = state.stopping.clone();
@@ -125,40 +137,34 @@ pub async fn get_events(
 
 async fn filter(
     state: &ApiState,
-    channel: Option<Parsed<Channel>>,
-    conversation: Option<Parsed<Thread>>,
+    channel: Option<Channel>,
+    thread: Option<Thread>,
 ) -> Result<Filter, Problem> {
-    let conversation = match conversation.map(Parsed::value) {
-        None => None,
-        Some(Thread(id)) => {
-            let unknown = Error::NotFound("conversation");
-            let Some(id) = id else {
-                return Err(unknown.into());
-            };
-            find(&state.app.pool, id).await?.ok_or(unknown)?;
-            Some(id)
-        }
-    };
-    let channel = channel.map(Parsed::value);
-    Ok(Filter {
+    let mut filter = Filter {
         channel,
-        conversation,
-    })
+        conversation: None,
+    };
+    if let Some(Thread(id)) = thread {
+        let unknown = || Error::NotFound("conversation");
+        let id = id.ok_or_else(unknown)?;
+        find(&state.app.pool, id).await?.ok_or_else(unknown)?;
+        filter.conversation = Some(id);
+    }
+    Ok(filter)
 }
 
 /// Where the caller goes on: the header wins, and several of them are none.
-fn start(headers: &HeaderMap, parameter: Option<Parsed<Token>>) -> Start {
+fn start(headers: &HeaderMap, parameter: Option<Token>) -> Start {
     let mut given = headers.get_all(LAST_EVENT_ID).iter();
     let token = match (given.next(), given.next()) {
-        (Some(one), None) => one.to_str().ok().map(Token::parse),
-        (Some(_), Some(_)) => None,
         (None, _) => match parameter {
-            Some(parameter) => Some(Ok(parameter.value())),
+            Some(Token(token)) => token,
             None => return Start::Now,
         },
+        (Some(one), None) => Token::of(one.to_str().unwrap_or_default()),
+        (Some(_), Some(_)) => String::new(),
     };
-    let token = token.and_then(Result::ok).map(|Token(token)| token);
-    Start::Behind(token.unwrap_or_default())
+    Start::Behind(token)
 }
 
 fn answer(body: Body) -> Response {

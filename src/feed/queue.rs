@@ -74,20 +74,23 @@ impl Queue {
         }
     }
 
-    /// Puts events in.
-    pub fn push(&self, chosen: Chosen) {
-        let Some(last) = chosen.last else { return };
+    /// Puts events in; how many bytes these are.
+    pub fn push(&self, chosen: Chosen) -> usize {
+        let Some(last) = chosen.last else { return 0 };
         let mut state = self.state();
         if state.reset.is_some() {
-            return;
+            return 0;
         }
+        let mut bytes = last.len();
         let held = state.held.replace(last);
         for run in held.into_iter().chain(chosen.first) {
+            bytes += run.len();
             state.push(Item::Events(run));
         }
         if state.reset.is_some() || !state.items.is_empty() {
             self.changed.notify_one();
         }
+        bytes
     }
 
     /// All events up to this position are in.
@@ -175,5 +178,77 @@ impl State {
         let item = self.items.pop_front()?;
         self.bytes -= item.len();
         Some(item)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(text: &'static str, times: usize) -> Chosen {
+        Chosen {
+            first: Vec::new(),
+            last: Some(text.repeat(times).into()),
+        }
+    }
+
+    fn taken(queue: &Queue) -> Vec<Item> {
+        std::iter::from_fn(|| queue.state().take()).collect()
+    }
+
+    fn id(text: &'static str) -> Bytes {
+        Bytes::from_static(text.as_bytes())
+    }
+
+    #[test]
+    fn the_last_event_of_a_group_has_its_position() {
+        let queue = Queue::new(Filter::default(), id("0"));
+        for text in ["a", "b", "c"] {
+            queue.push(events(text, 1));
+        }
+        queue.end(&id("1"));
+        queue.end(&id("2"));
+        assert!(queue.take_position().is_none(), "events wait before it");
+        let [
+            Item::Events(a),
+            Item::Events(b),
+            Item::Last(at, c),
+            Item::Position(then),
+        ] = &taken(&queue)[..]
+        else {
+            panic!("other items");
+        };
+        assert_eq!([a, b, at, c, then], ["a", "b", "1", "c", "2"]);
+        queue.end(&id("3"));
+        assert_eq!(queue.take_position().as_deref(), Some(&b"3"[..]));
+    }
+
+    #[test]
+    fn a_full_queue_is_emptied_and_goes_on_behind_a_reset() {
+        for (what, times) in [("many", 1), ("long", MOST_BYTES / 4)] {
+            let queue = Queue::new(Filter::default(), id("0"));
+            queue.end(&id("1"));
+            for _ in 0..MOST_RUNS + 2 {
+                queue.push(events("x", times));
+            }
+            queue.end(&id("2"));
+            assert_eq!(queue.push(events("lost", 1)), 0);
+            let items = taken(&queue);
+            let [Item::Reset(Reason::TooSlow, at)] = &items[..] else {
+                panic!("{what}: {} items", items.len());
+            };
+            assert_eq!(at, "2", "{what}");
+            queue.push(events("new", 1));
+            queue.end(&id("3"));
+            assert!(matches!(&taken(&queue)[0], Item::Last(at, _) if at == "3"));
+        }
+    }
+
+    #[test]
+    fn one_event_may_be_longer_than_a_queue() {
+        let queue = Queue::new(Filter::default(), id("0"));
+        queue.push(events("x", 2 * MOST_BYTES));
+        queue.end(&id("1"));
+        assert!(matches!(taken(&queue)[0], Item::Last(..)));
     }
 }

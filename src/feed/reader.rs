@@ -37,6 +37,10 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(1);
 /// The pause between parts of one look, so that subscribers who keep up have room.
 const PART_PAUSE: Duration = Duration::from_millis(5);
+/// How fast all subscribers together are told: what is sent takes time from writers.
+const BYTES_A_MICROSECOND: usize = 100;
+/// Beyond this time fetching again is cheaper.
+const MOST_TELLING: Duration = Duration::from_secs(3);
 
 /// Reads what was changed.
 #[derive(Debug)]
@@ -46,6 +50,8 @@ pub struct Reader {
     joins: mpsc::Receiver<Join>,
     /// Raised when this process has changed something.
     changed: Arc<Notify>,
+    /// How long to leave the database alone.
+    owed: Duration,
     /// How many resets have followed one another at once.
     resets: u32,
     failing: LogThrottle,
@@ -95,6 +101,7 @@ impl Reader {
             subscribers,
             joins,
             changed,
+            owed: Duration::ZERO,
             resets: 0,
             failing: LogThrottle::default(),
         }
@@ -121,12 +128,10 @@ impl Reader {
             if joining.is_empty() && self.subscribers.is_empty() {
                 return;
             }
-            let began = Instant::now();
-            let looked = self.look(&mut place).await;
-            let pause = match looked {
+            let pause = match self.look(&mut place).await {
                 Ok(pause) => {
                     retry = FIRST_RETRY;
-                    pause.max(began.elapsed() * PAUSE)
+                    pause.max(std::mem::take(&mut self.owed))
                 }
                 Err(error) => {
                     self.note(&error);
@@ -168,38 +173,51 @@ impl Reader {
 
     /// Looks once, and tells what is new; how long to wait at least before the next look.
     async fn look(&mut self, place: &mut Option<Place>) -> Result<Duration> {
+        let reading = Instant::now();
         let found = match place {
             Some(place) => self.find(place).await?,
-            None => self.begin().await?,
+            None => self.find_end().await?,
         };
+        self.owed = reading.elapsed() * PAUSE;
         let (records, look, position) = match found {
             Found::Other => return Ok(Duration::ZERO),
             Found::Reset(reason, look, position) => {
                 let new = Place::new(&look, position);
-                self.subscribers.reset(reason, &new.id);
+                let pause = self.reset(reason, &new.id);
                 *place = Some(new);
-                let pause = RESET_PAUSE * 2_u32.pow(self.resets);
-                self.resets = MOST_DOUBLINGS.min(self.resets + 1);
                 return Ok(pause);
             }
             Found::Records(records, look, position) => (records, look, position),
         };
-        self.resets = 0;
-        let is_new = place
-            .as_ref()
-            .is_none_or(|place| place.position != position);
-        if is_new {
-            let new = Place::new(&look, position);
-            self.tell(records, &new.id).await;
-            *place = Some(new);
-        } else if let Some(place) = place {
+        if let Some(place) = place
+            && place.position == position
+        {
             place.now = (look.at, Instant::now());
+            return Ok(LEAST_PAUSE);
         }
-        Ok(LEAST_PAUSE)
+        let new = Place::new(&look, position);
+        let pause = match self.tell(records).await {
+            None => {
+                self.resets = 0;
+                self.subscribers.end(&new.id);
+                LEAST_PAUSE
+            }
+            Some(reason) => self.reset(reason, &new.id),
+        };
+        *place = Some(new);
+        Ok(pause)
+    }
+
+    /// Has all subscribers fetch again what they show; how long to wait before the next look.
+    fn reset(&mut self, reason: Reason, id: &Bytes) -> Duration {
+        self.subscribers.reset(reason, id);
+        let pause = RESET_PAUSE * 2_u32.pow(self.resets);
+        self.resets = MOST_DOUBLINGS.min(self.resets + 1);
+        pause
     }
 
     /// Looks for the first time: what there is already is not told.
-    async fn begin(&self) -> Result<Found> {
+    async fn find_end(&self) -> Result<Found> {
         let (look, _) = bounded(store::read(&self.pool, &Position::end())).await?;
         if look.is_copy {
             return self.adopt(None).await;
@@ -251,16 +269,20 @@ impl Reader {
         Ok(Found::Other)
     }
 
-    /// Tells all subscribers of these records.
-    async fn tell(&mut self, mut records: Records, id: &Bytes) {
-        let mut retry = FIRST_RETRY;
+    /// Tells all subscribers of these records; why that has ended before all were told.
+    async fn tell(&mut self, mut records: Records) -> Option<Reason> {
+        let (mut retry, began) = (FIRST_RETRY, Instant::now());
         while !records.is_empty() && !self.subscribers.is_empty() {
-            let began = Instant::now();
+            if began.elapsed() > MOST_TELLING {
+                return Some(Reason::TooFar);
+            }
+            let loading = Instant::now();
             match records.load(&self.pool).await {
                 Ok(Some(piece)) => {
+                    self.owed += loading.elapsed() * PAUSE;
                     self.hand_over(piece).await;
                     if !records.is_empty() {
-                        sleep(began.elapsed() * PAUSE).await;
+                        sleep(std::mem::take(&mut self.owed)).await;
                     }
                     retry = FIRST_RETRY;
                 }
@@ -272,22 +294,23 @@ impl Reader {
                 }
                 Err(error) => {
                     self.note(&error);
-                    self.subscribers.reset(Reason::Bulk, id);
-                    return;
+                    return Some(Reason::Bulk);
                 }
             }
         }
-        self.subscribers.end(id);
+        None
     }
 
     async fn hand_over(&self, piece: Piece) {
         let parts = piece.parts();
         let count = parts.len();
         for (number, part) in (1..).zip(parts) {
-            self.subscribers.push(&part);
+            let bytes = self.subscribers.push(&part) / BYTES_A_MICROSECOND;
+            let mut pause = Duration::from_micros(u64::try_from(bytes).unwrap_or_default());
             if number < count {
-                sleep(PART_PAUSE).await;
+                pause = pause.max(PART_PAUSE);
             }
+            sleep(pause).await;
         }
     }
 

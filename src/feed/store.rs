@@ -11,7 +11,7 @@ use crate::id::{ConversationId, MessageId};
 pub const MOST_ROWS: usize = 500;
 /// The most rows that one statement deletes.
 pub const MOST_DELETED: i64 = 1000;
-const MOST_EMPTIED: i64 = 20_000;
+const MOST_EMPTIED: i32 = 20_000;
 
 /// What one statement's snapshot says of the feed.
 #[derive(Debug)]
@@ -148,12 +148,12 @@ with other as (
   where f.system_identifier <> c.system_identifier or f.epoch = $1
   for update of f
 ), emptied as (
-  delete from changes where position in (
-    select c.position from other cross join lateral (select position from changes order by position limit $2) c)
+  delete from changes where position = any(array(
+    select c.position from other cross join lateral (select position from changes order by position limit $2::int) c))
   returning position
 ), adopted as (
   update feed set epoch = pg_catalog.gen_random_uuid(), system_identifier = other.system_identifier, deleted_below = 0
-  from other where (select count(*) from emptied) < $2
+  from other where (select count(*) from emptied) < $2::int
 )
 select count(*) as "emptied!" from emptied"#,
         ended,
@@ -161,7 +161,7 @@ select count(*) as "emptied!" from emptied"#,
     )
     .fetch_one(pool)
     .await?;
-    Ok(emptied == MOST_EMPTIED)
+    Ok(emptied == i64::from(MOST_EMPTIED))
 }
 
 /// Deletes the oldest rows, if they are older than so many minutes; how many. They lie in the order
@@ -175,7 +175,7 @@ with old as (
     and position <= (select max(position) from (select position from changes order by position limit $2) first)
   order by position limit $2 for update skip locked
 ), gone as (
-  delete from changes where position in (select position from old) returning position
+  delete from changes where position = any(array(select position from old)) returning position
 ), noted as (
   update feed set deleted_below = greatest(deleted_below, (select max(position) + 1 from gone)) where exists (select from gone)
 )

@@ -121,14 +121,16 @@ impl Subscribers {
         }
     }
 
-    /// Hands events to all whom they concern.
-    pub fn push(&self, part: &Part) {
+    /// Hands events to all whom they concern; how many bytes these are for all together.
+    pub fn push(&self, part: &Part) -> usize {
         let mut chosen: HashMap<Filter, Chosen> = HashMap::new();
+        let mut bytes = 0;
         for queue in self.lock().queues.values() {
             let of_filter = chosen.entry(queue.filter);
             let of_filter = of_filter.or_insert_with(|| part.choose(&queue.filter));
-            queue.push(of_filter.clone());
+            bytes += queue.push(of_filter.clone());
         }
+        bytes
     }
 
     /// Tells all that they have been told everything up to this position.

@@ -17,7 +17,7 @@ use utoipa::openapi::security::{
 };
 use utoipa::openapi::{
     Components, ContentBuilder, Header, HeaderBuilder, ObjectBuilder, Ref, RefOr, Response,
-    ResponseBuilder, Type,
+    ResponseBuilder, Schema, Type,
 };
 use utoipa_swagger_ui::{self as swagger_ui, SwaggerUi};
 
@@ -98,6 +98,7 @@ fn complete_components(components: &mut Components) {
 pub fn complete(paths: &mut Paths, rules: &Rules) {
     for operation in paths.paths.values_mut().flat_map(operations) {
         operation.security = security(rules.access);
+        complete_body(operation);
         for (status, problems) in problems(operation, rules) {
             let responses = &mut operation.responses.responses;
             responses
@@ -110,6 +111,20 @@ pub fn complete(paths: &mut Paths, rules: &Rules) {
                 let headers = &mut response.headers;
                 headers.insert(REQUEST_ID.to_owned(), RefOr::Ref(header));
             }
+        }
+    }
+}
+
+/// A body that may be missing is never `null`.
+fn complete_body(operation: &mut Operation) {
+    let Some(RefOr::T(body)) = &mut operation.request_body else {
+        return;
+    };
+    for content in body.content.values_mut() {
+        if let RefOr::T(content) = content
+            && let Some(RefOr::T(Schema::OneOf(schemas))) = &content.schema
+        {
+            content.schema = schemas.items.first().cloned();
         }
     }
 }

@@ -63,7 +63,7 @@ const messagePath = (id) => `/messages/${encodeURIComponent(id)}`;
 
 function queryOf(values) {
   const given = Object.entries(values)
-    .filter(([, value]) => value !== null && value !== undefined && value !== false && value !== '');
+    .filter(([, value]) => ![null, undefined, false, ''].includes(value));
   const query = new URLSearchParams(given.map(([name, value]) => [name, String(value)]));
   return given.length > 0 ? `?${query}` : '';
 }

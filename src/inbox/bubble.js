@@ -29,14 +29,16 @@ export function make(actions) {
     retry: el('button', { class: 'button', type: 'button', data: { testid: 'retry' } }),
     cancel: el('button', { class: 'button', type: 'button', data: { testid: 'cancel' } }),
   };
+  parts.meta = el('div', { class: 'meta' }, parts.time, parts.tick, parts.tickWord);
   parts.quote = el('span', {}, ' (“', parts.detail, '”)');
   parts.trouble = el('div', { class: 'trouble', hidden: true },
     el('p', {}, parts.why, parts.quote, parts.rest),
     el('span', { class: 'trouble-buttons' }, parts.retry, parts.cancel));
-  parts.bubble = el('div', { class: 'bubble' }, parts.who, parts.body, parts.fold,
-    el('div', { class: 'meta' }, parts.time, parts.tick, parts.tickWord));
+  parts.bubble = el('div', { class: 'bubble' }, parts.who, parts.body, parts.fold, parts.meta);
   const node = el('li', { class: 'message' }, parts.bubble, parts.trouble);
-  const bubble = { node, parts, item: null, written: null, isLong: false, isOpen: false, asks: false };
+  const bubble = {
+    node, parts, item: null, written: null, isLong: false, isOpen: false, asks: false,
+  };
   parts.retry.addEventListener('click', () => actions.retry(bubble.item, bubble.asks));
   parts.cancel.addEventListener('click', () => actions.cancel(bubble.item));
   parts.fold.addEventListener('click', () => unfold(bubble));

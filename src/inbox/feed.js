@@ -27,160 +27,165 @@ export function backoff(failures, random) {
  *
  * `onEvents(events, id)` is given whole groups: the events up to one that has an id, and that id.
  * `onState(state, retryAt)`: `connecting` at first and after a loss, `offline` after a failure.
- * @param {object} options
- * @param {(events: import('./types.js').FeedEvent[], id: string) => void} options.onEvents
- * @param {(state: 'live'|'connecting'|'offline', retryAt: number|null) => void} options.onState
- * @param {() => void} options.onUnauthorized
- * @param {string} [options.url]
- * @param {typeof fetch} [options.fetch]
- * @param {import('./clock.js').Clock} [options.clock]
- * @param {() => number} [options.random]
  */
-export function createFeed({
-  onEvents, onState, onUnauthorized, url = '/events',
-  fetch = (...request) => globalThis.fetch(...request), clock = pageClock, random = Math.random,
-}) {
+export class Feed {
+  #options;
   /** @type {string|null} */
-  let lastId = null;
-  let failures = 0;
-  let isRunning = false;
+  #lastId = null;
+  #failures = 0;
+  #isRunning = false;
   /** The try under way. @type {{abort: AbortController, heard: number, begun: number,
    *   isLive: boolean}|null} */
-  let current = null;
-  let cancelWait = () => undefined;
-  let state = { name: '', retryAt: null };
+  #current = null;
+  #cancelWait = () => undefined;
+  #state = { name: '', retryAt: null };
 
-  function tell(name, retryAt = null) {
-    if (state.name === name && state.retryAt === retryAt) return;
-    state = { name, retryAt };
-    onState(name, retryAt);
+  /**
+   * @param {object} options
+   * @param {(events: import('./types.js').FeedEvent[], id: string) => void} options.onEvents
+   * @param {(state: 'live'|'connecting'|'offline', retryAt: number|null) => void} options.onState
+   * @param {() => void} options.onUnauthorized
+   * @param {string} [options.url]
+   * @param {typeof fetch} [options.fetch]
+   * @param {import('./clock.js').Clock} [options.clock]
+   * @param {() => number} [options.random]
+   */
+  constructor({
+    onEvents, onState, onUnauthorized, url = '/events',
+    fetch = (...request) => globalThis.fetch(...request), clock = pageClock, random = Math.random,
+  }) {
+    this.#options = { onEvents, onState, onUnauthorized, url, fetch, clock, random };
   }
 
-  async function connect() {
-    drop();
-    const mine = {
-      abort: new AbortController(), heard: clock.steady(), begun: clock.steady(), isLive: false,
-    };
-    current = mine;
-    tell(failures > 0 ? 'offline' : 'connecting');
-    const cancelWatch = watch(mine);
-    let problem = null;
-    try {
-      await read(mine);
-    } catch (error) {
-      problem = error;
-    }
+  /** Begins, behind this position, or where the feed is now. @param {string|null} [id] */
+  start(id = this.#lastId) {
+    if (this.#isRunning) return;
+    this.#isRunning = true;
+    this.#lastId = id;
+    this.#connect();
+  }
+
+  /** Ends it; the position stays. */
+  stop() {
+    this.#isRunning = false;
+    this.#drop();
+    this.#failures = 0;
+    this.#state = { name: '', retryAt: null };
+  }
+
+  /** Connects at once, if it waits to, or if the stream may be dead without anybody knowing. */
+  poke({ isNewNetwork = false } = {}) {
+    if (!this.#isRunning) return;
+    const current = this.#current;
+    const isSilent = current && this.#now() - current.heard > SILENCE_MS / 2;
+    if (!current || isSilent || isNewNetwork) this.#connect();
+  }
+
+  #now() {
+    return this.#options.clock.steady();
+  }
+
+  #tell(name, retryAt = null) {
+    if (this.#state.name === name && this.#state.retryAt === retryAt) return;
+    this.#state = { name, retryAt };
+    this.#options.onState(name, retryAt);
+  }
+
+  async #connect() {
+    this.#drop();
+    const [heard, begun] = [this.#now(), this.#now()];
+    const mine = { abort: new AbortController(), heard, begun, isLive: false };
+    this.#current = mine;
+    this.#tell(this.#failures > 0 ? 'offline' : 'connecting');
+    const cancelWatch = this.#watch(mine);
+    const problem = await this.#read(mine).then(() => null, (error) => error);
     cancelWatch();
-    if (current !== mine) return;
-    current = null;
-    resume(mine, problem);
+    if (this.#current === mine) this.#resume(mine, problem);
   }
 
   /** Decides what follows a stream's end. */
-  function resume(ended, problem) {
+  #resume(ended, problem) {
+    this.#current = null;
+    const { clock, random, onUnauthorized } = this.#options;
     if (problem?.status === 401) {
-      stop();
+      this.stop();
       onUnauthorized();
       return;
     }
-    const wasHealthy = ended.isLive && clock.steady() - ended.begun >= HEALTHY_MS;
-    if (wasHealthy) {
-      failures = 0;
-      if (problem === null || problem.isSilence) {
-        connect();
-        return;
-      }
+    const wasHealthy = ended.isLive && this.#now() - ended.begun >= HEALTHY_MS;
+    if (wasHealthy) this.#failures = 0;
+    if (wasHealthy && (problem === null || problem.isSilence)) {
+      this.#connect();
+      return;
     }
-    failures += 1;
+    this.#failures += 1;
     const asked = Math.min(LONGEST_ASKED_MS, (problem?.retryAfter ?? 0) * 1000);
-    const wait = Math.max(backoff(failures, random()), asked);
-    tell('offline', clock.now() + wait);
-    cancelWait = clock.after(wait, connect);
+    const wait = Math.max(backoff(this.#failures, random()), asked);
+    this.#tell('offline', clock.now() + wait);
+    this.#cancelWait = clock.after(wait, () => this.#connect());
   }
 
-  async function read(mine) {
+  async #read(mine) {
+    const { fetch, url, clock } = this.#options;
     const headers = { Accept: 'text/event-stream' };
-    const isFresh = lastId === null;
-    if (!isFresh) headers['Last-Event-ID'] = lastId;
+    const isFresh = this.#lastId === null;
+    if (!isFresh) headers['Last-Event-ID'] = this.#lastId;
     const response = await fetch(url, { headers, signal: mine.abort.signal, cache: 'no-store' });
     if (!response.ok) throw await readProblem(response, clock.now());
     const type = response.headers.get('Content-Type') ?? '';
     if (!type.startsWith('text/event-stream') || !response.body) throw new Error('no stream');
-    const group = [];
-    const take = createParser((event) => {
-      group.push(toFeedEvent(event, isFresh));
-      if (event.id === null || current !== mine) return;
-      const whole = group.splice(0);
-      lastId = event.id;
-      onEvents(whole, event.id);
-      if (!whole.some(({ type: name }) => name === 'hello')) return;
-      mine.isLive = true;
-      tell('live');
-    });
+    const take = this.#taker(mine, isFresh);
     const decoder = new TextDecoder();
     const reader = response.body.getReader();
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;
-      mine.heard = clock.steady();
+      mine.heard = this.#now();
       take(decoder.decode(value, { stream: true }));
     }
   }
 
+  /** Takes the text of a stream, and tells its events, a group at a time. */
+  #taker(mine, isFresh) {
+    const group = [];
+    return createParser((event) => {
+      group.push(toFeedEvent(event, isFresh));
+      if (event.id === null || this.#current !== mine) return;
+      const whole = group.splice(0);
+      this.#lastId = event.id;
+      this.#options.onEvents(whole, event.id);
+      if (!whole.some(({ type }) => type === 'hello')) return;
+      mine.isLive = true;
+      this.#tell('live');
+    });
+  }
+
   /** Ends a stream that has been silent for too long. */
-  function watch(mine) {
+  #watch(mine) {
     let cancel = () => undefined;
     const look = () => {
-      const left = mine.heard + SILENCE_MS - clock.steady();
-      if (left > 0) cancel = clock.after(left, look);
-      else lose(mine);
+      const left = mine.heard + SILENCE_MS - this.#now();
+      if (left > 0) cancel = this.#options.clock.after(left, look);
+      else this.#lose(mine);
     };
     look();
     return () => cancel();
   }
 
-  function lose(mine) {
-    if (current !== mine) return;
-    current = null;
+  #lose(mine) {
+    if (this.#current !== mine) return;
+    this.#current = null;
     mine.abort.abort();
-    const silence = Object.assign(new Error('silence'), { isSilence: true });
-    resume(mine, silence);
+    this.#resume(mine, Object.assign(new Error('silence'), { isSilence: true }));
   }
 
-  function drop() {
-    cancelWait();
-    cancelWait = () => undefined;
-    const old = current;
-    current = null;
+  #drop() {
+    this.#cancelWait();
+    this.#cancelWait = () => undefined;
+    const old = this.#current;
+    this.#current = null;
     old?.abort.abort();
   }
-
-  function stop() {
-    isRunning = false;
-    drop();
-    failures = 0;
-    state = { name: '', retryAt: null };
-  }
-
-  return {
-    /** Begins, behind this position, or where the feed is now. @param {string|null} [id] */
-    start(id = lastId) {
-      if (isRunning) return;
-      isRunning = true;
-      lastId = id;
-      connect();
-    },
-    stop,
-    /** Connects at once, if it waits to, or if the stream may be dead without anybody knowing. */
-    poke({ isNewNetwork = false } = {}) {
-      if (!isRunning) return;
-      const isSilent = current && clock.steady() - current.heard > SILENCE_MS / 2;
-      const isWaiting = current === null;
-      if (isWaiting || isSilent || isNewNetwork) connect();
-    },
-    /** Up to where the feed has been read. */
-    position: () => lastId,
-  };
 }
 
 function toFeedEvent({ type, data }, isFresh) {

@@ -84,7 +84,9 @@ export class List {
   #drawTabStop() {
     const usual = this.#rows.has(this.#state.open) ? this.#state.open : this.#shown[0];
     const stop = this.#rows.has(this.#stop) ? this.#stop : usual;
-    for (const [id, { parts }] of this.#rows) attr(parts.link, 'tabindex', id === stop ? null : '-1');
+    for (const [id, { parts }] of this.#rows) {
+      attr(parts.link, 'tabindex', id === stop ? null : '-1');
+    }
   }
 
   #drawRow(conversation) {
@@ -110,7 +112,7 @@ export class List {
     let words = '';
     if (part.error && !part.loaded) words = `The list could not be loaded: ${part.error.detail}`;
     else if (!part.loaded) words = count > 0 ? '' : 'Loading …';
-    else if (hasMore(this.#state)) words = 'Loading more …';
+    else if (hasMore(this.#state)) words = filter.participant ? 'Searching …' : 'Loading more …';
     else if (count === 0) words = isPlain ? 'No conversations yet.' : 'No conversation matches.';
     text(byId('list-note'), words);
     attr(document.body, 'data-empty', part.loaded && count === 0 && isPlain);

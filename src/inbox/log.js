@@ -15,7 +15,7 @@ const ABOVE_LINE = 48;
 
 /**
  * The log. `actions` has `older(id)`, `retry(item, asks)`, `cancel(item)`, `heard(message)` for
- * what is new of the customer's, and `newest(element, id)`, told which bubble shows the newest of
+ * what is new of the customer's, and `newest(element, id)`, told the last line of the newest of
  * his; `now()` is the time in milliseconds.
  */
 export class Log {
@@ -159,7 +159,7 @@ export class Log {
   #tellNewest(shown) {
     const view = this.#view;
     const newest = shown.findLast(isTheirs);
-    const element = view.isPlaced && newest ? view.timeline.element(newest.key) : null;
+    const element = view.isPlaced && newest ? view.timeline.end(newest.key) : null;
     if (element === view.newest) return;
     view.newest = element;
     this.#actions.newest(element, view.id);

@@ -37,10 +37,11 @@ const FILES: &[(&str, &str, &[u8])] = files! {
     HTML => "index.html";
     CSS => "base.css" "list.css" "parts.css" "thread.css";
     JS => "api.js" "app.js" "bubble.js" "channels.js" "clock.js" "composer.js" "dialogs.js"
-        "dom.js" "drafts.js" "feed.js" "filters.js" "format.js" "keys.js" "links.js" "list.js"
-        "log.js" "login.js" "main.js" "merge.js" "notices.js" "outbox.js" "pages.js" "prefs.js"
-        "route.js" "row.js" "seen.js" "select.js" "sender.js" "sse.js" "storage.js" "store.js"
-        "sync.js" "tabs.js" "thread.js" "timeline.js" "trouble.js" "types.js" "welcome.js";
+        "dom.js" "drafts.js" "feed.js" "filters.js" "format.js" "jobs.js" "keys.js" "links.js"
+        "list.js" "log.js" "login.js" "main.js" "merge.js" "notices.js" "outbox.js" "pages.js"
+        "prefs.js" "route.js" "row.js" "seen.js" "select.js" "sender.js" "sse.js" "storage.js"
+        "store.js" "sync.js" "tabs.js" "thread.js" "timeline.js" "trouble.js" "types.js"
+        "welcome.js";
     SVG => "icon.svg";
 };
 

@@ -87,6 +87,7 @@ export function shownRows(state, name) {
  * @param {Draft} draft
  */
 export function letGo(draft) {
+  for (const thread of [...draft.state.threads.values()]) shorten(draft, thread);
   const { state } = draft;
   const most = SPARE_ROWS + state.list.kept + state.unread.kept;
   if (state.conversations.size <= most) return;
@@ -104,6 +105,17 @@ export function letGo(draft) {
   draft.set('conversations', new Map(rows));
   draft.set('absent', new Set([...state.absent].filter((id) => keep.has(id))));
   draft.set('forgotten', draft.tick);
+}
+
+/** Lets the oldest messages go of a thread that has grown by events alone. */
+function shorten(draft, thread) {
+  if (!thread.loaded || thread.messages.size <= thread.kept + SPARE_SHOWN) return;
+  const newest = [...thread.messages.values()].sort((a, b) => comparePlaces(b.cursor, a.cursor))
+    .slice(0, Math.max(thread.kept, SPARE_SHOWN / 2));
+  const { cursor: end } = newest[newest.length - 1];
+  const below = thread.below + inboundShown(thread) - inboundShown({ ...thread, end });
+  const messages = new Map(newest.map((message) => [message.id, message]));
+  draft.patchThread(thread.id, { messages, end, below });
 }
 
 /**
@@ -127,6 +139,7 @@ export function takeThreadPage(draft, page) {
   if (isAbove || !isJudged) joined.stale = true;
   draft.patchThread(id, joined);
   countBelow(draft, id, page, before);
+  draft.patchThread(id, { kept: draft.state.threads.get(id).messages.size });
 }
 
 /** Takes out what another history had, and this page of the thread has not. */

@@ -23,12 +23,15 @@ export function make(id) {
       el('span', { class: 'row-preview' }, parts.lead, parts.preview),
       el('span', { class: 'row-marks' }, parts.tag, parts.unread, parts.unreadWord)));
   const node = el('li', { class: 'row', data: { conversationId: id } }, parts.link);
+  // Nobody can point at the row beside its link, but a program can click it.
+  node.addEventListener('click', ({ target }) => target === node && parts.link.click());
   return { node, parts, cursor: '', given: null };
 }
 
 /**
- * Shows a conversation in its row. `draft` is a text that waits in its composer, or ''; `isOurs` says
- * that the last message is an agent's, `isStuck` that one of his was refused and waits for him.
+ * Shows a conversation in its row. `draft` is a text that waits in its composer, or ''; `isOurs`
+ * says that the last message is an agent's, `isStuck` that one of his was refused and waits for
+ * him.
  */
 export function update(row, conversation, { isCurrent, draft, isOurs, isStuck, now }) {
   const { parts, node } = row;

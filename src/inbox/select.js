@@ -116,23 +116,9 @@ export function firstUnread(state, id, unread = state.conversations.get(id)?.unr
   return unread > 0 ? inbound[inbound.length - unread]?.message.id ?? null : null;
 }
 
-/**
- * Whether the newest message of a conversation, its preview, is ours: null where that is not known.
- * @param {State} state
- * @param {Conversation} conversation
- * @returns {boolean|null}
- */
-export function previewIsOurs(state, conversation) {
-  const told = conversation.lastMessageDirection;
-  if (told) return told === 'OUTBOUND';
-  const time = conversation.cursor.slice(0, 16);
-  for (const message of state.threads.get(conversation.id)?.messages.values() ?? []) {
-    const isIt = message.cursor.startsWith(time) &&
-      message.text.startsWith(conversation.lastMessagePreview);
-    if (isIt) return message.direction === 'OUTBOUND';
-  }
-  return null;
-}
+/** Whether the newest message of a conversation, its preview, is ours.
+ * @param {Conversation} conversation */
+export const previewIsOurs = (conversation) => conversation.lastMessageDirection === 'OUTBOUND';
 
 /** What the session may do. @param {State} state @param {string} scope */
 export function may(state, scope) {

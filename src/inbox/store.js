@@ -146,7 +146,7 @@ function open(draft, { id }) {
   if (isLast && known.error === null) return;
   const thread = known ? { ...known, error: null } : {
     id, messages: new Map(), loaded: false, end: null, stale: false, opened: draft.base.tick,
-    below: 0, counted: 0, error: null,
+    below: 0, counted: 0, kept: 0, error: null,
   };
   const copy = draft.own('threads');
   copy.delete(id);
@@ -168,13 +168,29 @@ function takeOutbox(draft, { items }) {
 }
 
 /**
- * A store: the present state, and who wants to hear of the next. Listeners are called after each
- * change, once for each dispatch, with the new state and the one before; a listener may dispatch.
+ * A store: the present state, and who wants to hear of the next. A listener is given each state
+ * that is the present one when its turn comes, and the one that it was given before; it may
+ * dispatch. One that throws keeps nobody else from hearing.
  * @param {(state: State, input: Input) => State} [reducer]
  * @param {State} [state]
  */
 export function createStore(reducer = reduce, state = EMPTY) {
-  const listeners = new Set();
+  /** What each listener was given last. @type {Map<Function, State>} */
+  const heard = new Map();
+
+  function tell(listener) {
+    const before = heard.get(listener);
+    if (before === undefined || before === state) return;
+    heard.set(listener, state);
+    try {
+      listener(state, before);
+    } catch (error) {
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
+  }
+
   return {
     /** The present state. @returns {State} */
     get: () => state,
@@ -183,16 +199,14 @@ export function createStore(reducer = reduce, state = EMPTY) {
     dispatch(input) {
       const before = state;
       state = reducer(before, input);
-      if (state === before) return;
-      const after = state;
-      for (const listener of [...listeners]) listener(after, before);
+      if (state !== before) [...heard.keys()].forEach(tell);
     },
     /** Calls `listener(state, before)` after each change.
      * @param {(state: State, before: State) => void} listener
      * @returns {() => void} Ends it. */
     subscribe(listener) {
-      listeners.add(listener);
-      return () => listeners.delete(listener);
+      heard.set(listener, state);
+      return () => heard.delete(listener);
     },
   };
 }

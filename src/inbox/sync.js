@@ -1,7 +1,7 @@
 // Fetches what the state lacks: first pages, more of them, what may have holes, and a regular look.
 
 import { clock as pageClock } from './clock.js';
-import { backoff } from './feed.js';
+import { Jobs } from './jobs.js';
 import { isWithin, UNREAD } from './merge.js';
 import { seenCount, visible } from './select.js';
 
@@ -20,140 +20,184 @@ const MOST_EMPTY_PAGES = 20;
 /** A list that shows so few rows and has more goes on by itself. */
 const FEW_ROWS = 12;
 
-/**
- * The effects: watches the store, and asks the gateway for what is missing or stale.
- * @param {object} options
- * @param {ReturnType<typeof import('./store.js').createStore>} options.store
- * @param {ReturnType<typeof import('./api.js').createApi>} options.api
- * @param {import('./clock.js').Clock} [options.clock]
- * @param {Document} [options.page]
- * @param {(messages: object[]) => void} [options.onMessages] Told each fetched message.
- */
-export function createSync({
-  store, api, clock = pageClock, page = globalThis.document, onMessages = () => undefined,
-}) {
-  /** What is being fetched, and what has to wait after a failure. @type {Map<string, object>} */
-  const jobs = new Map();
-  let isRunning = false;
-  let filled = { filter: null, times: 0 };
-  let mayBegin = false;
-  let cancelLook = () => undefined;
-  let cancelBegin = () => undefined;
+const listJob = (filter) => `list ${JSON.stringify(filter)}`;
+const moreJob = (filter) => `more ${JSON.stringify(filter)}`;
+const threadJob = (id) => `thread ${id}`;
+const needs = (part) => !part.loaded || part.stale;
 
-  /** Does a job, once at a time for each name; after a failure it waits before the next. */
-  function run(name, work, onError) {
-    const job = jobs.get(name) ?? { promise: null, failures: 0, isWaiting: false, cancel: null };
-    jobs.set(name, job);
-    if (job.promise) return job.promise;
-    job.cancel?.();
-    job.isWaiting = false;
-    job.promise = work().then(() => {
-      job.failures = 0;
-    }, (error) => {
-      job.failures += 1;
-      job.isWaiting = true;
-      const wait = Math.max(backoff(job.failures, Math.random()), (error.retryAfter ?? 0) * 1000);
-      job.cancel = clock.after(wait, () => {
-        job.isWaiting = false;
-        evaluate();
-      });
-      onError(error.toJSON?.() ?? { status: 0, code: 'internal', detail: String(error), errors: [],
-        retryAfter: null });
-    }).finally(() => {
-      job.promise = null;
-      evaluate();
-    });
-    return job.promise;
-  }
-
-  const mayRun = (name) => {
-    const job = jobs.get(name);
-    return !job || (!job.promise && !job.isWaiting);
+/** The effects: watches the store, and asks the gateway for what is missing or stale. */
+export class Sync {
+  #store;
+  #api;
+  #clock;
+  #page;
+  #onMessages;
+  #jobs;
+  #isRunning = false;
+  #mayBegin = false;
+  #filled = { filter: null, times: 0 };
+  #cancelLook = () => undefined;
+  #cancelBegin = () => undefined;
+  #onVisible = () => {
+    if (this.#page.visibilityState === 'visible') this.#lookAgain();
   };
 
+  /**
+   * @param {object} options
+   * @param {ReturnType<typeof import('./store.js').createStore>} options.store
+   * @param {ReturnType<typeof import('./api.js').createApi>} options.api
+   * @param {import('./clock.js').Clock} [options.clock]
+   * @param {Document} [options.page]
+   * @param {(messages: object[]) => void} [options.onMessages] Told each fetched message.
+   */
+  constructor({
+    store, api, clock = pageClock, page = globalThis.document, onMessages = () => undefined,
+  }) {
+    this.#store = store;
+    this.#api = api;
+    this.#clock = clock;
+    this.#page = page;
+    this.#onMessages = onMessages;
+    this.#jobs = new Jobs(clock, () => this.#evaluate());
+    store.subscribe((state, before) => {
+      if (state.feed.state === 'live' && before.feed.state !== 'live') {
+        this.#mayBegin = true;
+        this.#jobs.hurry();
+      }
+      this.#evaluate();
+    });
+  }
+
+  /** Begins, with the first page after the stream has, or after a while without it. */
+  start() {
+    this.#isRunning = true;
+    this.#mayBegin = this.#store.get().feed.state === 'live';
+    this.#cancelBegin = this.#clock.after(STREAM_FIRST_MS, () => {
+      this.#mayBegin = true;
+      this.#evaluate();
+    });
+    this.#cancelLook = this.#clock.after(LOOK_MS, () => this.#lookAgain());
+    this.#page.addEventListener('visibilitychange', this.#onVisible);
+    this.#evaluate();
+  }
+
+  stop() {
+    this.#isRunning = false;
+    this.#cancelLook();
+    this.#cancelBegin();
+    this.#jobs.clear();
+    this.#page.removeEventListener('visibilitychange', this.#onVisible);
+  }
+
+  /** The list and the open thread from the top, now. */
+  async look() {
+    const state = this.#store.get();
+    if (!this.#isRunning || state.login !== 'done') return;
+    const { open: id } = state;
+    const known = state.conversations.get(id)?.inboundCount;
+    const isShort = id !== null && seenCount(state, id) !== known;
+    const open = id === null ? [] : [this.#loadThread(id, isShort)];
+    await Promise.all([this.#loadUnread(), ...open]);
+    await this.#loadList();
+  }
+
+  /** The next page of the list. @returns {Promise<void>} */
+  more() {
+    const { filter, list } = this.#store.get();
+    if (!list.loaded || list.end === null) return Promise.resolve();
+    return this.#jobs.run(moreJob(filter), () => this.#loadMore(filter),
+      (error) => this.#store.dispatch({ type: 'list.failed', list: 'list', error }));
+  }
+
+  /** The page of a thread that is older than what is loaded. @param {string} id */
+  older(id) {
+    const thread = this.#store.get().threads.get(id);
+    if (!thread?.loaded || thread.end === null) return Promise.resolve();
+    const from = thread.end;
+    return this.#jobs.run(`older ${id}`, async () => {
+      const since = this.#store.get().tick;
+      const { messages, meta, ...conversation } =
+        await this.#api.thread(id, { cursor: from, limit: FIRST_MESSAGES });
+      const next = meta.nextCursor;
+      this.#store.dispatch({ type: 'thread.page', conversation, messages, from, next, since });
+    }, (error) => this.#store.dispatch({ type: 'thread.failed', id, error }));
+  }
+
+  /** Fetches all that is loaded of a thread again. @param {string} id */
+  refetch(id) {
+    return this.#loadThread(id, true);
+  }
+
   /** Starts what is needed. Called after each change; the jobs in flight are not started twice. */
-  function evaluate() {
-    const state = store.get();
-    if (!isRunning || !mayBegin || state.login !== 'done') return;
-    if (needs(state.list) && mayRun(listJob(state))) loadList();
-    if (needs(state.unread) && mayRun('unread')) loadUnread();
-    fill(state);
+  #evaluate() {
+    const state = this.#store.get();
+    if (!this.#isRunning || !this.#mayBegin || state.login !== 'done') return;
+    if (needs(state.list) && this.#jobs.mayRun(listJob(state.filter))) this.#loadList();
+    if (needs(state.unread) && this.#jobs.mayRun('unread')) this.#loadUnread();
+    this.#fill(state);
     const thread = state.threads.get(state.open);
-    const isGone = thread?.error?.status === 404;
-    if (thread && needs(thread) && !isGone && mayRun(`thread ${thread.id}`)) loadThread(thread.id);
+    const isWanted = thread && needs(thread) && thread.error?.status !== 404;
+    if (isWanted && this.#jobs.mayRun(threadJob(thread.id))) this.#loadThread(thread.id);
   }
 
   /** Goes on where a list shows less than a screen and has more. */
-  function fill({ filter, list }) {
-    const isShort = !needs(list) && list.end !== null && visible(store.get()).length < FEW_ROWS;
-    if (!isShort || !mayRun(moreJob(filter))) return;
-    if (filled.filter !== filter) filled = { filter, times: 0 };
-    if (filled.times >= MOST_PAGES) return;
-    filled.times += 1;
-    more();
+  #fill({ filter, list }) {
+    const isShort = !needs(list) && list.end !== null &&
+      visible(this.#store.get()).length < FEW_ROWS;
+    if (!isShort || !this.#jobs.mayRun(moreJob(filter))) return;
+    if (this.#filled.filter !== filter) this.#filled = { filter, times: 0 };
+    if (this.#filled.times >= MOST_PAGES) return;
+    this.#filled.times += 1;
+    this.more();
   }
-
-  const moreJob = (filter) => `more ${JSON.stringify(filter)}`;
-
-  /** The next page of the list. */
-  function more() {
-    const { filter, list } = store.get();
-    if (!list.loaded || list.end === null) return Promise.resolve();
-    return run(moreJob(filter), () => loadMore(filter),
-      (error) => store.dispatch({ type: 'list.failed', list: 'list', error }));
-  }
-
-  const needs = (part) => !part.loaded || part.stale;
-  const listJob = ({ filter }) => `list ${JSON.stringify(filter)}`;
 
   /** The list from the top, as far down as it was loaded if that is stale. */
-  function loadList() {
-    const { filter } = store.get();
-    const isCurrent = () => store.get().filter === filter;
-    return run(listJob({ filter }), () => loadChain({
-      isOver: () => !isCurrent() || !store.get().list.stale,
-      ask: (cursor) => api.list(filter, { cursor, limit: cursor ? MOST_ROWS : FIRST_ROWS }),
+  #loadList() {
+    const { filter } = this.#store.get();
+    const isCurrent = () => this.#store.get().filter === filter;
+    return this.#jobs.run(listJob(filter), () => this.#loadChain({
+      isOver: () => !isCurrent() || !this.#store.get().list.stale,
+      ask: (cursor) => this.#api.list(filter, { cursor, limit: cursor ? MOST_ROWS : FIRST_ROWS }),
       take: ({ data, meta }, place) => ({
         type: 'list.page', list: 'list', filter, rows: data, next: meta.nextCursor, ...place,
       }),
-    }), (error) => isCurrent() && store.dispatch({ type: 'list.failed', list: 'list', error }));
+    }), (error) => isCurrent() &&
+      this.#store.dispatch({ type: 'list.failed', list: 'list', error }));
   }
 
-  function loadUnread() {
-    return run('unread', () => loadChain({
+  #loadUnread() {
+    return this.#jobs.run('unread', () => this.#loadChain({
       isOver: () => true,
-      ask: () => api.list(UNREAD, { limit: MOST_ROWS }),
+      ask: () => this.#api.list(UNREAD, { limit: MOST_ROWS }),
       take: ({ data, meta }, place) => ({
         type: 'list.page', list: 'unread', filter: UNREAD, rows: data, next: meta.nextCursor,
         ...place, cut: true,
       }),
-    }), (error) => store.dispatch({ type: 'list.failed', list: 'unread', error }));
+    }), (error) => this.#store.dispatch({ type: 'list.failed', list: 'unread', error }));
   }
 
-  function loadThread(id, isWhole = false) {
+  /** A thread from the top, all that is loaded of it if that is stale or asked for. */
+  #loadThread(id, isWhole = false) {
+    const threadOf = () => this.#store.get().threads.get(id);
     let count;
-    return run(`thread ${id}`, () => loadChain({
-      isOver: (next) => !reachesOn(id, next) ||
-        !(isWhole || store.get().threads.get(id)?.stale),
-      ask: (cursor) => api.thread(id, { cursor, limit: cursor ? MOST_MESSAGES : FIRST_MESSAGES }),
+    return this.#jobs.run(threadJob(id), () => this.#loadChain({
+      isOver: (next) => !reachesOn(threadOf(), next) || !(isWhole || threadOf().stale),
+      ask: (cursor) => this.#api.thread(id, {
+        cursor, limit: cursor ? MOST_MESSAGES : FIRST_MESSAGES,
+      }),
       take: ({ messages, meta, ...conversation }, place) => {
         count ??= conversation.inboundCount;
-        onMessages(messages);
+        this.#onMessages(messages);
         return {
           type: 'thread.page', conversation, messages, next: meta.nextCursor, count, ...place,
         };
       },
-    }), (error) => store.dispatch({ type: 'thread.failed', id, error }));
-  }
-
-  /** Whether what is loaded of a thread goes on below a place. */
-  function reachesOn(id, place) {
-    const thread = store.get().threads.get(id);
-    return Boolean(thread) && isWithin(place, null, thread.end) && place !== thread.end;
+    }), (error) => this.#store.dispatch({ type: 'thread.failed', id, error }));
   }
 
   /** Fetches page after page from the top until there is no more hole. */
-  async function loadChain({ ask, take, isOver }) {
+  async #loadChain({ ask, take, isOver }) {
+    const store = this.#store;
     const chain = store.get().tick;
     let from = null;
     for (let pages = 1; ; pages += 1) {
@@ -167,92 +211,27 @@ export function createSync({
   }
 
   /** The next page with a row: a search may answer short and empty pages before the end. */
-  async function loadMore(filter) {
+  async #loadMore(filter) {
     for (let pages = 0; pages < MOST_EMPTY_PAGES; pages += 1) {
-      const { filter: current, list: { end: from, loaded }, tick: since } = store.get();
+      const { filter: current, list: { end: from, loaded }, tick: since } = this.#store.get();
       if (current !== filter || !loaded || from === null) return;
-      const { data, meta } = await api.list(filter, { cursor: from, limit: FIRST_ROWS });
-      store.dispatch({
-        type: 'list.page', list: 'list', filter, from, next: meta.nextCursor, rows: data, since,
+      const { data, meta } = await this.#api.list(filter, { cursor: from, limit: FIRST_ROWS });
+      const next = meta.nextCursor;
+      this.#store.dispatch({
+        type: 'list.page', list: 'list', filter, from, next, rows: data, since,
       });
       if (data.length > 0) return;
     }
   }
 
-  /** What is shown, once more from the top. */
-  async function look() {
-    const state = store.get();
-    if (!isRunning || state.login !== 'done') return;
-    const { open: id } = state;
-    const isShort = id !== null && seenCount(state, id) !== state.conversations.get(id)?.inboundCount;
-    const open = id === null ? [] : [loadThread(id, isShort)];
-    await Promise.all([loadUnread(), ...open]);
-    await loadList();
+  #lookAgain() {
+    this.#cancelLook();
+    this.#cancelLook = this.#clock.after(LOOK_MS, () => this.#lookAgain());
+    if (this.#page.visibilityState === 'visible' && this.#mayBegin) this.look();
   }
+}
 
-  function lookAgain() {
-    cancelLook();
-    cancelLook = clock.after(LOOK_MS, lookAgain);
-    if (page.visibilityState === 'visible' && mayBegin) look();
-  }
-
-  const onVisible = () => {
-    if (page.visibilityState === 'visible') lookAgain();
-  };
-
-  store.subscribe((state, before) => {
-    if (state.feed.state === 'live' && before.feed.state !== 'live') onLive();
-    evaluate();
-  });
-
-  /** The gateway is there (again): nothing waits for its next try. */
-  function onLive() {
-    mayBegin = true;
-    for (const job of jobs.values()) {
-      job.cancel?.();
-      job.isWaiting = false;
-    }
-  }
-
-  return {
-    /** Begins, with the first page after the stream has, or after a while without it. */
-    start() {
-      isRunning = true;
-      mayBegin = store.get().feed.state === 'live';
-      cancelBegin = clock.after(STREAM_FIRST_MS, () => {
-        mayBegin = true;
-        evaluate();
-      });
-      cancelLook = clock.after(LOOK_MS, lookAgain);
-      page.addEventListener('visibilitychange', onVisible);
-      evaluate();
-    },
-    stop() {
-      isRunning = false;
-      cancelLook();
-      cancelBegin();
-      for (const job of jobs.values()) job.cancel?.();
-      jobs.clear();
-      page.removeEventListener('visibilitychange', onVisible);
-    },
-    /** The list and the open thread from the top, now. */
-    look,
-    more,
-    /** The page of a thread that is older than what is loaded. */
-    older(id) {
-      const thread = store.get().threads.get(id);
-      if (!thread?.loaded || thread.end === null) return Promise.resolve();
-      const from = thread.end;
-      return run(`older ${id}`, async () => {
-        const since = store.get().tick;
-        const { messages, meta, ...conversation } =
-          await api.thread(id, { cursor: from, limit: FIRST_MESSAGES });
-        store.dispatch({
-          type: 'thread.page', conversation, messages, from, next: meta.nextCursor, since,
-        });
-      }, (error) => store.dispatch({ type: 'thread.failed', id, error }));
-    },
-    /** Fetches all that is loaded of a thread again. */
-    refetch: (id) => loadThread(id, true),
-  };
+/** Whether what is loaded of a thread goes on below a place. */
+function reachesOn(thread, place) {
+  return Boolean(thread) && isWithin(place, null, thread.end) && place !== thread.end;
 }

@@ -18,196 +18,229 @@ const HIDDEN_MS = 30_000;
  * )} Relay
  */
 
-/**
- * The feed as this tab gets it. `onEvents`, `onState` and `onUnauthorized` are as in `createFeed`.
- * @param {string|null} name The key's name; tabs of other names have their own stream.
- * @param {object} options
- * @param {(handlers: object) => ReturnType<typeof import('./feed.js').createFeed>}
- *   options.createFeed
- * @param {(events: import('./types.js').FeedEvent[]) => void} options.onEvents
- * @param {(state: string, retryAt: number|null) => void} options.onState
- * @param {() => void} options.onUnauthorized
- * @param {import('./clock.js').Clock} [options.clock]
- * @param {LockManager|undefined} [options.locks]
- * @param {typeof BroadcastChannel|undefined} [options.Channel]
- * @param {Document} [options.page]
- */
-export function createTabs(name, {
-  createFeed, onEvents, onState, onUnauthorized, clock = pageClock,
-  locks = globalThis.navigator?.locks, Channel = globalThis.BroadcastChannel,
-  page = globalThis.document,
-}) {
-  const label = `gateway feed ${name === null ? 'open' : `key ${name}`}`;
-  const isShared = Boolean(locks && Channel);
+/** The feed as this tab gets it: read by itself, or relayed by the tab that reads it. */
+export class Tabs {
+  #options;
+  #label;
+  #feed;
   /** @type {BroadcastChannel|null} */
-  let channel = null;
-  let isStopped = false;
-  let isLeader = false;
+  #channel = null;
+  #isStopped = false;
+  #isLeader = false;
   /** Whether what this tab has heard has a place in the feed. */
-  let hasJoined = false;
+  #hasJoined = false;
   /** @type {string|null} */
-  let lastId = null;
-  let hello = null;
-  let last = { state: 'connecting', retryAt: null };
-  let heard = clock.steady();
-  let giveUpLock = () => undefined;
-  let cancelTimer = () => undefined;
+  #lastId = null;
+  #hello = null;
+  #last = { state: 'connecting', retryAt: null };
+  #heard = 0;
+  #giveUpLock = () => undefined;
+  #cancelTimer = () => undefined;
+  #onOnline = () => this.#wake(true);
+  #onVisible = () => {
+    if (!this.#isShared) this.#follow();
+    if (this.#isVisible) this.#wake(false);
+  };
 
-  const feed = createFeed({
-    onEvents(events, id) {
-      const prev = lastId;
-      lastId = id;
-      hasJoined = true;
-      hello = events.find(({ type }) => type === 'hello')?.data ?? hello;
-      post({ kind: 'events', prev, id, events });
-      onEvents(events);
-    },
-    onState(state, retryAt) {
-      last = { state, retryAt };
-      postHere();
-      onState(state, retryAt);
-    },
-    onUnauthorized() {
-      post({ kind: 'unauthorized' });
-      onUnauthorized();
-    },
-  });
-
-  function post(relay) {
-    channel?.postMessage(relay);
+  /**
+   * `onEvents`, `onState` and `onUnauthorized` are as in `Feed`.
+   * @param {string|null} name The key's name; tabs of other names have their own stream.
+   * @param {object} options
+   * @param {(handlers: object) => import('./feed.js').Feed} options.createFeed
+   * @param {(events: import('./types.js').FeedEvent[]) => void} options.onEvents
+   * @param {(state: string, retryAt: number|null) => void} options.onState
+   * @param {() => void} options.onUnauthorized
+   * @param {import('./clock.js').Clock} [options.clock]
+   * @param {LockManager|null} [options.locks]
+   * @param {typeof BroadcastChannel|null} [options.Channel]
+   * @param {Document} [options.page]
+   */
+  constructor(name, {
+    createFeed, onEvents, onState, onUnauthorized, clock = pageClock,
+    locks = globalThis.navigator?.locks, Channel = globalThis.BroadcastChannel,
+    page = globalThis.document,
+  }) {
+    this.#options = { onEvents, onState, onUnauthorized, clock, locks, Channel, page };
+    this.#label = `gateway feed ${name === null ? 'open' : `key ${name}`}`;
+    this.#feed = createFeed({
+      onEvents: (events, id) => this.#takeEvents(events, id),
+      onState: (state, retryAt) => {
+        this.#last = { state, retryAt };
+        this.#postHere();
+        onState(state, retryAt);
+      },
+      onUnauthorized: () => {
+        this.#post({ kind: 'unauthorized' });
+        onUnauthorized();
+      },
+    });
   }
 
-  const postHere = () => post({ kind: 'here', id: lastId, hello, ...last });
-
-  /** @param {{data: Relay}} message */
-  function hear({ data: relay }) {
-    if (isStopped) return;
-    if (isLeader) {
-      if (relay.kind === 'where') postHere();
-      else if (relay.kind === 'poke') feed.poke(relay);
+  /** Begins; `onEvents` gets a `hello` once this tab has a place in the feed. */
+  start() {
+    const { page, clock, Channel } = this.#options;
+    page.addEventListener('visibilitychange', this.#onVisible);
+    globalThis.addEventListener?.('online', this.#onOnline);
+    if (!this.#isShared) {
+      this.#follow();
       return;
     }
-    if (relay.kind === 'where' || relay.kind === 'poke') return;
-    heard = clock.steady();
-    if (relay.kind === 'unauthorized') onUnauthorized();
-    else if (relay.kind === 'here') hearHere(relay);
-    else hearEvents(relay);
+    this.#channel = new Channel(this.#label);
+    this.#channel.onmessage = ({ data }) => this.#hear(data);
+    this.#heard = clock.steady();
+    this.#queue();
+    this.#post({ kind: 'where' });
+    this.#cancelTimer = clock.after(SILENCE_MS / 3, () => this.#look());
+  }
+
+  /** Ends it: another tab may take over. */
+  stop() {
+    this.#isStopped = true;
+    this.#options.page.removeEventListener('visibilitychange', this.#onVisible);
+    globalThis.removeEventListener?.('online', this.#onOnline);
+    this.#cancelTimer();
+    this.#feed.stop();
+    this.#channel?.close();
+    this.#giveUpLock();
+  }
+
+  /** Connects at once instead of waiting. */
+  poke() {
+    this.#wake(false);
+  }
+
+  get #isShared() {
+    return Boolean(this.#options.locks && this.#options.Channel);
+  }
+
+  get #isVisible() {
+    return this.#options.page.visibilityState === 'visible';
+  }
+
+  get #isSilent() {
+    return !this.#isLeader && this.#options.clock.steady() - this.#heard > SILENCE_MS;
+  }
+
+  /** @param {Relay} relay */
+  #post(relay) {
+    this.#channel?.postMessage(relay);
+  }
+
+  /** Says where the feed is; the server's time in the `hello` has gone on meanwhile. */
+  #postHere() {
+    const hello = this.#hello;
+    const passed = hello ? this.#options.clock.steady() - hello.heard : 0;
+    const told = hello && { ...hello, now: laterBy(hello.now, passed) };
+    this.#post({ kind: 'here', id: this.#lastId, hello: told, ...this.#last });
+  }
+
+  /** Takes what this tab reads itself, and relays it. */
+  #takeEvents(events, id) {
+    const prev = this.#lastId;
+    this.#lastId = id;
+    this.#hasJoined = true;
+    const event = events.find(({ type }) => type === 'hello');
+    if (event) this.#hello = { ...event.data, heard: this.#options.clock.steady() };
+    this.#post({ kind: 'events', prev, id, events });
+    this.#options.onEvents(events);
+  }
+
+  /** @param {Relay} relay */
+  #hear(relay) {
+    if (this.#isStopped) return;
+    const isQuestion = relay.kind === 'where' || relay.kind === 'poke';
+    if (this.#isLeader) {
+      if (relay.kind === 'where') this.#postHere();
+      else if (relay.kind === 'poke') this.#feed.poke(relay);
+    } else if (!isQuestion) {
+      this.#heard = this.#options.clock.steady();
+      if (relay.kind === 'unauthorized') this.#options.onUnauthorized();
+      else if (relay.kind === 'here') this.#hearHere(relay);
+      else this.#hearEvents(relay);
+    }
   }
 
   /** The first word of a leader that is live is where this tab begins: what follows is relayed. */
-  function hearHere({ id, hello: told, state, retryAt }) {
-    if (state === 'live' && id !== null && told) {
-      const isMissing = hasJoined && id !== lastId;
-      const event = { type: 'hello', data: told, fresh: !hasJoined || isMissing };
-      const isNews = !hasJoined || isMissing;
-      lastId = id;
-      hasJoined = true;
-      if (isNews) onEvents([event]);
+  #hearHere({ id, hello, state, retryAt }) {
+    const isNews = state === 'live' && id !== null && hello &&
+      (!this.#hasJoined || id !== this.#lastId);
+    if (isNews) {
+      this.#lastId = id;
+      this.#hasJoined = true;
+      this.#options.onEvents([{ type: 'hello', data: hello, fresh: true }]);
     }
-    onState(state, retryAt);
+    this.#options.onState(state, retryAt);
   }
 
-  function hearEvents({ prev, id, events }) {
-    if (!hasJoined) {
-      const begins = events.some(({ type, fresh }) => type === 'hello' && fresh);
-      if (!begins) {
-        post({ kind: 'where' });
-        return;
-      }
+  #hearEvents({ prev, id, events }) {
+    const begins = events.some(({ type, fresh }) => type === 'hello' && fresh);
+    if (!this.#hasJoined && !begins) {
+      this.#post({ kind: 'where' });
+      return;
     }
-    const isMissing = hasJoined && prev !== lastId;
-    lastId = id;
-    hasJoined = true;
+    const isMissing = this.#hasJoined && prev !== this.#lastId;
+    this.#lastId = id;
+    this.#hasJoined = true;
     const reset = { type: 'reset', data: { reason: 'tab' } };
-    onEvents(isMissing ? [reset, ...events] : events);
+    this.#options.onEvents(isMissing ? [reset, ...events] : events);
   }
 
   /** Waits to lead, and leads until the page goes, or another takes the lock. */
-  function queue(options = {}) {
-    locks.request(label, options, () => new Promise((resolve) => {
-      if (isStopped) {
+  #queue(options = {}) {
+    const lead = () => new Promise((resolve) => {
+      if (this.#isStopped) {
         resolve();
         return;
       }
-      giveUpLock = resolve;
-      isLeader = true;
-      feed.start(lastId);
-    })).catch(() => {
-      isLeader = false;
-      feed.stop();
-      if (!isStopped) queue();
+      this.#giveUpLock = resolve;
+      this.#isLeader = true;
+      this.#feed.start(this.#lastId);
+    });
+    this.#options.locks.request(this.#label, options, lead).catch(() => {
+      this.#isLeader = false;
+      this.#feed.stop();
+      if (!this.#isStopped) this.#queue();
     });
   }
 
   /** Looks after a silent leader, but only while somebody looks at this tab. */
-  function look() {
-    if (isStopped) return;
-    cancelTimer = clock.after(SILENCE_MS / 3, look);
-    const isSilent = clock.steady() - heard > SILENCE_MS;
-    if (isLeader || !isSilent || page.visibilityState !== 'visible') return;
-    cancelTimer();
-    post({ kind: 'where' });
-    cancelTimer = clock.after(ANSWER_MS, () => {
-      if (!isLeader && clock.steady() - heard > SILENCE_MS) {
-        heard = clock.steady();
-        queue({ steal: true });
+  #look() {
+    if (this.#isStopped) return;
+    const { clock } = this.#options;
+    if (!this.#isSilent || !this.#isVisible) {
+      this.#cancelTimer = clock.after(SILENCE_MS / 3, () => this.#look());
+      return;
+    }
+    this.#post({ kind: 'where' });
+    this.#cancelTimer = clock.after(ANSWER_MS, () => {
+      if (this.#isSilent) {
+        this.#heard = clock.steady();
+        this.#queue({ steal: true });
       }
-      look();
+      this.#look();
     });
   }
 
   /** Without locks: a stream of its own, while the tab is visible and a little longer. */
-  function follow() {
-    cancelTimer();
-    if (page.visibilityState === 'visible') feed.start(lastId);
-    else cancelTimer = clock.after(HIDDEN_MS, () => feed.stop());
+  #follow() {
+    this.#cancelTimer();
+    if (this.#isVisible) this.#feed.start(this.#lastId);
+    else this.#cancelTimer = this.#options.clock.after(HIDDEN_MS, () => this.#feed.stop());
   }
 
-  function onVisible() {
-    if (!isShared) follow();
-    if (page.visibilityState === 'visible') wake(false);
-  }
-
-  function wake(isNewNetwork) {
-    if (isLeader || !isShared) feed.poke({ isNewNetwork });
-    else post({ kind: 'poke', isNewNetwork });
-    if (isShared && !isLeader) {
-      cancelTimer();
-      look();
+  #wake(isNewNetwork) {
+    if (this.#isLeader || !this.#isShared) {
+      this.#feed.poke({ isNewNetwork });
+      return;
     }
+    this.#post({ kind: 'poke', isNewNetwork });
+    this.#cancelTimer();
+    this.#look();
   }
+}
 
-  const onOnline = () => wake(true);
-
-  return {
-    /** Begins; `onEvents` gets a `hello` once this tab has a place in the feed. */
-    start() {
-      page.addEventListener('visibilitychange', onVisible);
-      globalThis.addEventListener?.('online', onOnline);
-      if (!isShared) {
-        follow();
-        return;
-      }
-      channel = new Channel(label);
-      channel.onmessage = hear;
-      heard = clock.steady();
-      queue();
-      post({ kind: 'where' });
-      cancelTimer = clock.after(SILENCE_MS / 3, look);
-    },
-    /** Ends it: another tab may take over. */
-    stop() {
-      isStopped = true;
-      page.removeEventListener('visibilitychange', onVisible);
-      globalThis.removeEventListener?.('online', onOnline);
-      cancelTimer();
-      feed.stop();
-      channel?.close();
-      giveUpLock();
-    },
-    /** Connects at once instead of waiting. */
-    poke: () => wake(false),
-    /** Whether this tab reads the stream itself. */
-    isLeader: () => isLeader || !isShared,
-  };
+/** @param {string} time @param {number} ms */
+function laterBy(time, ms) {
+  const at = Date.parse(time);
+  return Number.isFinite(at) ? new Date(at + ms).toISOString() : time;
 }

@@ -55,9 +55,9 @@ export class Timeline {
     return node;
   }
 
-  /** The element of an item. */
-  element(key) {
-    return this.#bubbles.get(key)?.node ?? null;
+  /** The last line of an item: who sees it has the whole before him. */
+  end(key) {
+    return this.#bubbles.get(key)?.parts.meta ?? null;
   }
 
   /** Looks which new texts are folded after their twelfth line, once they have a layout. */

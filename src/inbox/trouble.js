@@ -27,7 +27,7 @@ const NONE = Object.freeze({
  * What to say below an item of the thread: `text`, the other side's own words as `detail`, the
  * `rest` of the sentence, the words on the buttons `retry` and `cancel` (empty: no button), whether
  * it `asks` before sending again, and the `tone`: `bad` where nothing happens without the reader,
- * `warn` where it is tried again by itself, else none. `clock` shows a time as the reader's clock does.
+ * `warn` where it is tried again by itself, else none. `clock` shows a time as the reader's does.
  */
 export function trouble({ message, unsent }, now, clock) {
   if (unsent) return ofUnsent(unsent, now, clock);

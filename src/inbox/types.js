@@ -9,6 +9,7 @@
  * @property {'open'|'closed'} status
  * @property {string} lastMessagePreview
  * @property {string} lastMessageAt
+ * @property {'INBOUND'|'OUTBOUND'} lastMessageDirection
  * @property {number} unreadCount
  * @property {number} inboundCount How many the customer wrote, ever.
  * @property {string|null} lastReadAt
@@ -110,6 +111,7 @@
  * @property {number} opened The tick at which it was opened; answers to older questions are void.
  * @property {number} below At least so many inbound messages are older than the part.
  * @property {number} counted The tick at which that was last counted.
+ * @property {number} kept How many messages were there after the last page.
  * @property {ApiError|null} error `status` 404: there is no such conversation.
  */
 

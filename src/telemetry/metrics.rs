@@ -135,7 +135,7 @@ const GAUGES: [Described; 13] = [
     ),
     (
         "gateway_feed_pending",
-        "Transactions of which the live feed does not know yet whether they have changed something",
+        "Writers of which the live feed does not know yet whether they have changed something",
     ),
     (
         "gateway_build_info",

@@ -74,7 +74,7 @@ async fn walk(
         let Some(cursor) = list["meta"]["nextCursor"].as_str() else {
             break;
         };
-        assert!(part < 100, "the list does not end");
+        assert!(part < 200, "the list does not end");
         next = format!("{path}&cursor={cursor}");
         between(part).await;
     }

@@ -157,6 +157,7 @@ fn admitted(path: &str) -> &'static [&'static str] {
         "/messages/send" => &["send-key", "both-key"],
         "/messages/{id}/retry" | "/messages/{id}/cancel" => &["send-key", "admin-key", "both-key"],
         "/metrics" => &["admin-key"],
+        "/events" => &["inbox-key", "both-key"],
         path if path.starts_with("/conversations") => &["inbox-key", "both-key"],
         _ => panic!("{path}: nobody has said which scope this needs"),
     }

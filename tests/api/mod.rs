@@ -9,6 +9,7 @@ mod framing;
 mod headers;
 mod inbox;
 mod keys;
+mod logins;
 pub mod openapi;
 mod origins;
 mod ownership;

@@ -126,7 +126,7 @@ async fn a_cursor_is_one_that_the_list_has_given() {
         message["conversationId"].as_str().unwrap()
     );
     let hex = "8006".to_owned() + &"a".repeat(44);
-    let latest = "7".to_owned() + &"f".repeat(47);
+    let latest = "8".to_owned() + &"f".repeat(47);
     for path in ["/conversations", &thread] {
         system
             .client

@@ -144,8 +144,15 @@ async fn nobody_keeps_or_changes_a_stream_and_its_life_is_no_latency() {
     );
     assert_eq!(answer.header("x-accel-buffering"), Some("no"));
     assert_eq!(answer.header("content-encoding"), None);
+    let hellos = r#"gateway_feed_events_total{type="hello"}"#;
+    let before = system.client.metric(hellos).await;
     let head = system.client.ask("HEAD", "/events", &[], "").await;
     assert_eq!(head.status, 200);
+    assert_eq!(
+        system.client.metric(hellos).await,
+        before,
+        "HEAD opens no stream"
+    );
     assert_eq!(head.header("content-type"), Some("text/event-stream"));
 
     let mut listener = Listener::open(&system.client, "").await;

@@ -62,7 +62,7 @@ async fn a_line_that_is_cut_is_said_and_nothing_is_missing_afterwards() {
         page.write("A draft").await;
         assert_eq!(page.bubbles().await.len(), 1);
         stage.gate.open();
-        page.is_live().await;
+        page.comes_back().await;
         page.banner(false).await;
         page.has_bubble("Missed 2").await;
         assert_whole(stage, page, &conversation).await;
@@ -84,7 +84,7 @@ async fn a_gateway_that_stops_is_followed_by_the_next_one() {
         (stage.system.gateway, stage.system.client) = (gateway, client);
         stage.writes("user-1", "Before the page is back").await;
         stage.gate.lead_to(stage.system.gateway.url());
-        stage.page.is_live().await;
+        stage.page.comes_back().await;
         stage.page.becomes("While nobody is there", "SENT").await;
         stage.page.has_bubble("Before the page is back").await;
         assert_whole(stage, &stage.page, &conversation).await;
@@ -102,7 +102,7 @@ async fn a_gateway_that_is_killed_is_followed_by_the_next_one() {
         (stage.system.gateway, stage.system.client) = (gateway, client);
         stage.writes("user-1", "Before the page is back").await;
         stage.gate.lead_to(stage.system.gateway.url());
-        stage.page.is_live().await;
+        stage.page.comes_back().await;
         stage.page.has_bubble("Before the page is back").await;
         assert_whole(stage, &stage.page, &conversation).await;
     })
@@ -118,9 +118,9 @@ async fn a_database_that_is_killed_comes_back_and_so_does_the_page() {
         Stopped::all_of(&postgres).kill();
         stage.page.send("Without a database").await;
         stage.system.client.becomes_ready().await;
+        stage.page.comes_back().await;
         stage.page.becomes("Without a database", "SENT").await;
         stage.writes("user-1", "With it again").await;
-        stage.page.is_live().await;
         stage.page.has_bubble("With it again").await;
         assert_whole(stage, &stage.page, &conversation).await;
     })
@@ -140,10 +140,11 @@ async fn a_machine_that_slept_for_an_hour_catches_up() {
         page.is_live().await;
         page.has_bubble("While it slept").await;
         assert_whole(stage, page, &conversation).await;
-        let time = page
-            .eval("return document.querySelector('[data-testid=conversations] time').innerText")
-            .await;
-        assert_eq!(time, "now", "the time is the gateway's");
+        // The time is the gateway's, once it is told again.
+        page.sleep(0.009).await;
+        let script =
+            "return document.querySelector('[data-testid=conversations] time').innerText === 'now'";
+        page.until("the time is right", script).await;
     })
     .await;
 }
@@ -161,7 +162,7 @@ async fn what_the_feed_has_forgotten_is_fetched_again() {
             update feed set deleted_below = (select max(position) + 1 from gone)";
         stage.system.database.execute(forget).await;
         stage.gate.open();
-        page.is_live().await;
+        page.comes_back().await;
         page.has_bubble("Long forgotten").await;
         assert_whole(stage, page, &conversation).await;
         stage.writes("user-1", "And it goes on").await;
@@ -176,6 +177,7 @@ async fn a_page_at_one_gateway_sees_what_another_does() {
         let conversation = opened(stage).await;
         let (gateway, client) = stage.system.another(&[]).await;
         let gate = Gate::before(gateway.url()).await;
+        stage.gateways.push(gateway);
         stage.others.push(Page::new(gate.url()).await);
         let (page, other) = (&stage.page, &stage.others[0]);
         other.open().await;
@@ -199,7 +201,9 @@ async fn a_browser_without_a_network_keeps_what_is_written() {
     play(async |stage| {
         let conversation = opened(stage).await;
         let page = &stage.page;
+        // A browser's tools leave the connections that there are.
         page.online(false).await;
+        stage.gate.interrupt();
         page.banner(true).await;
         page.send("Without a network").await;
         page.becomes("Without a network", "PENDING").await;

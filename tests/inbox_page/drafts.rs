@@ -71,13 +71,16 @@ async fn a_text_that_is_not_stored_is_not_lost() {
     play(async |stage| {
         stage.page.expect("Failed to load resource");
         let (first, second) = two(stage).await;
-        stage.gate.refuse();
         let page = &stage.page;
+        page.select(&second).await;
+        page.select(&first).await;
+        stage.gate.refuse();
         page.send("Not stored yet").await;
         page.becomes("Not stored yet", "PENDING").await;
         page.select(&second).await;
         assert_eq!(page.draft().await, "");
         stage.gate.open();
+        page.comes_back().await;
         page.select(&first).await;
         page.becomes("Not stored yet", "SENT").await;
     })

@@ -6,28 +6,7 @@ use crate::page::Page;
 use crate::stage::{Stage, picture, play};
 
 /// What sticks out: wider than its box, or than the window.
-const STICKS_OUT: &str = "
-    const wide = [];
-    const say = (node, why) => wide.push(`${why}: ${node.outerHTML.slice(0, 200)}`);
-    if (document.documentElement.scrollWidth > innerWidth) say(document.body, 'the page');
-    for (const node of document.querySelectorAll('body *')) {
-      if (!isShown(node) || node.closest('svg') || getComputedStyle(node).position === 'absolute') continue;
-      const box = node.getBoundingClientRect();
-      if (box.right > innerWidth + 1 || box.left < -1) say(node, 'beyond the window');
-    }
-    for (const node of [...bubbles(), ...document.querySelectorAll('[data-conversation-id]')]) {
-      const box = node.getBoundingClientRect();
-      for (const inner of node.querySelectorAll('*')) {
-        if (!isShown(inner) || inner.closest('svg') !== null || getComputedStyle(inner).position === 'absolute') continue;
-        const { left, right, top, bottom } = inner.getBoundingClientRect();
-        if (left < box.left - 1 || right > box.right + 1) say(inner, 'beyond its row');
-        if (top < box.top - 1 || bottom > box.bottom + 1) say(inner, 'above or below its row');
-      }
-      if (node.scrollWidth > node.clientWidth + 1) say(node, 'a row that scrolls');
-    }
-    const shown = bubbles().map((node) => node.getBoundingClientRect());
-    shown.forEach((box, index) => { if (index > 0 && box.top < shown[index - 1].bottom - 1) wide.push('two bubbles overlap'); });
-    return wide";
+const STICKS_OUT: &str = include_str!("sticks_out.js");
 
 async fn with_strange_texts(stage: &Stage) -> String {
     let long = "Donaudampfschifffahrtsgesellschaft".repeat(40);

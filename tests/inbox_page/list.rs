@@ -88,15 +88,14 @@ async fn a_search_and_the_filters_show_what_they_say() {
         let closed = stage.writes("anna-1", "Hello").await;
         let open = stage.writes("anna-2", "Hello").await;
         let other = stage.writes("berta", "Hello").await;
-        let client = &stage.system.client;
-        client
-            .post(&format!("/conversations/{closed}/close"), &json!({}))
+        let close = format!("/conversations/{closed}/close");
+        stage
+            .system
+            .client
+            .post(&close, &json!({}))
             .await
             .expect(200);
-        client
-            .post(&format!("/conversations/{open}/read"), &json!({}))
-            .await
-            .expect(200);
+        stage.reads(&open).await;
         let page = &stage.page;
         page.open().await;
         let shows = async |what: &str, ids: &[&String]| {

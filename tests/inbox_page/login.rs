@@ -70,6 +70,7 @@ async fn a_key_opens_the_inbox_and_is_kept_nowhere() {
 #[tokio::test]
 async fn after_logging_out_nothing_is_left() {
     play_with(&[KEYS], async |stage| {
+        stage.page.expect("Clear-Site-Data header");
         let conversation = opened(stage, KEY).await;
         let page = &stage.page;
         page.select(&conversation).await;
@@ -139,6 +140,7 @@ async fn a_key_that_is_gone_ends_its_session_and_keeps_its_drafts() {
         (stage.system.gateway, stage.system.client) = (gateway, client);
         stage.gate.lead_to(stage.system.gateway.url());
         let page = &stage.page;
+        page.sleep(0.02).await;
         asks(page).await;
         log_in(page, "another-key-of-16-or-more").await;
         page.is_live().await;

@@ -102,6 +102,13 @@ impl Page {
             .await;
     }
 
+    /// Waits until the page is back by itself; its clock goes on to the moment of its next try, so
+    /// that the test need not wait for that.
+    pub async fn comes_back(&self) {
+        self.sleep(0.02).await;
+        self.is_live().await;
+    }
+
     /// What a script returns that knows `hooks.js`.
     pub async fn eval(&self, script: &str) -> Value {
         self.eval_with(script, &Value::Null).await
@@ -180,8 +187,15 @@ impl Page {
         found.unwrap_or_else(|error| panic!("{selector}: {error}"))
     }
 
+    /// Clicks the first of these that is shown.
     pub async fn click(&self, selector: &str) {
-        self.find(selector).await.click().await.unwrap();
+        let script = format!(
+            "{HOOKS}\nconst isThere = (node) => isShown(node.closest('select') ?? node);\nreturn [...document.querySelectorAll(arguments[0])].find(isThere)"
+        );
+        let found = self.driver.execute(script, vec![json!(selector)]).await;
+        let found = found.unwrap().element();
+        let found = found.unwrap_or_else(|error| panic!("{selector}: {error}"));
+        found.click().await.unwrap();
     }
 
     /// Opens a conversation from the list, and waits for its messages.

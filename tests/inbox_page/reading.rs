@@ -68,6 +68,25 @@ async fn nothing_is_read_while_the_page_is_hidden_or_nobody_is_there() {
 }
 
 #[tokio::test]
+async fn nothing_is_read_in_a_window_that_has_not_the_focus() {
+    play(async |stage| {
+        let conversation = stage.writes("user-1", "Hello").await;
+        let page = &stage.page;
+        page.open().await;
+        page.tab(&format!("/inbox#{conversation}")).await;
+        page.is_live().await;
+        page.has_bubble("Hello").await;
+        settle(stage).await;
+        assert_eq!(page.eval("return document.hasFocus()").await, false);
+        assert_eq!(unread(stage, &conversation).await, 1);
+        page.click("[role=log]").await;
+        page.has_unread(&conversation, "").await;
+        assert_eq!(unread(stage, &conversation).await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn nothing_is_read_in_a_thread_that_a_telephone_does_not_show() {
     play(async |stage| {
         stage.page.as_telephone().await;

@@ -44,28 +44,22 @@ async fn an_event_that_comes_before_the_answer_makes_no_second_bubble() {
 #[tokio::test]
 async fn an_answer_that_comes_before_the_event_makes_no_second_bubble() {
     play(async |stage| {
+        stage.page.expect("net::ERR_");
         let conversation = opened(stage).await;
         let page = &stage.page;
         let held = stage.gate.hold("GET /events");
         stage.gate.interrupt();
         held.arrived().await;
         page.send("Good morning").await;
-        assert_once(stage, &conversation, "Good morning").await;
+        let script = "return withText('Good morning')[0].dataset.messageId.startsWith('msg_')";
+        page.until("it is stored", script).await;
         held.pass();
-        page.is_live().await;
+        assert_once(stage, &conversation, "Good morning").await;
         stage.writes("user-1", "And you?").await;
         page.has_bubble("And you?").await;
-        assert_once_in_page(stage, "Good morning").await;
+        page.becomes("Good morning", "SENT").await;
     })
     .await;
-}
-
-async fn assert_once_in_page(stage: &Stage, text: &str) {
-    let count = stage
-        .page
-        .eval_with("return withText(given).length", &json!(text))
-        .await;
-    assert_eq!(count, 1);
 }
 
 #[tokio::test]
@@ -138,6 +132,7 @@ async fn a_gateway_that_refuses_is_asked_again_until_it_does_not() {
         stage.page.becomes("Good morning", "PENDING").await;
         stage.page.banner(true).await;
         stage.gate.open();
+        stage.page.comes_back().await;
         assert_once(stage, &conversation, "Good morning").await;
         stage.page.banner(false).await;
     })
@@ -242,6 +237,36 @@ async fn what_may_have_arrived_is_asked_about_before_it_is_sent_again() {
         page.click("[data-testid=retry]").await;
         page.until("it asks", open).await;
         page.click("dialog[open] button[value=yes]").await;
+        assert_once(stage, &conversation, "Good morning").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_retry_of_what_was_sent_meanwhile_says_so_and_sends_nothing() {
+    play_with(&[NO_RETRY], async |stage| {
+        stage.page.expect("status of 409");
+        stage.page.expect("net::ERR_");
+        let conversation = opened(stage).await;
+        stage.system.mock.script("user-1", [Fault::Reject]);
+        let page = &stage.page;
+        page.send("Good morning").await;
+        let id = page.becomes("Good morning", "FAILED").await;
+        let held = stage.gate.hold("GET /events");
+        stage.gate.interrupt();
+        held.arrived().await;
+        let retry = format!("/messages/{id}/retry");
+        stage
+            .system
+            .client
+            .post(&retry, &json!({}))
+            .await
+            .expect(202);
+        stage.system.message_becomes(&id, "SENT").await;
+        page.click("[data-testid=retry]").await;
+        let script = "return /could not be sent again/.test(document.body.innerText)";
+        page.until("it says so", script).await;
+        held.pass();
         assert_once(stage, &conversation, "Good morning").await;
     })
     .await;

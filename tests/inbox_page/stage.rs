@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::chromium;
 use crate::gate::Gate;
 use crate::page::Page;
-use crate::support::{Database, System, seconds_from_now};
+use crate::support::{Database, Program, System, seconds_from_now};
 
 pub struct Stage {
     pub system: System,
@@ -18,6 +18,8 @@ pub struct Stage {
     pub page: Page,
     /// Further pages, which end as the first does.
     pub others: Vec<Page>,
+    /// Further gateways, which outlive the pages.
+    pub gateways: Vec<Program>,
 }
 
 /// Plays on a stage with a gateway that has its defaults.
@@ -47,6 +49,7 @@ pub async fn play_on(system: System, test: impl AsyncFnOnce(&mut Stage)) {
         gate,
         page,
         others: Vec::new(),
+        gateways: Vec::new(),
     };
     let played = AssertUnwindSafe(test(&mut stage)).catch_unwind().await;
     let pages = std::iter::once(stage.page).chain(stage.others);
@@ -139,6 +142,13 @@ impl Stage {
             conversation = self.writes_at(customer, &text, &time).await;
         }
         conversation
+    }
+
+    /// Somebody has read all of a conversation.
+    pub async fn reads(&self, conversation: &str) {
+        let path = format!("/conversations/{conversation}/read");
+        let answer = self.system.client.ask("POST", &path, &[], "").await;
+        answer.expect(200);
     }
 
     /// A conversation as the API has it.

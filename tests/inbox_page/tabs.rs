@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::page::Page;
 use crate::stage::{play, play_with};
+use crate::support::eventually;
 
 #[tokio::test]
 async fn seven_tabs_load_and_share_a_stream() {
@@ -58,7 +59,8 @@ async fn on_plain_http_of_another_machine_everything_works_too() {
         let conversation = stage.writes("user-1", "Hello").await;
         let origin = stage.gate.url().replace("127.0.0.1", "inbox.test");
         stage.others.push(Page::new(&origin).await);
-        let page = &stage.others[0];
+        let page = &mut stage.others[0];
+        page.expect("Cross-Origin-Opener-Policy header has been ignored");
         page.open().await;
         let has_locks = page.eval("return navigator.locks !== undefined").await;
         assert_eq!(has_locks, json!(false));
@@ -73,6 +75,30 @@ async fn on_plain_http_of_another_machine_everything_works_too() {
             stage.sent(&conversation).await,
             ["From another machine", "From its second tab"]
         );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_locks_a_hidden_tab_gives_up_its_stream_and_takes_it_up_again() {
+    play_with(&[("ALLOWED_HOSTS", "inbox.test")], async |stage| {
+        let conversation = stage.writes("user-1", "Hello").await;
+        let origin = stage.gate.url().replace("127.0.0.1", "inbox.test");
+        stage.others.push(Page::new(&origin).await);
+        stage.others[0].expect("Cross-Origin-Opener-Policy header has been ignored");
+        let page = &stage.others[0];
+        page.open().await;
+        page.hide().await;
+        page.sleep(0.0086).await;
+        eventually("the stream has ended", async || {
+            let streams = stage.system.client.metric("gateway_feed_streams").await;
+            (streams == 0.0).then_some(())
+        })
+        .await;
+        stage.writes("user-1", "While it was hidden").await;
+        page.show().await;
+        page.has_unread(&conversation, "2").await;
+        page.is_live().await;
     })
     .await;
 }

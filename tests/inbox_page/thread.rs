@@ -11,16 +11,6 @@ const FIRST_IN_SIGHT: &str = "
     const first = bubbles().find((node) => node.getBoundingClientRect().bottom > edge);
     return { id: first.dataset.messageId, top: first.getBoundingClientRect().top - edge };";
 
-async fn read(stage: &crate::stage::Stage, conversation: &str) {
-    let path = format!("/conversations/{conversation}/read");
-    stage
-        .system
-        .client
-        .post(&path, &json!({}))
-        .await
-        .expect(200);
-}
-
 /// How far this bubble is below the edge now.
 async fn top_of(page: &Page, bubble: &Value) -> f64 {
     let script = "const node = bubbles().find((node) => node.dataset.messageId === given);
@@ -32,7 +22,7 @@ async fn top_of(page: &Page, bubble: &Value) -> f64 {
 async fn a_thread_that_is_read_opens_at_its_newest_message() {
     play(async |stage| {
         let conversation = stage.writes_often("user-1", 60).await;
-        read(stage, &conversation).await;
+        stage.reads(&conversation).await;
         let page = &stage.page;
         page.open().await;
         page.select(&conversation).await;
@@ -57,7 +47,7 @@ async fn a_thread_that_is_read_opens_at_its_newest_message() {
 async fn a_thread_opens_at_its_first_unread_message_which_is_read_at_the_end_only() {
     play(async |stage| {
         let conversation = stage.writes_often("user-1", 40).await;
-        read(stage, &conversation).await;
+        stage.reads(&conversation).await;
         let first = stage.writes("user-1", "The first that is unread").await;
         assert_eq!(first, conversation);
         stage.writes_often("user-1", 40).await;
@@ -91,7 +81,7 @@ async fn a_thread_opens_at_its_first_unread_message_which_is_read_at_the_end_onl
 async fn older_messages_come_in_without_a_jump() {
     play(async |stage| {
         let conversation = stage.writes_often("user-1", 250).await;
-        read(stage, &conversation).await;
+        stage.reads(&conversation).await;
         let page = &stage.page;
         page.open().await;
         page.select(&conversation).await;
@@ -128,7 +118,7 @@ async fn what_comes_while_somebody_reads_above_moves_nothing_and_is_announced() 
     play(async |stage| {
         let conversation = stage.writes_often("user-1", 40).await;
         let other = stage.writes("user-2", "Hello").await;
-        read(stage, &conversation).await;
+        stage.reads(&conversation).await;
         let page = &stage.page;
         page.open().await;
         page.select(&conversation).await;

@@ -135,6 +135,38 @@ fn only_the_settling_statements_write_sent_or_failed() {
 }
 
 #[test]
+fn whatever_changes_what_the_api_shows_says_so() {
+    let all = prepared().into_iter();
+    let mut texts: Vec<(String, String)> = all
+        .map(|statement| (statement.name().to_owned(), statement.sql))
+        .collect();
+    let scripts = files("seeds").into_iter();
+    let scripts = scripts.filter(|path| path.strip_suffix(".sql").is_some());
+    texts.extend(scripts.map(|path| (path.clone(), read(&path))));
+    let writes = |sql: &str| {
+        ["conversations", "messages"].iter().any(|table| {
+            ["insert into", "update", "delete from"].iter().any(|verb| {
+                let mut places = sql
+                    .match_indices(&format!("{verb} {table}"))
+                    .map(|(at, found)| at + found.len())
+                    .collect::<Vec<_>>()
+                    .into_iter();
+                places.any(|end| {
+                    !sql[end..].starts_with(|next: char| next == '_' || next.is_alphanumeric())
+                })
+            })
+        })
+    };
+    let mut telling = 0;
+    for (name, sql) in texts {
+        let told = sql.matches("insert into changes").count();
+        assert_eq!(told, usize::from(writes(&sql)), "{name}");
+        telling += told;
+    }
+    assert!(telling >= 12, "{telling}");
+}
+
+#[test]
 fn statuses_of_http_are_in_its_own_files_only() {
     let may =
         |source: &Source| source.path.starts_with("src/http/") || source.path.ends_with("/http.rs");

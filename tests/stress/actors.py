@@ -49,7 +49,8 @@ def ingester(run):
             conversation_id = run.receipt_of_event[random.choice(batch).event_id][1]
         reads = connections.reads
         if chance(0.3):
-            run.count("read", len(reads.run("conversation::mark_read", conversation_id, 0)))
+            seen = random.choice([random.randrange(30), 2**63 - 1])
+            run.count("read", len(reads.run("conversation::mark_read", seen, conversation_id)))
         if chance(0.1):
             reads.run("conversation::set_status", conversation_id, random.choice(["open", "closed"]))
             reads.run("conversation::set_archived", conversation_id, chance(0.5))

@@ -10,7 +10,7 @@ from .values import PREVIEW_LENGTH, chance, columns
 AUDIT = """
 create table reads (conversation_id uuid, n int);
 create function note_read() returns trigger language plpgsql as $$ begin
-  insert into {schema}.reads values (old.id, old.unread_count); return null; end $$;
+  insert into {schema}.reads values (old.id, old.unread_count - new.unread_count); return null; end $$;
 create trigger note_read after update on conversations for each row
   when (new.last_read_at is distinct from old.last_read_at) execute function note_read();
 
@@ -64,7 +64,7 @@ INVARIANTS = {
     "unread": """select c.id, c.unread_count, r.n, m.n from conversations c,
         lateral (select coalesce(sum(n), 0) as n from reads r where r.conversation_id = c.id) r,
         lateral (select count(*) as n from messages m where m.conversation_id = c.id and direction = 'INBOUND') m
-        where c.unread_count + r.n <> m.n""",
+        where c.unread_count + r.n <> m.n or c.inbound_count <> m.n""",
     "event_without_body": """select event_id from webhook_events e
         full join webhook_bodies b on b.message_id = e.message_id and b.received_at = e.received_at
         where e.event_id is null or b.message_id is null or e.body is not null""",
