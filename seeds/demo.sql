@@ -38,7 +38,9 @@ with line (channel, participant_id, minutes_ago, direction, text, state) as (val
     count(*) filter (where direction = 'OUTBOUND'), min(at)
   from message group by channel, participant_id order by channel collate "C", participant_id collate "C"
   on conflict (participant_id, channel) do nothing
-  returning id, channel, participant_id
+  returning id, channel, participant_id, unread_count
+), now_unread as (
+  insert into unread (conversation_id) select id from conversation where unread_count > 0 on conflict do nothing
 ), fresh as (
   select m.*, c.id as conversation_id,
     row_number() over (partition by c.id, m.direction order by m.at) as seq

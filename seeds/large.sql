@@ -96,7 +96,9 @@ with phrase (language, direction, texts) as (values
     from message group by number) m on m.number = c.number
   order by c.channel collate "C", c.participant_id collate "C"
   on conflict do nothing   -- whichever key: both are the same for a second one that runs at the same time
-  returning id
+  returning id, unread_count
+), now_unread as (
+  insert into unread (conversation_id) select id from inserted where unread_count > 0 on conflict do nothing
 ), fresh as materialized (
   select m.*, 'seed-' || $1::text || '-' || number::text || '-' || n::text as key from message m join inserted i on i.id = m.conversation_id
 ), event as (

@@ -123,14 +123,15 @@ pub async fn list_conversations(
         unread: query.unread.is_some_and(Parsed::value),
     };
     let (pool, start, limit) = (&state.app.pool, window.start, window.to_read());
-    let Found { mut rows, reached } = match query.participant.map(Parsed::value) {
-        Some(Participant(begin)) => {
-            search::list(pool, filter, &Prefix(begin), start, limit).await?
-        }
-        None => Found {
+    let prefix = query.participant.map(Parsed::value);
+    let prefix = prefix.map(|Participant(begin)| Prefix(begin));
+    let Found { mut rows, reached } = if prefix.is_some() || filter.unread {
+        search::list(pool, filter, prefix.as_ref(), start, limit).await?
+    } else {
+        Found {
             rows: store::list(pool, filter, start, limit).await?,
             reached: None,
-        },
+        }
     };
     let meta = match reached {
         Some(place) => window.cut_at(place, &mut rows, Conversation::cursor)?,

@@ -1,8 +1,9 @@
-//! Finds conversations by how their participants begin, at a cost that has a limit however many do.
+//! Finds conversations that have unread messages, or by how their participants begin, at a cost that
+//! has a limit however many there are.
 //!
-//! No index has such participants in the order of the list. Where they are few, all of them are put
-//! in order. Where they are many, some are soon met on a walk through the list; a walk that meets
-//! too few of them ends early, and says how far it came.
+//! Nothing has them in the order of the list. Where they are few, all of them are put in order. Where
+//! they are many, some are soon met on a walk through the list; a walk that meets too few of them
+//! ends early, and says how far it came.
 
 use super::{Conversation, Filter, store};
 use crate::cursor::{Cursor, Start};
@@ -45,31 +46,42 @@ pub struct Found {
     pub reached: Option<Cursor>,
 }
 
-/// The newest of the conversations whose participants begin so.
+/// The newest of the conversations that the filter lets through and, if there is a prefix, whose
+/// participants begin so.
 pub async fn list(
     pool: &Pool,
     filter: Filter,
-    prefix: &Prefix,
+    prefix: Option<&Prefix>,
     start: Start,
     limit: i64,
 ) -> sqlx::Result<Found> {
-    let range = (&*prefix.0, &*prefix.end());
-    if store::count_matching(pool, range, FEW + 1).await? > FEW {
-        return walk(pool, filter, prefix, start, limit).await;
-    }
     // More than were counted, if more have come since.
-    let rows = store::list_matching(pool, range, FEW + STEP, filter, start, limit).await?;
-    Ok(Found {
-        rows,
-        reached: None,
-    })
+    const MOST: i64 = FEW + STEP;
+    let end = prefix.map(Prefix::end).unwrap_or_default();
+    let range = prefix.map(|prefix| (&*prefix.0, &*end));
+    let few = match range {
+        Some(range) if store::count_matching(pool, range, FEW + 1).await? <= FEW => {
+            Some(store::list_matching(pool, range, MOST, filter, start, limit).await?)
+        }
+        _ if filter.unread && store::count_unread(pool, FEW + 1).await? <= FEW => {
+            Some(store::list_unread(pool, range, MOST, filter, start, limit).await?)
+        }
+        _ => None,
+    };
+    match few {
+        Some(rows) => Ok(Found {
+            rows,
+            reached: None,
+        }),
+        None => walk(pool, filter, prefix, start, limit).await,
+    }
 }
 
 /// Reads the list from its start, and keeps what matches.
 async fn walk(
     pool: &Pool,
     filter: Filter,
-    prefix: &Prefix,
+    prefix: Option<&Prefix>,
     start: Start,
     limit: i64,
 ) -> sqlx::Result<Found> {
@@ -84,7 +96,10 @@ async fn walk(
         let step = store::list(pool, filter, start, STEP).await?;
         let is_last = i64::try_from(step.len()).is_ok_and(|length| length < STEP);
         reached = step.last().map(Conversation::cursor).filter(|_| !is_last);
-        let matches = |row: &Conversation| row.participant_id.starts_with(&prefix.0);
+        let matches = |row: &Conversation| {
+            let begins = prefix.is_none_or(|prefix| row.participant_id.starts_with(&prefix.0));
+            begins && (row.unread_count > 0 || !filter.unread)
+        };
         rows.extend(step.into_iter().filter(matches));
         if rows.len() >= enough {
             reached = None;

@@ -27,33 +27,32 @@ from c
     };
 }
 
-/// A list: the newest of the conversations that are `$which`; only unread ones if the parameter
-/// `$unread` is true.
+/// A list: the newest of the conversations that are `$which`.
 ///
 /// Each (channel, status) pair is a branch of its own (SCHEMA.md, "Lists and plans"). Ids come from
 /// the index alone, whole rows only for what is shown.
 macro_rules! query_list {
-    ($head:literal, $which:literal, $unread:literal, $rows:literal, $page:literal $(, $argument:expr)*) => {
+    ($head:literal, $which:literal, $rows:literal, $page:literal $(, $argument:expr)*) => {
         query_conversations!(
             [$head "with page as (
   select * from (   -- fence: branches
   (select id, last_message_at from conversations
-    where channel = 'whatsapp' and status = 'open' and " $which " and (unread_count > 0 or not " $unread "::bool)
+    where channel = 'whatsapp' and status = 'open' and " $which "
       and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'open') = 'open'
     order by last_message_at desc, id desc limit " $rows ")
   union all
   (select id, last_message_at from conversations
-    where channel = 'whatsapp' and status = 'closed' and " $which " and (unread_count > 0 or not " $unread "::bool)
+    where channel = 'whatsapp' and status = 'closed' and " $which "
       and coalesce($1::text, 'whatsapp') = 'whatsapp' and coalesce($2::text, 'closed') = 'closed'
     order by last_message_at desc, id desc limit " $rows ")
   union all
   (select id, last_message_at from conversations
-    where channel = 'instagram' and status = 'open' and " $which " and (unread_count > 0 or not " $unread "::bool)
+    where channel = 'instagram' and status = 'open' and " $which "
       and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'open') = 'open'
     order by last_message_at desc, id desc limit " $rows ")
   union all
   (select id, last_message_at from conversations
-    where channel = 'instagram' and status = 'closed' and " $which " and (unread_count > 0 or not " $unread "::bool)
+    where channel = 'instagram' and status = 'closed' and " $which "
       and coalesce($1::text, 'instagram') = 'instagram' and coalesce($2::text, 'closed') = 'closed'
     order by last_message_at desc, id desc limit " $rows ")
   ) branch order by last_message_at desc, id desc limit " $page "
@@ -67,7 +66,7 @@ macro_rules! query_list {
     };
 }
 
-/// The inbox, or what is archived, newest first.
+/// The inbox, or what is archived, newest first; of a filter's `unread` see [`super::search`].
 pub async fn list(
     pool: &Pool,
     filter: Filter,
@@ -92,14 +91,12 @@ async fn list_page(
         r#"-- conversation::list_page
 "#,
         "archived_at is null",
-        "$5",
         "$3::bigint + $4::bigint",
         "$3 offset $4",
         filter.channel.map(Channel::as_str),
         filter.status.map(Status::as_str),
         limit,
-        offset,
-        filter.unread
+        offset
     )
     .fetch_all(pool)
     .await
@@ -115,15 +112,13 @@ async fn list_after(
         r#"-- conversation::list_after
 "#,
         "archived_at is null and (last_message_at, id) < ($4::timestamptz, $5::uuid)",
-        "$6",
         "$3::bigint",
         "$3",
         filter.channel.map(Channel::as_str),
         filter.status.map(Status::as_str),
         limit,
         at,
-        id,
-        filter.unread
+        id
     )
     .fetch_all(pool)
     .await
@@ -139,14 +134,12 @@ async fn list_archived_page(
         r#"-- conversation::list_archived_page
 "#,
         "archived_at is not null",
-        "$5",
         "$3::bigint + $4::bigint",
         "$3 offset $4",
         filter.channel.map(Channel::as_str),
         filter.status.map(Status::as_str),
         limit,
-        offset,
-        filter.unread
+        offset
     )
     .fetch_all(pool)
     .await
@@ -162,15 +155,13 @@ async fn list_archived_after(
         r#"-- conversation::list_archived_after
 "#,
         "archived_at is not null and (last_message_at, id) < ($4::timestamptz, $5::uuid)",
-        "$6",
         "$3::bigint",
         "$3",
         filter.channel.map(Channel::as_str),
         filter.status.map(Status::as_str),
         limit,
         at,
-        id,
-        filter.unread
+        id
     )
     .fetch_all(pool)
     .await
@@ -239,6 +230,60 @@ with found as (
     .await
 }
 
+/// How many conversations have unread messages, up to a limit.
+pub async fn count_unread(pool: &Pool, limit: i64) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"-- conversation::count_unread
+select count(*) as "count!" from (select from unread limit $1) u"#,
+        limit
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// The newest of the conversations that have unread messages, and a participant in this range if
+/// there is one. There must be at most `most` of them, with what the filter leaves out.
+pub async fn list_unread(
+    pool: &Pool,
+    range: Option<(&str, &str)>,
+    most: i64,
+    filter: Filter,
+    start: Start,
+    limit: i64,
+) -> sqlx::Result<Vec<Conversation>> {
+    let (offset, after) = match start {
+        Start::Skip(rows) => (rows, None),
+        Start::After(cursor) => (0, Some(cursor)),
+    };
+    query_conversations!(
+        [r#"-- conversation::list_unread
+with found as (
+  select c.* from (select conversation_id from unread limit $3) u
+  cross join lateral (select * from conversations where id = u.conversation_id limit 1) c   -- fence: lookup
+), c as (
+  select * from found
+  where unread_count > 0   -- what was read while a message came in may still be there
+    and ($1::text is null or participant_id >= $1 and participant_id < $2)
+    and coalesce($4, channel) = channel and coalesce($5, status) = status and (archived_at is not null) = $6
+    and ($7::timestamptz is null or (last_message_at, id) < ($7, $8))
+  order by last_message_at desc, id desc limit $9 offset $10
+)"#],
+        "order by c.last_message_at desc, c.id desc",
+        range.map(|(begin, _)| begin),
+        range.map(|(_, end)| end),
+        most,
+        filter.channel.map(Channel::as_str),
+        filter.status.map(Status::as_str),
+        filter.archived,
+        after.map(|cursor| cursor.at),
+        after.map(|cursor| cursor.id),
+        limit,
+        offset
+    )
+    .fetch_all(pool)
+    .await
+}
+
 pub async fn find(pool: &Pool, id: ConversationId) -> sqlx::Result<Option<Conversation>> {
     query_conversations!(
         [r#"-- conversation::find
@@ -275,6 +320,8 @@ pub async fn mark_read(
 with c as (
   update conversations set unread_count = least(unread_count, greatest(inbound_count - $1, 0)), last_read_at = now(), revision = revision + 1
   where id = $2 returning *
+), seen as (
+  delete from unread where conversation_id in (select id from c where unread_count = 0)
 ), changed as (insert into changes (conversation_ids) select array[id] from c on conflict do nothing)"#],
         "",
         seen, // First: no read may take the parameters of a write, since a pooler could mix them up.

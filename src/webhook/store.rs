@@ -67,7 +67,12 @@ with inp as (   -- in the order of the keys' columns: by bytes
     last_message_direction = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id)
       then excluded.last_message_direction else c.last_message_direction end,
     last_message_at = greatest(excluded.last_message_at, c.last_message_at)
-  returning id, channel, participant_id
+  returning id, channel, participant_id, unread_count
+), now_unread as (
+  insert into unread (conversation_id)
+  select c.id from conv c join agg a on a.channel = c.channel and a.participant_id = c.participant_id
+  where c.unread_count = a.n order by c.id   -- nothing was unread
+  on conflict do nothing
 ), msg as (
   insert into messages (id, conversation_id, channel, participant_id, direction, text, status, timestamp, sort_at)
   select f.message_id, c.id, f.channel, f.participant_id, 'INBOUND', f.text, 'RECEIVED', f.timestamp, f.sort_at
