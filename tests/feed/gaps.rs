@@ -51,7 +51,7 @@ async fn call(client: Client, caller: usize, end: Arc<AtomicBool>) -> usize {
     while count < MOST / 8 && !end.load(Ordering::Relaxed) {
         let key = format!("{caller}-{count}");
         let user = format!("user-{}", count % 7);
-        if caller % 2 == 0 {
+        if caller.is_multiple_of(2) {
             let event = event(&key, &user, &key, "2025-01-01T10:00:00Z");
             client.webhook(&event).await.expect(200);
         } else {

@@ -50,7 +50,7 @@ async fn while_nobody_listens_the_feed_asks_the_database_nothing() {
     // It is known to be gone with the first event that it does not take.
     eventually("nobody listens", async || {
         write(&client, [uuid::Uuid::now_v7().to_string()]).await;
-        (client.metric("gateway_feed_streams").await == 0.0).then_some(())
+        (client.metric("gateway_feed_streams").await < 1.0).then_some(())
     })
     .await;
     // What the reader had begun has ended by then.
