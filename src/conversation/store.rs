@@ -258,8 +258,7 @@ pub async fn list_unread(
     query_conversations!(
         [r#"-- conversation::list_unread
 with found as (
-  select c.* from (select conversation_id from unread limit $3) u
-  cross join lateral (select * from conversations where id = u.conversation_id limit 1) c   -- fence: lookup
+  select * from conversations where id = any(array(select conversation_id from unread limit $3)) limit $3
 ), c as (
   select * from found
   where unread_count > 0   -- what was read while a message came in may still be there

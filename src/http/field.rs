@@ -25,6 +25,7 @@ pub trait Field: Sized {
     }
 
     /// What is wrong with a value of another type.
+    #[must_use]
     fn mistyped() -> Fault {
         "must be a string".into()
     }

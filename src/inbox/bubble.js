@@ -26,8 +26,8 @@ export function make(actions) {
     why: el('span'),
     detail: el('bdi'),
     rest: el('span'),
-    retry: el('button', { class: 'button', type: 'button', data: { testid: 'retry' } }),
-    cancel: el('button', { class: 'button', type: 'button', data: { testid: 'cancel' } }),
+    retry: el('button', { class: 'button', type: 'button' }),
+    cancel: el('button', { class: 'button', type: 'button' }),
   };
   parts.meta = el('div', { class: 'meta' }, parts.time, parts.tick, parts.tickWord);
   parts.quote = el('span', {}, ' (“', parts.detail, '”)');
@@ -92,8 +92,11 @@ function explain(bubble, said, mayAct) {
   text(parts.detail, said.detail);
   text(parts.rest, said.rest);
   for (const name of ['retry', 'cancel']) {
+    const isOffered = mayAct && said[name] !== '';
     text(parts[name], said[name]);
-    show(parts[name], mayAct && said[name] !== '');
+    show(parts[name], isOffered);
+    // Who looks for one from outside finds those that can be pressed.
+    attr(parts[name], 'data-testid', isOffered ? name : null);
   }
 }
 

@@ -75,14 +75,12 @@ with inp as (   -- in the order of the keys' columns: by bytes
   select id, conversation_id, channel collate "C" as channel, participant_id collate "C" as participant_id, text,
          client_message_id collate "C" as client_message_id, lease_token, traceparent, sent_by, ord
   from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::uuid[], $11::text[], $13::text[])
-    with ordinality
-    as t(id, conversation_id, channel, participant_id, text, client_message_id, lease_token, traceparent, sent_by, ord)
+    with ordinality as t(id, conversation_id, channel, participant_id, text, client_message_id, lease_token, traceparent, sent_by, ord)
 ), pace as materialized (   -- once, not for each message
   select channel, paused_until > now() as paused, $12::bool or ramp_until > now() as spread from channels
 ), place as (   -- the conversation: the one that exists, else the batch's first id for it
   select i.id, i.channel, i.participant_id, i.text, i.client_message_id, i.lease_token, i.traceparent, i.sent_by, i.ord,
-         coalesce(c.outbound_seq, 0) as seen,
-         coalesce(c.id, pg_catalog.first_value(i.conversation_id) over w) as conversation_id,
+         coalesce(c.outbound_seq, 0) as seen, coalesce(c.id, pg_catalog.first_value(i.conversation_id) over w) as conversation_id,
          now() + (row_number() over w)::float8 * interval '1 microsecond' as sort_at
   from inp i left join lateral (
     select id, outbound_seq from conversations where channel = i.channel and participant_id = i.participant_id limit 1) c on true   -- fence: lookup
@@ -98,8 +96,7 @@ with inp as (   -- in the order of the keys' columns: by bytes
   select p.*, row_number() over (partition by conversation_id order by ord) as rank from place p join msg on msg.id = p.id
 ), agg as (
   select conversation_id, channel, participant_id, count(*) as n, max(sort_at) as sort_at,
-         (pg_catalog.array_agg(id order by sort_at desc, id desc))[1] as message_id,
-         (pg_catalog.array_agg(text order by sort_at desc, id desc))[1] as preview
+         (pg_catalog.array_agg(id order by sort_at desc, id desc))[1] as message_id, (pg_catalog.array_agg(text order by sort_at desc, id desc))[1] as preview
   from fresh group by conversation_id, channel, participant_id
 ), conv as (    -- the lock that gives the order
   insert into conversations as c (id, channel, participant_id, last_message_id, last_message_at, last_message_preview,
@@ -107,12 +104,9 @@ with inp as (   -- in the order of the keys' columns: by bytes
   select conversation_id, channel, participant_id, message_id, sort_at, left(preview, $14), 'OUTBOUND', n from agg order by channel, participant_id
   on conflict (participant_id, channel) do update set
     outbound_seq = c.outbound_seq + excluded.outbound_seq, revision = c.revision + 1,
-    last_message_id = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id)
-      then excluded.last_message_id else c.last_message_id end,
-    last_message_preview = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id)
-      then excluded.last_message_preview else c.last_message_preview end,
-    last_message_direction = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id)
-      then excluded.last_message_direction else c.last_message_direction end,
+    last_message_id = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_id else c.last_message_id end,
+    last_message_preview = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_preview else c.last_message_preview end,
+    last_message_direction = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_direction else c.last_message_direction end,
     last_message_at = greatest(excluded.last_message_at, c.last_message_at)
   returning id, outbound_seq
 ), planned as (
@@ -136,8 +130,7 @@ with inp as (   -- in the order of the keys' columns: by bytes
   from planned
 ), changed as (
   insert into changes (conversation_ids, created_ids)
-  select pg_catalog.array_agg(distinct conversation_id), pg_catalog.array_agg(id) from planned having count(*) > 0
-  on conflict do nothing
+  select pg_catalog.array_agg(distinct conversation_id), pg_catalog.array_agg(id) from planned having count(*) > 0 on conflict do nothing
 )
 select id as "id!: MessageId", conversation_id as "conversation_id!: ConversationId", sort_at as "created_at!",
        lease_token is not null and not blocked as "leased!", coalesce(claimable and not blocked, false) as "claimable!"

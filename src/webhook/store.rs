@@ -60,12 +60,9 @@ with inp as (   -- in the order of the keys' columns: by bytes
   select id, channel, participant_id, n, n, message_id, sort_at, left(preview, $11), 'INBOUND' from agg order by channel, participant_id
   on conflict (participant_id, channel) do update set revision = c.revision + 1,
     unread_count = c.unread_count + excluded.unread_count, inbound_count = c.inbound_count + excluded.inbound_count, status = 'open', archived_at = null,
-    last_message_id = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id)
-      then excluded.last_message_id else c.last_message_id end,
-    last_message_preview = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id)
-      then excluded.last_message_preview else c.last_message_preview end,
-    last_message_direction = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id)
-      then excluded.last_message_direction else c.last_message_direction end,
+    last_message_id = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_id else c.last_message_id end,
+    last_message_preview = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_preview else c.last_message_preview end,
+    last_message_direction = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_direction else c.last_message_direction end,
     last_message_at = greatest(excluded.last_message_at, c.last_message_at)
   returning id, channel, participant_id, unread_count
 ), now_unread as (
@@ -80,8 +77,7 @@ with inp as (   -- in the order of the keys' columns: by bytes
   returning id, conversation_id
 ), changed as (
   insert into changes (conversation_ids, created_ids)
-  select pg_catalog.array_agg(distinct conversation_id), pg_catalog.array_agg(id) from msg having count(*) > 0
-  on conflict do nothing
+  select pg_catalog.array_agg(distinct conversation_id), pg_catalog.array_agg(id) from msg having count(*) > 0 on conflict do nothing
 )
 select id as "message_id: MessageId", conversation_id as "conversation_id: ConversationId" from msg"#,
         PROVIDER,

@@ -87,6 +87,21 @@ async fn what_is_read_leaves_the_list_of_what_is_unread_and_comes_back() {
 }
 
 #[tokio::test]
+async fn what_is_read_while_a_message_comes_in_is_not_listed_as_unread() {
+    let system = System::start().await;
+    let first = receive(&system, "user-1", 1).await["conversationId"].clone();
+    receive(&system, "user-2", 2).await;
+    act(&system.client, &first, "read").await;
+    // As an event leaves it that is committed while the statement of the reader waits for it.
+    let left = "insert into unread select id from conversations where unread_count = 0";
+    system.database.execute(left).await;
+    let unread = async || participants(&list(&system, "unread=true").await);
+    assert_eq!(unread().await, ["user-2"]);
+    receive(&system, "user-1", 3).await;
+    assert_eq!(unread().await, ["user-1", "user-2"]);
+}
+
+#[tokio::test]
 async fn participants_are_found_by_how_they_begin_compared_by_bytes() {
     const NAMES: [&str; 22] = [
         "a",

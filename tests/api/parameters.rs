@@ -1,7 +1,9 @@
 //! Query parameters: all that are wrong are named together, and a cursor is one that the list has
 //! given.
 
-use crate::support::System;
+use mock_meta_provider::Fault;
+
+use crate::support::{NO_RETRY, System, id};
 
 #[tokio::test]
 async fn a_bad_query_parameter_is_named() {
@@ -158,5 +160,34 @@ async fn a_cursor_is_one_that_the_list_has_given() {
             .get(&format!("/messages?status=FAILED&cursor={cursor}"))
             .await;
         assert_eq!(answer.fields(), ["cursor"], "{cursor}");
+    }
+}
+
+#[tokio::test]
+async fn a_retry_may_say_that_it_is_meant_although_the_provider_may_have_the_message() {
+    let system = System::without_worker(&[NO_RETRY]).await;
+    for (query, status) in [
+        ("", 202),
+        ("?ambiguous=true", 202),
+        ("?ambiguous=false", 202),
+        ("?ambiguous=", 400),
+        ("?ambiguous=yes", 400),
+        ("?ambiguous=true&ambiguous=true", 400),
+    ] {
+        system.mock.script("user-1", [Fault::LostAnswer]);
+        let message = system.send("user-1", "Hi").await;
+        assert_eq!(message["lastError"]["ambiguous"], true, "{message}");
+        let path = format!("/messages/{}/retry{query}", id(&message));
+        let answer = system.client.post_empty(&path).await;
+        if status == 400 {
+            assert_eq!(answer.fields(), ["ambiguous"], "{query}");
+            assert_eq!(system.message(id(&message)).await, message);
+            continue;
+        }
+        answer.expect(status);
+        system.drain(&[]).await;
+        // The provider has the key of its first attempt, and so delivers once.
+        let delivered = system.mock.message(id(&message)).unwrap();
+        assert_eq!((delivered.calls, delivered.deliveries), (2, 1));
     }
 }

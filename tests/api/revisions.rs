@@ -163,7 +163,7 @@ async fn a_revision_grows_with_each_change_and_copies_of_one_are_equal() {
     let thread = watched.system.client.get(&path).await.expect(200);
     let messages = thread["messages"].as_array().unwrap();
     assert_eq!(messages.len(), 4);
-    let mut forgotten: Vec<_> = messages.iter().map(|message| id(message)).collect();
+    let mut forgotten: Vec<_> = messages.iter().map(id).collect();
     forgotten.push(&conversation);
     watched.grown(&forgotten, "the customer is forgotten").await;
 }

@@ -339,6 +339,7 @@ async fn a_send_moves_the_preview_and_nothing_else_of_its_conversation() {
     }
     expected["lastMessagePreview"] = json!("ş".repeat(200));
     expected["lastMessageAt"] = message["timestamp"].clone();
+    expected["lastMessageDirection"] = json!("OUTBOUND");
     assert_eq!(conversation, expected);
     assert_eq!(
         (&conversation["status"], &conversation["unreadCount"]),

@@ -47,7 +47,7 @@ async fn a_run_of_all_scenarios_holds_although_everything_went_wrong() {
     assert_eq!(finished.code, Some(0));
     assert_eq!(report["held"], true);
     assert_eq!(report["randomSeed"], 7);
-    assert_eq!(report["guarantees"].as_array().unwrap().len(), 10);
+    assert_eq!(report["guarantees"].as_array().unwrap().len(), 11);
     for name in [
         "event delivered again",
         "event overtaken by a later one",

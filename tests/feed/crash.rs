@@ -15,15 +15,16 @@ async fn a_number_that_is_given_twice_hides_nothing() {
     let (_gateway, client) = serve_at(database.url(), &mock.url(), &["serve"], &[]).await;
     write(&client, ["before"]).await;
     for crash in 0..MOST_CRASHES {
+        // Nobody listens there yet.
+        let (_other, other) = serve_at(database.url(), &mock.url(), &["serve"], &[]).await;
         let mut living = Listener::open(&client, "").await;
         let forgotten = "begin; select pg_current_xact_id(); rollback;".repeat(20);
         database.execute(&forgotten).await;
         let ends = "select pg_snapshot_xmax(pg_current_snapshot())::text::bigint";
         let ends = database.count(ends).await;
         // By the time that it is let in, the reader has looked at a snapshot with those numbers;
-        // and another one has begun with it.
+        // and another reader begins with them.
         let token = Listener::open(&client, "").await.id;
-        let (_other, other) = serve_at(database.url(), &mock.url(), &["serve"], &[]).await;
         let mut begun = Listener::open(&other, "").await;
 
         Stopped::all_of(&postgres).kill();

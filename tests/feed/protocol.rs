@@ -22,10 +22,7 @@ async fn each_change_is_told_with_the_record_as_the_api_shows_it() {
 
     let path = format!("/conversations/{}", id(&conversation));
     for verb in ["close", "reopen", "archive", "unarchive", "read"] {
-        let now = system
-            .client
-            .post(&format!("{path}/{verb}"), &json!({}))
-            .await;
+        let now = system.client.post_empty(&format!("{path}/{verb}")).await;
         let now = now.expect(200);
         let events = listener.until(|event| event.id.is_some()).await;
         assert_eq!(conversations(&events), [&now], "{verb}");

@@ -10,9 +10,12 @@ use thirtyfour::{ChromiumLikeCapabilities, DesiredCapabilities, LoggingPrefsLogL
 
 /// Runs it until standard input ends: then whoever held the other end of the pipe is gone.
 const SCRIPT: &str = r#"
+trap '' TERM
 mkdir -p "$TMPDIR"
-chromedriver --port=0 &
+(trap - TERM; exec chromedriver --port=0) &
 while read -r _; do :; done
+kill -s TERM 0
+wait
 rm -rf "$TMPDIR"
 kill -s KILL 0
 "#;

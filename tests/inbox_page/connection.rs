@@ -136,12 +136,12 @@ async fn a_machine_that_slept_for_an_hour_catches_up() {
         stage.writes("user-1", "While it slept").await;
         stage.writes("user-2", "Hello").await;
         stage.gate.open();
-        page.sleep(1.0).await;
+        page.time_passes(3600).await;
         page.is_live().await;
         page.has_bubble("While it slept").await;
         assert_whole(stage, page, &conversation).await;
         // The time is the gateway's, once it is told again.
-        page.sleep(0.009).await;
+        page.time_passes(32).await;
         let script =
             "return document.querySelector('[data-testid=conversations] time').innerText === 'now'";
         page.until("the time is right", script).await;

@@ -152,3 +152,34 @@ async fn what_one_agent_does_the_other_sees() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_conversation_is_opened_by_a_click_or_its_address_and_the_list_is_one_step_back() {
+    play(async |stage| {
+        stage.page.expect("status of 404");
+        let first = stage.writes("user-1", "Hello").await;
+        let second = stage.writes("user-2", "Hello").await;
+        let page = &stage.page;
+        let is_open = async |id: &str| {
+            let script =
+                "return rows().filter((row) => row.isOpen).map((row) => row.id).join() === given";
+            page.until_with("it is open", script, &json!(id)).await;
+        };
+        page.open().await;
+        let click = "document.querySelector(`[data-conversation-id=\"${given}\"]`).click()";
+        for id in [&first, &second] {
+            page.eval_with(click, &json!(id)).await;
+            is_open(id).await;
+        }
+        page.driver.back().await.unwrap();
+        is_open("").await;
+        page.go(&format!("/inbox#{first}")).await;
+        is_open(&first).await;
+        page.go("/inbox#conv_00000000000000000000000000000000")
+            .await;
+        let script = "return /no such conversation/i.test(document.body.innerText)";
+        page.until("it says that there is none", script).await;
+        page.is_live().await;
+    })
+    .await;
+}

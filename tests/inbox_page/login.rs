@@ -3,6 +3,7 @@
 use serde_json::json;
 use thirtyfour::Key;
 
+use crate::axe::faults;
 use crate::page::Page;
 use crate::stage::{Stage, play_with};
 
@@ -43,6 +44,9 @@ async fn a_key_opens_the_inbox_and_is_kept_nowhere() {
         let conversation = stage.writes("user-1", "Hello").await;
         let page = &stage.page;
         page.go("/inbox").await;
+        asks(page).await;
+        let faults = faults(page).await;
+        assert!(faults.is_empty(), "{faults:#?}");
         log_in(page, "a-wrong-key-of-16-or-more").await;
         page.until("it says so", "return /not known/.test(document.body.innerText)").await;
         assert_eq!(page.eval("return isShown(one('conversations'))").await, false);
@@ -140,7 +144,7 @@ async fn a_key_that_is_gone_ends_its_session_and_keeps_its_drafts() {
         (stage.system.gateway, stage.system.client) = (gateway, client);
         stage.gate.lead_to(stage.system.gateway.url());
         let page = &stage.page;
-        page.sleep(0.02).await;
+        page.time_passes(72).await;
         asks(page).await;
         log_in(page, "another-key-of-16-or-more").await;
         page.is_live().await;

@@ -105,7 +105,7 @@ impl Page {
     /// Waits until the page is back by itself; its clock goes on to the moment of its next try, so
     /// that the test need not wait for that.
     pub async fn comes_back(&self) {
-        self.sleep(0.02).await;
+        self.time_passes(72).await;
         self.is_live().await;
     }
 
@@ -274,9 +274,9 @@ impl Page {
         self.until_with(&what, script, &json!(is_shown)).await;
     }
 
-    /// As if the machine had slept.
-    pub async fn sleep(&self, hours: f64) {
-        let milliseconds = json!(hours * 3_600_000.0);
+    /// As if the machine had slept for so long.
+    pub async fn time_passes(&self, seconds: u32) {
+        let milliseconds = json!(u64::from(seconds) * 1000);
         self.eval_with("moveClock(given)", &milliseconds).await;
     }
 

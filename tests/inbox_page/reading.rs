@@ -55,11 +55,16 @@ async fn nothing_is_read_while_the_page_is_hidden_or_nobody_is_there() {
         stage.writes("user-1", "While you were away").await;
         page.has_unread(&conversation, "1").await;
         page.has_bubble("While you were away").await;
+        // What was pressed before it came is no sign of anybody.
+        page.eval("dispatchEvent(new KeyboardEvent('keydown'))")
+            .await;
         settle(stage).await;
         assert_eq!(unread(stage, &conversation).await, 1);
+        stage.writes("user-1", "And longer").await;
+        page.has_unread(&conversation, "2").await;
         page.show().await;
         settle(stage).await;
-        assert_eq!(unread(stage, &conversation).await, 1);
+        assert_eq!(unread(stage, &conversation).await, 2);
         page.press(Key::Shift).await;
         page.has_unread(&conversation, "").await;
         assert_eq!(unread(stage, &conversation).await, 0);
@@ -78,6 +83,10 @@ async fn nothing_is_read_in_a_window_that_has_not_the_focus() {
         page.has_bubble("Hello").await;
         settle(stage).await;
         assert_eq!(page.eval("return document.hasFocus()").await, false);
+        // A pointer may pass over it. (That of the browser's tools would give it the focus.)
+        page.eval("dispatchEvent(new PointerEvent('pointermove'))")
+            .await;
+        settle(stage).await;
         assert_eq!(unread(stage, &conversation).await, 1);
         page.click("[role=log]").await;
         page.has_unread(&conversation, "").await;
@@ -174,7 +183,7 @@ async fn an_old_answer_takes_nothing_back() {
         let thread = stage
             .gate
             .hold(&format!("GET /conversations/{conversation}?"));
-        page.sleep(0.02).await;
+        page.time_passes(72).await;
         list.arrived().await;
         thread.arrived().await;
         call.accept("provider-1").await;

@@ -89,7 +89,7 @@ async fn without_locks_a_hidden_tab_gives_up_its_stream_and_takes_it_up_again() 
         let page = &stage.others[0];
         page.open().await;
         page.hide().await;
-        page.sleep(0.0086).await;
+        page.time_passes(31).await;
         eventually("the stream has ended", async || {
             let streams = stage.system.client.metric("gateway_feed_streams").await;
             (streams == 0.0).then_some(())

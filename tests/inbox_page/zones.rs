@@ -108,7 +108,7 @@ async fn at_midnight_today_becomes_yesterday() {
         let day = "return document.querySelector('[data-testid=messages] .day').innerText";
         assert_eq!(page.eval(day).await, "Today");
         stage.gate.cut();
-        page.sleep(24.0).await;
+        page.time_passes(86_400).await;
         page.until("it is yesterday", &format!("{day} === 'Yesterday'"))
             .await;
         stage.gate.open();

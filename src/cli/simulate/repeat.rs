@@ -33,6 +33,15 @@ pub async fn repeat<T, A: Future<Output = Result<T, Refusal>>>(
     }
 }
 
+/// What to do about an answer of this status.
+pub(super) fn hint(status: u16) -> &'static str {
+    if status == 401 {
+        "; set API_KEYS and WEBHOOK_SECRET as the gateway has them"
+    } else {
+        ""
+    }
+}
+
 /// The answer to a request.
 pub async fn answered<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, Refusal> {
     let (_, answer) = answered_with(request).await?;
@@ -52,12 +61,7 @@ pub async fn answered_with<T: DeserializeOwned>(
     }
     if !status.is_success() {
         let body = String::from_utf8_lossy(&body);
-        let hint = if status.as_u16() == 401 {
-            "; set API_KEYS and WEBHOOK_SECRET as the gateway has them"
-        } else {
-            ""
-        };
-        let error = anyhow::anyhow!("{url} answers {status}{hint}: {body}");
+        let error = anyhow::anyhow!("{url} answers {status}{}: {body}", hint(status.as_u16()));
         return Err(Refusal::Final(error));
     }
     let answer = serde_json::from_slice(&body)

@@ -134,7 +134,7 @@ fn lists() -> Vec<Case> {
                 word,
                 fence: Fence::Text(vec![fence]),
                 modes: READS,
-                arguments: format!("null, null, 101, {start}, false"),
+                arguments: format!("null, null, 101, {start}"),
                 most: Most::Rows(410.0),
                 holds: BACKLOG,
                 needed: Some(Known),

@@ -30,7 +30,7 @@ async fn headers_that_never_end_are_refused_and_take_little_memory() {
     assert_full_service(&system.client).await;
     let bounded = Bounded::to(45, &system.gateway);
     let head = format!(
-        "GET / HTTP/1.1\r\nhost: localhost\r\nx: {}",
+        "GET /nothing HTTP/1.1\r\nhost: localhost\r\nx: {}",
         "a".repeat(32_600)
     );
     let (mut refused, mut waiting) = (Vec::new(), Vec::new());

@@ -72,7 +72,7 @@ impl Model for Feed {
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         for (t, transaction) in state.transactions.iter().enumerate() {
-            possible_for(state, t, transaction, actions);
+            possible_for(state, t, *transaction, actions);
         }
         possible_breaks(state, actions);
         match state.client.connection {
@@ -125,7 +125,7 @@ impl Model for Feed {
     }
 }
 
-fn possible_for(state: &State, t: usize, transaction: &Transaction, actions: &mut Vec<Action>) {
+fn possible_for(state: &State, t: usize, transaction: Transaction, actions: &mut Vec<Action>) {
     match transaction.phase {
         Phase::New => actions.push(Action::Begin(t)),
         Phase::Open(_) => {
@@ -158,7 +158,7 @@ fn possible_breaks(state: &State, actions: &mut Vec<Action>) {
     }
     if state.trouble.crashes > 0 {
         let on_disk = state.transactions.iter().filter(|t| !is_unflushed(t));
-        let highest = on_disk.filter_map(Transaction::position).max();
+        let highest = on_disk.copied().filter_map(Transaction::position).max();
         let first = highest.unwrap_or(0) + 1;
         actions.extend((first..=state.next_id).map(Action::Crash));
     }
@@ -181,7 +181,11 @@ impl Feed {
             return Vec::new();
         };
         let horizon = state.running().min().filter(|_| !self.has(Rule::NoHorizon));
-        let rows = state.transactions.iter().filter_map(Transaction::row);
+        let rows = state
+            .transactions
+            .iter()
+            .copied()
+            .filter_map(Transaction::row);
         let rows = rows.filter(|row| horizon.is_none_or(|horizon| *row < horizon));
         let is_pending = |row: &Id| position.pending.contains(row);
         let (mut late, mut rows): (Vec<Id>, Vec<Id>) = rows
@@ -198,7 +202,11 @@ impl Feed {
 
     /// Where a client begins that has fetched everything.
     pub fn fresh(&self, state: &State) -> Position {
-        let rows = state.transactions.iter().filter_map(Transaction::row);
+        let rows = state
+            .transactions
+            .iter()
+            .copied()
+            .filter_map(Transaction::row);
         let mut next = rows.max().unwrap_or(0) + 1;
         if self.has(Rule::AboveDeleted) {
             next = next.max(state.deleted_below);
@@ -296,7 +304,11 @@ fn forget(transaction: &mut Transaction) {
 }
 
 fn last_commit(state: &State) -> Option<Id> {
-    let positions = state.transactions.iter().filter_map(Transaction::position);
+    let positions = state
+        .transactions
+        .iter()
+        .copied()
+        .filter_map(Transaction::position);
     positions.max().filter(|last| *last >= state.deleted_below)
 }
 

@@ -86,11 +86,11 @@ pub struct Trouble {
 }
 
 impl Transaction {
-    pub fn has_begun(&self) -> bool {
+    pub fn has_begun(self) -> bool {
         self.phase != Phase::New
     }
 
-    pub fn open_id(&self) -> Option<Id> {
+    pub fn open_id(self) -> Option<Id> {
         match self.phase {
             Phase::Open(id) => Some(id),
             _ => None,
@@ -98,7 +98,7 @@ impl Transaction {
     }
 
     /// The position of its row, also of one that has been deleted.
-    pub fn position(&self) -> Option<Id> {
+    pub fn position(self) -> Option<Id> {
         match self.phase {
             Phase::Committed { position, .. } => Some(position),
             _ => None,
@@ -106,7 +106,7 @@ impl Transaction {
     }
 
     /// The position of its row, if that is there to read.
-    pub fn row(&self) -> Option<Id> {
+    pub fn row(self) -> Option<Id> {
         let is_deleted = matches!(
             self.phase,
             Phase::Committed {
@@ -121,11 +121,18 @@ impl Transaction {
 impl State {
     /// The ids of the running transactions, as a snapshot has them.
     pub fn running(&self) -> impl Iterator<Item = Id> {
-        self.transactions.iter().filter_map(Transaction::open_id)
+        self.transactions
+            .iter()
+            .copied()
+            .filter_map(Transaction::open_id)
     }
 
     pub fn has_row(&self, position: Id) -> bool {
-        let mut rows = self.transactions.iter().filter_map(Transaction::row);
+        let mut rows = self
+            .transactions
+            .iter()
+            .copied()
+            .filter_map(Transaction::row);
         rows.any(|row| row == position)
     }
 }
