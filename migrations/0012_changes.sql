@@ -14,11 +14,6 @@ update conversations c set inbound_count = m.n
 from (select conversation_id, count(*) as n from messages where direction = 'INBOUND' group by conversation_id) m
 where m.conversation_id = c.id;
 
--- Which way the newest message went. Older binaries leave it as it is.
-alter table conversations add column last_message_direction text not null default 'INBOUND'
-  check (last_message_direction in ('INBOUND', 'OUTBOUND'));
-update conversations c set last_message_direction = m.direction from messages m where m.id = c.last_message_id and m.direction <> 'INBOUND';
-
 create table changes (
   -- The writing transaction's id: nobody waits for anybody to get one, and a reader can tell which are still to come.
   position bigint primary key default (pg_catalog.pg_current_xact_id()::text::bigint),

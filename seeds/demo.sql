@@ -26,14 +26,13 @@ with line (channel, participant_id, minutes_ago, direction, text, state) as (val
   from line
 ), conversation as (
   insert into conversations (id, channel, participant_id, status, last_message_id, last_message_at, last_message_preview,
-    last_message_direction, unread_count, inbound_count, last_read_at, outbound_seq, created_at)
+    unread_count, inbound_count, last_read_at, outbound_seq, created_at)
   select (pg_catalog.lpad(pg_catalog.to_hex((extract(epoch from min(at)) * 1000::numeric)::bigint), 12, '0')
       || '7' || pg_catalog.substr(pg_catalog.md5(participant_id), 1, 3)
       || '8' || pg_catalog.substr(pg_catalog.md5(participant_id), 4, 15))::uuid,
     channel, participant_id,
     case when max(at) < now() - interval '3 days' then 'closed' else 'open' end,
     (pg_catalog.array_agg(id order by at desc))[1], max(at), left((pg_catalog.array_agg(text order by at desc))[1], 200),
-    (pg_catalog.array_agg(direction order by at desc))[1],
     count(*) filter (where state = 'unread'), count(*) filter (where direction = 'INBOUND'), max(at) filter (where state = 'read'),
     count(*) filter (where direction = 'OUTBOUND'), min(at)
   from message group by channel, participant_id order by channel collate "C", participant_id collate "C"

@@ -85,13 +85,12 @@ with phrase (language, direction, texts) as (values
   from fated d join phrase p on p.language = d.language and p.direction = d.direction left join failure f on f.number = d.failure
 ), inserted as (
   insert into conversations (id, channel, participant_id, status, last_message_id, last_message_at, last_message_preview,
-    last_message_direction, unread_count, inbound_count, last_read_at, archived_at, outbound_seq, created_at)
+    unread_count, inbound_count, last_read_at, archived_at, outbound_seq, created_at)
   select c.id, c.channel, c.participant_id, case when c.read = c.size and c.state % 10 < 4 then 'closed' else 'open' end,
-    m.id, m.at, left(m.text, 200), m.direction, m.unread, m.inbound, pg_catalog.to_timestamp(c.read_ms::numeric / 1000.0),
+    m.id, m.at, left(m.text, 200), m.unread, m.inbound, pg_catalog.to_timestamp(c.read_ms::numeric / 1000.0),
     case when c.read = c.size and c.state / 16 % 10 < 2 then pg_catalog.to_timestamp(c.ended::numeric / 1000.0) end, m.outbound, pg_catalog.to_timestamp(c.started::numeric / 1000.0)
   from conversation c join (
     select number, (pg_catalog.array_agg(id) filter (where newest))[1] as id, max(at) as at, max(text) filter (where newest) as text,
-      max(direction) filter (where newest) as direction,
       count(*) filter (where unread) as unread, count(*) filter (where direction = 'INBOUND') as inbound, count(*) filter (where direction = 'OUTBOUND') as outbound
     from message group by number) m on m.number = c.number
   order by c.channel collate "C", c.participant_id collate "C"

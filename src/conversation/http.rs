@@ -3,7 +3,9 @@
 use axum::extract::State;
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 use utoipa_axum::routes;
 use validator::Validate;
 
@@ -196,9 +198,18 @@ pub struct ReadRequest {
 
 /// The conversation's `inboundCount` when it was read: what came in since then stays unread. One
 /// that is greater than all that ever came in counts as all.
-#[derive(Debug, ToSchema)]
-#[schema(value_type = i64, minimum = 0, example = 7)]
+#[derive(Debug)]
 pub struct SeenCount(i64);
+
+impl PartialSchema for SeenCount {
+    fn schema() -> RefOr<Schema> {
+        // Without a format: any number may be given, however large.
+        let schema = ObjectBuilder::new().schema_type(Type::Integer);
+        schema.minimum(Some(0)).examples([7]).into()
+    }
+}
+
+impl ToSchema for SeenCount {}
 
 impl SeenCount {
     /// All that there is.

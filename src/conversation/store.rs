@@ -16,7 +16,7 @@ macro_rules! query_conversations {
             $($head +)+ r#"
 select c.id as "id!: ConversationId", c.channel as "channel!: Channel", c.participant_id as "participant_id!",
   c.status as "status!: Status", c.last_message_preview as "last_message_preview!",
-  c.last_message_direction as "last_message_direction!: Direction",
+  coalesce((select direction from messages where id = c.last_message_id), 'INBOUND') as "last_message_direction!: Direction",
   c.last_message_at as "last_message_at!", c.unread_count as "unread_count!",
   c.inbound_count as "inbound_count!", c.last_read_at, c.archived_at, c.created_at as "created_at!", c.revision as "revision!"
 from c

@@ -83,21 +83,22 @@ pub async fn read(pool: &Pool, position: &Position) -> sqlx::Result<(Look, Vec<C
         r#"-- feed::read
 with look as (
   select now() as at, f.epoch, f.system_identifier <> c.system_identifier as is_copy, f.deleted_below,
-    c.system_identifier, left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8) as timeline,
+    c.system_identifier, left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 8) as timeline, d.oid::bigint as database,
     greatest(coalesce((select position from changes order by position desc limit 1) + 1, 0), f.deleted_below) as fresh,
     pg_catalog.pg_snapshot_xmax(s)::text::bigint as ends,
     array(select x::text::bigint from pg_catalog.pg_snapshot_xip(s) x) as running
   from feed f cross join pg_catalog.pg_control_system() c cross join pg_catalog.pg_current_snapshot() s
+    join pg_catalog.pg_database d on d.datname = current_database()
 ), unseen as (
   (select * from changes where position >= $1::bigint order by position limit $3)
   union all
   select * from changes where position = any($2::bigint[]) and position < $1::bigint
 )
 select null as position, at as "at!", null as "conversation_ids: Vec<ConversationId>", null as "created_ids: Vec<MessageId>",
-  null as "updated_ids: Vec<MessageId>", null as bulk, epoch, is_copy, deleted_below, system_identifier, timeline, fresh, ends, running
+  null as "updated_ids: Vec<MessageId>", null as bulk, epoch, is_copy, deleted_below, system_identifier, timeline, database, fresh, ends, running
 from look
 union all
-select position, at, conversation_ids, created_ids, updated_ids, bulk, null, null, null, null, null, null, null, null
+select position, at, conversation_ids, created_ids, updated_ids, bulk, null, null, null, null, null, null, null, null, null
 from unseen"#,
         position.next(),
         position.pending(),
@@ -117,13 +118,13 @@ from unseen"#,
                 updated_ids: row.updated_ids.unwrap_or_default(),
                 is_bulk: row.bulk.unwrap_or_default(),
             });
-        } else if let (Some(epoch), Some(system_identifier), Some(timeline)) =
-            (row.epoch, row.system_identifier, row.timeline)
+        } else if let (Some(epoch), Some(server), Some(timeline), Some(database)) =
+            (row.epoch, row.system_identifier, row.timeline, row.database)
         {
             look = Some(Look {
                 at: row.at,
                 epoch_id: epoch,
-                epoch: Epoch::new(system_identifier, &timeline, epoch),
+                epoch: Epoch::new(server, &timeline, database, epoch),
                 is_copy: row.is_copy.unwrap_or_default(),
                 deleted_below: row.deleted_below.unwrap_or_default(),
                 fresh: row.fresh.unwrap_or_default(),

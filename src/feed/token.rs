@@ -78,11 +78,13 @@ impl std::fmt::Debug for Epoch {
 }
 
 impl Epoch {
-    /// The history that a server writes on this timeline, as long as `feed` has this epoch.
+    /// The history that a server writes on this timeline into this database, as long as `feed` has
+    /// this epoch.
     #[must_use]
-    pub fn new(system_identifier: i64, timeline: &str, epoch: Uuid) -> Self {
+    pub fn new(server: i64, timeline: &str, database: i64, epoch: Uuid) -> Self {
         let mut key = epoch.as_bytes().to_vec();
-        key.extend(system_identifier.to_be_bytes());
+        key.extend(server.to_be_bytes());
+        key.extend(database.to_be_bytes());
         key.extend(timeline.as_bytes());
         Self(key)
     }
@@ -169,7 +171,7 @@ mod tests {
     use super::*;
 
     fn epoch(number: u128) -> Epoch {
-        Epoch::new(7, "00000001", Uuid::from_u128(number))
+        Epoch::new(7, "00000001", 9, Uuid::from_u128(number))
     }
 
     fn position() -> impl Strategy<Value = Position> {
@@ -181,13 +183,14 @@ mod tests {
 
     #[test]
     fn a_token_of_another_history_means_nothing() {
-        let ours = Epoch::new(7, "00000001", Uuid::from_u128(1));
+        let ours = Epoch::new(7, "00000001", 9, Uuid::from_u128(1));
         let token = ours.token(&Position::new(1000, &[990]));
         assert_eq!(ours.position(&token), Some(Position::new(1000, &[990])));
         for other in [
-            Epoch::new(8, "00000001", Uuid::from_u128(1)),
-            Epoch::new(7, "00000002", Uuid::from_u128(1)),
-            Epoch::new(7, "00000001", Uuid::from_u128(2)),
+            Epoch::new(8, "00000001", 9, Uuid::from_u128(1)),
+            Epoch::new(7, "00000002", 9, Uuid::from_u128(1)),
+            Epoch::new(7, "00000001", 8, Uuid::from_u128(1)),
+            Epoch::new(7, "00000001", 9, Uuid::from_u128(2)),
         ] {
             assert_eq!(other.position(&token), None);
         }

@@ -99,14 +99,12 @@ with inp as (   -- in the order of the keys' columns: by bytes
          (pg_catalog.array_agg(id order by sort_at desc, id desc))[1] as message_id, (pg_catalog.array_agg(text order by sort_at desc, id desc))[1] as preview
   from fresh group by conversation_id, channel, participant_id
 ), conv as (    -- the lock that gives the order
-  insert into conversations as c (id, channel, participant_id, last_message_id, last_message_at, last_message_preview,
-    last_message_direction, outbound_seq)
-  select conversation_id, channel, participant_id, message_id, sort_at, left(preview, $14), 'OUTBOUND', n from agg order by channel, participant_id
+  insert into conversations as c (id, channel, participant_id, last_message_id, last_message_at, last_message_preview, outbound_seq)
+  select conversation_id, channel, participant_id, message_id, sort_at, left(preview, $14), n from agg order by channel, participant_id
   on conflict (participant_id, channel) do update set
     outbound_seq = c.outbound_seq + excluded.outbound_seq, revision = c.revision + 1,
     last_message_id = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_id else c.last_message_id end,
     last_message_preview = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_preview else c.last_message_preview end,
-    last_message_direction = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_direction else c.last_message_direction end,
     last_message_at = greatest(excluded.last_message_at, c.last_message_at)
   returning id, outbound_seq
 ), planned as (

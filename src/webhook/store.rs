@@ -56,13 +56,12 @@ with inp as (   -- in the order of the keys' columns: by bytes
   from fresh group by channel, participant_id
 ), conv as (
   insert into conversations as c (id, channel, participant_id, unread_count, inbound_count, last_message_id, last_message_at,
-    last_message_preview, last_message_direction)
-  select id, channel, participant_id, n, n, message_id, sort_at, left(preview, $11), 'INBOUND' from agg order by channel, participant_id
+    last_message_preview)
+  select id, channel, participant_id, n, n, message_id, sort_at, left(preview, $11) from agg order by channel, participant_id
   on conflict (participant_id, channel) do update set revision = c.revision + 1,
     unread_count = c.unread_count + excluded.unread_count, inbound_count = c.inbound_count + excluded.inbound_count, status = 'open', archived_at = null,
     last_message_id = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_id else c.last_message_id end,
     last_message_preview = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_preview else c.last_message_preview end,
-    last_message_direction = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_direction else c.last_message_direction end,
     last_message_at = greatest(excluded.last_message_at, c.last_message_at)
   returning id, channel, participant_id, unread_count
 ), now_unread as (

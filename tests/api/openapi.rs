@@ -367,7 +367,8 @@ async fn the_examples_of_the_document_work() {
             .as_object()
             .unwrap()
         {
-            let example = &property["example"];
+            let one = property["examples"].get(0);
+            let example = one.unwrap_or(&property["example"]);
             let first_value = &resolve(&document, property)["enum"][0];
             body[name] = if example.is_null() {
                 first_value.clone()

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::JSON;
-use crate::support::{Answer, Client, Postgres, System, eventually};
+use crate::support::{Answer, Client, Listener, Postgres, System, eventually, hello};
 
 pub const DESK: &str = "desk-key-of-16-or-more";
 pub const OPS: &str = "ops-key-of-16-or-more";
@@ -384,6 +384,28 @@ async fn a_session_holds_on_every_process_and_after_a_restart_and_ends_on_all() 
     ends(&second, &cookie).await;
     // Once more changes nothing.
     ask(&first, "DELETE", "/session", &cookie).await.expect(204);
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_session_whichever_process_ends_that() {
+    let system = system().await;
+    let (_other, other) = system.another(&[("API_KEYS", KEYS)]).await;
+    let (ended, kept) = (
+        log_in(&system.client, DESK).await,
+        log_in(&system.client, DESK).await,
+    );
+    let listen = async |cookie: &str| {
+        let own = [("cookie", cookie), ("sec-fetch-site", "same-origin")];
+        Listener::open_with(&other, "", &own).await
+    };
+    let (mut ends, mut stays) = (listen(&ended).await, listen(&kept).await);
+    ask(&system.client, "DELETE", "/session", &ended)
+        .await
+        .expect(204);
+    while ends.try_next().await.is_some() {}
+    // It is still told what happens.
+    system.client.webhook(&hello("evt-1")).await.expect(200);
+    stays.until_text("Hello").await;
 }
 
 #[tokio::test]

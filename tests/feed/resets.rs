@@ -19,6 +19,17 @@ async fn reason(system: &System, id: &str) -> String {
 }
 
 #[tokio::test]
+async fn a_position_of_a_copy_on_the_same_server_is_answered_with_a_reset() {
+    let (system, copy) = (System::start().await, System::start().await);
+    let epoch = "update feed set epoch = '01a2180e-e192-7454-b272-bacb6b29042f'";
+    for system in [&system, &copy] {
+        system.database.execute(epoch).await;
+    }
+    let id = Listener::open(&copy.client, "").await.id;
+    assert_eq!(reason(&system, &id).await, "epoch");
+}
+
+#[tokio::test]
 async fn a_position_that_is_none_is_answered_with_a_reset() {
     let system = System::start().await;
     let (elsewhere, ours) = (

@@ -150,6 +150,34 @@ async fn a_machine_that_slept_for_an_hour_catches_up() {
 }
 
 #[tokio::test]
+async fn a_connection_that_died_without_a_word_is_replaced() {
+    play(async |stage| {
+        let conversation = opened(stage).await;
+        let page = &stage.page;
+        stage.gate.hush();
+        stage.writes("user-1", "While nothing was heard").await;
+        page.time_passes(36).await;
+        page.has_bubble("While nothing was heard").await;
+
+        // Whoever comes back to the page does not wait for so long.
+        page.hide().await;
+        stage.gate.hush();
+        stage.writes("user-1", "While nobody looked").await;
+        page.time_passes(20).await;
+        let streams = stage.gate.count("GET /events");
+        page.show().await;
+        page.has_bubble("While nobody looked").await;
+        eventually("a new stream", async || {
+            (stage.gate.count("GET /events") > streams).then_some(())
+        })
+        .await;
+        page.is_live().await;
+        assert_whole(stage, page, &conversation).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_the_feed_has_forgotten_is_fetched_again() {
     play(async |stage| {
         let conversation = opened(stage).await;

@@ -38,6 +38,8 @@ struct Now {
     line: Line,
     /// Ends all connections there are.
     cut: CancellationToken,
+    /// Ends what all answers there are still say, but not their connections.
+    hushed: CancellationToken,
     held: Vec<(String, Held, watch::Sender<Answer>)>,
     asked: Vec<String>,
 }
@@ -87,6 +89,7 @@ impl Gate {
             upstream: upstream.to_owned(),
             line: Line::Open,
             cut: CancellationToken::new(),
+            hushed: CancellationToken::new(),
             held: Vec::new(),
             asked: Vec::new(),
         };
@@ -120,6 +123,14 @@ impl Gate {
         let mut now = self.state.now.lock().unwrap();
         now.cut.cancel();
         now.cut = CancellationToken::new();
+    }
+
+    /// Passes nothing more on the streams that there are, which stay open: so a machine finds its
+    /// connections when it has slept.
+    pub fn hush(&self) {
+        let mut now = self.state.now.lock().unwrap();
+        now.hushed.cancel();
+        now.hushed = CancellationToken::new();
     }
 
     /// Answers 503, and ends what streams there are.
@@ -218,7 +229,7 @@ async fn serve(stream: TcpStream, state: Arc<State>, cut: CancellationToken) {
 async fn pass(state: Arc<State>, request: Request<Incoming>) -> io::Result<Response<Body>> {
     let (head, body) = request.into_parts();
     let line = format!("{} {}", head.method, head.uri);
-    let (url, held) = {
+    let (url, held, hushed) = {
         let mut now = state.now.lock().unwrap();
         now.asked.push(line.clone());
         if now.line == Line::Refusing {
@@ -228,7 +239,8 @@ async fn pass(state: Arc<State>, request: Request<Incoming>) -> io::Result<Respo
         let mut held = now.held.iter().rev();
         let held = held.find(|(start, ..)| line.starts_with(start.as_str()));
         let url = format!("{}{}", now.upstream, head.uri);
-        (url, held.map(|(_, at, answer)| (*at, answer.clone())))
+        let held = held.map(|(_, at, answer)| (*at, answer.clone()));
+        (url, held, now.hushed.clone())
     };
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     if let Some((Held::BeforeGateway, held)) = &held {
@@ -244,14 +256,14 @@ async fn pass(state: Arc<State>, request: Request<Incoming>) -> io::Result<Respo
     let body = match held {
         Some((Held::BehindGateway, held)) if is_stream => {
             wait_for(&held).await?;
-            flowing(answer)
+            flowing(answer, hushed)
         }
         Some((Held::BehindGateway, held)) => {
             let bytes = answer.bytes().await.map_err(io::Error::other)?;
             wait_for(&held).await?;
             Full::new(bytes).map_err(never).boxed_unsync()
         }
-        _ => flowing(answer),
+        _ => flowing(answer, hushed),
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -277,11 +289,15 @@ async fn wait_for(held: &watch::Sender<Answer>) -> io::Result<()> {
     Ok(())
 }
 
-/// A body as it comes, for as long as it comes.
-fn flowing(answer: reqwest::Response) -> Body {
-    let frames = stream::unfold(answer, |mut answer| async {
-        let chunk = answer.chunk().await.map_err(io::Error::other).transpose()?;
-        Some((chunk.map(Frame::data), answer))
+/// A body as it comes, for as long as it comes, or until it is hushed.
+fn flowing(answer: reqwest::Response, hushed: CancellationToken) -> Body {
+    let frames = stream::unfold((answer, hushed), |(mut answer, hushed)| async {
+        let chunk = tokio::select! {
+            biased;
+            () = hushed.cancelled() => std::future::pending().await,
+            chunk = answer.chunk() => chunk.map_err(io::Error::other).transpose()?,
+        };
+        Some((chunk.map(Frame::data), (answer, hushed)))
     });
     StreamBody::new(frames).boxed_unsync()
 }

@@ -167,7 +167,7 @@ def known(run, link, asked):
     answers = []
     for place, message_id, is_leased in found:
         request, record = asked[place - 1], records[message_id]
-        if record[-1] != sent_by(message_id):
+        if record[-2] != sent_by(message_id):
             run.bad("sender_lost", message_id)
         if message_id != request.id:
             run.count("replayed")
