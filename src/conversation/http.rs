@@ -177,6 +177,8 @@ pub async fn get_conversation(
     Query(query): Query<ThreadQuery>,
 ) -> Result<Json<ConversationDetail>, Problem> {
     let window = Window::new(query.page, query.cursor, query.limit)?;
+    // Before its messages: a reader that has seen them all hands in this `inboundCount`, so it must
+    // count none that they lack.
     let conversation = view(store::find(&state.app.pool, id).await?)?;
     let mut rows = list_thread(&state.app.pool, id, window.start, window.to_read()).await?;
     let meta = window.cut(&mut rows, Message::cursor);
