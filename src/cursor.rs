@@ -32,6 +32,17 @@ pub enum Start {
     After(Cursor),
 }
 
+impl Start {
+    /// How many rows to skip, and after which place.
+    #[must_use]
+    pub fn split(self) -> (i64, Option<Cursor>) {
+        match self {
+            Self::Skip(rows) => (rows, None),
+            Self::After(cursor) => (0, Some(cursor)),
+        }
+    }
+}
+
 /// The sign of a time in microseconds.
 const SIGN: u64 = 1 << 63;
 

@@ -197,10 +197,7 @@ pub async fn list_matching(
     start: Start,
     limit: i64,
 ) -> sqlx::Result<Vec<Conversation>> {
-    let (offset, after) = match start {
-        Start::Skip(rows) => (rows, None),
-        Start::After(cursor) => (0, Some(cursor)),
-    };
+    let (offset, after) = start.split();
     query_conversations!(
         [r#"-- conversation::list_matching
 with found as (
@@ -251,10 +248,7 @@ pub async fn list_unread(
     start: Start,
     limit: i64,
 ) -> sqlx::Result<Vec<Conversation>> {
-    let (offset, after) = match start {
-        Start::Skip(rows) => (rows, None),
-        Start::After(cursor) => (0, Some(cursor)),
-    };
+    let (offset, after) = start.split();
     query_conversations!(
         [r#"-- conversation::list_unread
 with found as (

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use bytes::Bytes;
 use heck::ToLowerCamelCase;
 use serde::de::DeserializeOwned;
 use validator::{Validate, ValidationErrors};
@@ -26,13 +27,8 @@ impl<T: DeserializeOwned + Validate, S: Send + Sync> FromRequest<S> for Json<T> 
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let (parts, body) = request.into_parts();
-        let limit = BodyLimit::of(&parts.extensions);
-        let Received { bytes, problem } = body::read(body, limit).await;
-        match problem {
-            Some(problem) => Err(problem),
-            None => json(&parts.headers, &bytes, None).map(Self),
-        }
+        let (headers, bytes) = receive(request).await?;
+        json(&headers, &bytes, None).map(Self)
     }
 }
 
@@ -44,14 +40,21 @@ impl<T: DeserializeOwned + Validate, S: Send + Sync> FromRequest<S> for Optional
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let (parts, body) = request.into_parts();
-        let limit = BodyLimit::of(&parts.extensions);
-        let Received { bytes, problem } = body::read(body, limit).await;
-        match problem {
-            Some(problem) => Err(problem),
-            None if bytes.is_empty() => Ok(Self(None)),
-            None => json(&parts.headers, &bytes, None).map(|value| Self(Some(value))),
+        let (headers, bytes) = receive(request).await?;
+        if bytes.is_empty() {
+            return Ok(Self(None));
         }
+        json(&headers, &bytes, None).map(|value| Self(Some(value)))
+    }
+}
+
+async fn receive(request: Request) -> Result<(HeaderMap, Bytes), Problem> {
+    let (parts, body) = request.into_parts();
+    let limit = BodyLimit::of(&parts.extensions);
+    let Received { bytes, problem } = body::read(body, limit).await;
+    match problem {
+        Some(problem) => Err(problem),
+        None => Ok((parts.headers, bytes)),
     }
 }
 
