@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, PgConnection, PgExecutor};
 /// The migrator's own table. `sqlx`'s program goes by it too.
 pub const MIGRATIONS_TABLE: &str = "_sqlx_migrations";
 /// The tables of the gateway, and the migrator's own. The months of a partitioned table go with it.
-pub const TABLES: [&str; 12] = [
+pub const TABLES: [&str; 16] = [
     "conversations",
     "messages",
     "webhook_events",
@@ -20,6 +20,10 @@ pub const TABLES: [&str; 12] = [
     "feed",
     "sessions",
     "unread",
+    "receipts",
+    "amendments",
+    "aliases",
+    "unreadable_webhooks",
     MIGRATIONS_TABLE,
 ];
 

@@ -62,8 +62,8 @@ with pace as (      -- null: as fast as it goes; numeric, since a long pause to 
   where d.message_id = any(array(select message_id from due))   -- fence: keys
   returning d.message_id, d.attempt as claims, d.failures as failed_attempts, d.traceparent
 )
-select m.id as "message_id: MessageId", m.channel as "channel: Channel", m.participant_id, m.text,
-  m.client_message_id, l.claims, l.failed_attempts, m.conversation_id as "conversation_id: ConversationId", l.traceparent
+select m.id as "message_id: MessageId", m.channel as "channel: Channel", m.participant_id, m.address, m.type as kind, m.text,
+  m.content, m.reply_to, m.client_message_id, l.claims, l.failed_attempts, m.conversation_id as "conversation_id: ConversationId", l.traceparent
 from leased l cross join lateral (select * from messages where id = l.message_id limit 1) m   -- fence: lookup"#,
             $limit,
             $token,
@@ -81,7 +81,12 @@ from leased l cross join lateral (select * from messages where id = l.message_id
                 outbound: Arc::new(Outbound {
                     channel: row.channel,
                     participant_id: row.participant_id,
+                    address: row.address,
+                    kind: row.kind,
                     text: row.text,
+                    content: row.content,
+                    reply_to: row.reply_to,
+                    reply_to_id: None,
                     client_message_id: row.client_message_id,
                 }),
             },
@@ -103,12 +108,12 @@ macro_rules! query_settled {
                 + r#"
 
   returning m.id, m.status, m.provider_message_id, m.retry_count, m.next_attempt_at, m.error_kind, m.error_http_status,
-    m.error_detail, m.error_retryable, m.error_ambiguous, m.updated_at, m.sent_at, m.revision
+    m.error_code, m.error_detail, m.error_retryable, m.error_ambiguous, m.updated_at, m.sent_at, m.revision
 ), changed as (
   insert into changes (updated_ids) select pg_catalog.array_agg(id) from settled having count(*) > 0 on conflict do nothing
 )
 select id as "message_id!: MessageId", status as "status!: Status", provider_message_id, retry_count as "retry_count!",
-  next_attempt_at, error_kind as "error_kind: ErrorKind", error_http_status, error_detail, error_retryable, error_ambiguous,
+  next_attempt_at, error_kind as "error_kind: ErrorKind", error_http_status, error_code, error_detail, error_retryable, error_ambiguous,
   updated_at as "updated_at!", sent_at, revision as "revision!"
 from settled"#
             $(, $argument)*
@@ -191,6 +196,7 @@ pub struct Settled {
     pub next_attempt_at: Option<DateTime<Utc>>,
     pub error_kind: Option<ErrorKind>,
     pub error_http_status: Option<i32>,
+    pub error_code: Option<i64>,
     pub error_detail: Option<String>,
     pub error_retryable: Option<bool>,
     pub error_ambiguous: Option<bool>,
@@ -245,6 +251,7 @@ pub async fn mark_failed(
     let kinds: Vec<&str> = failures().map(|f| f.kind.as_str()).collect();
     let http_statuses: Vec<Option<i32>> =
         failures().map(|f| f.http_status.map(i32::from)).collect();
+    let codes: Vec<Option<i64>> = failures().map(|f| f.code).collect();
     let details: Vec<&str> = failures().map(|f| &*f.detail).collect();
     let retryables: Vec<bool> = failures().map(|f| f.retryable).collect();
     let ambiguous: Vec<bool> = failures().map(|f| f.ambiguous).collect();
@@ -253,8 +260,8 @@ pub async fn mark_failed(
 -- Locks deliveries by message_id, then their messages.
 with inp as (
   select * from unnest($1::uuid[], $2::uuid[], $3::bool[], $4::float8[], $5::text[], $6::int[],
-      $7::text[], $8::bool[], $9::bool[])
-    as t(message_id, lease_token, parked, wait, error_kind, error_http_status, error_detail, error_retryable, error_ambiguous)
+      $7::text[], $8::bool[], $9::bool[], $10::bigint[])
+    as t(message_id, lease_token, parked, wait, error_kind, error_http_status, error_detail, error_retryable, error_ambiguous, error_code)
 ), held as (
   select i.*, case when not i.parked then now() + pg_catalog.make_interval(secs => i.wait) end as again_at
   from deliveries d join inp i on i.message_id = d.message_id and i.lease_token = d.lease_token
@@ -266,7 +273,8 @@ with inp as (
   returning h.*, d.due_at
 ), settled as (
   update messages m set status = 'FAILED', retry_count = m.retry_count + 1, next_attempt_at = l.due_at, updated_at = now(),
-    error_kind = l.error_kind, error_http_status = l.error_http_status, error_detail = l.error_detail,
+    error_kind = l.error_kind, error_http_status = l.error_http_status, error_code = l.error_code,
+    error_detail = l.error_detail,
     error_retryable = l.error_retryable, error_ambiguous = l.error_ambiguous, revision = m.revision + 1
   from later l where m.id = l.message_id and m.id = any($1::uuid[])   -- fence: keys"#,
         &message_ids as &[MessageId],
@@ -277,7 +285,8 @@ with inp as (
         &http_statuses as &[Option<i32>],
         &details as &[&str],
         &retryables,
-        &ambiguous
+        &ambiguous,
+        &codes as &[Option<i64>]
     )
     .fetch_all(connection)
     .await
@@ -422,7 +431,7 @@ with held as (
   returning message_id, attempt > failures as unsettled
 ), msg as (
   update messages m set status = 'FAILED', next_attempt_at = null, updated_at = now(), revision = m.revision + 1,
-    error_kind = $2, error_http_status = null, error_detail = 'canceled by an operator', error_retryable = false,
+    error_kind = $2, error_http_status = null, error_code = null, error_detail = 'canceled by an operator', error_retryable = false,
     error_ambiguous = coalesce(m.error_ambiguous, false) or s.unsettled
   from stopped s where m.id = s.message_id
   returning m.id, m.conversation_id

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::{Direction, Message, NewMessage, Outbound, Status, store};
+use super::{Direction, Message, NewMessage, Outbound, Receipt, Status, store};
 use crate::database::batch::{Batch, WriteError};
 use crate::database::plans::Work;
 use crate::delivery::{self, DeliveryPolicy};
@@ -165,7 +165,12 @@ fn created(message: &NewMessage, row: &store::Stored) -> Enqueued {
     let Outbound {
         channel,
         participant_id,
+        address: _,
+        kind,
         text,
+        content,
+        reply_to,
+        reply_to_id,
         client_message_id,
     } = (*message.outbound).clone();
     let created_at = row.created_at;
@@ -176,7 +181,16 @@ fn created(message: &NewMessage, row: &store::Stored) -> Enqueued {
             channel,
             participant_id,
             direction: Direction::Outbound,
+            kind,
             text,
+            content,
+            reply_to,
+            reply_to_id,
+            origin: None,
+            participant_name: None,
+            reactions: None,
+            edited_at: None,
+            deleted_at: None,
             status: Status::Pending,
             client_message_id,
             sent_by: message.sent_by.as_deref().map(str::to_owned),
@@ -185,6 +199,7 @@ fn created(message: &NewMessage, row: &store::Stored) -> Enqueued {
             next_attempt_at: None,
             error_kind: None,
             error_http_status: None,
+            error_code: None,
             error_detail: None,
             error_retryable: None,
             error_ambiguous: None,
@@ -193,6 +208,7 @@ fn created(message: &NewMessage, row: &store::Stored) -> Enqueued {
             created_at,
             updated_at: created_at,
             sent_at: None,
+            receipt: Receipt::default(),
             revision: 1,
         },
         new: true,

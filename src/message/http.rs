@@ -153,6 +153,11 @@ pub async fn send_message(
     let outbound = Outbound {
         channel: request.channel.value(),
         participant_id: request.to.value().0,
+        address: None,
+        kind: "text".to_owned(),
+        content: None,
+        reply_to: None,
+        reply_to_id: None,
         text: request.text.value().0,
         client_message_id: client_message_id.or(key).map(|id| id.0),
     };

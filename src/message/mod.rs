@@ -47,8 +47,26 @@ pub struct Message {
     pub participant_id: String,
     /// In or out.
     pub direction: Direction,
+    /// What kind of message it is, by the channel's own word.
+    pub kind: String,
     /// What it says.
     pub text: String,
+    /// The object of its kind: JSON.
+    pub content: Option<String>,
+    /// The provider's id of the message that it answers.
+    pub reply_to: Option<String>,
+    /// That message, if it was known when this one was stored.
+    pub reply_to_id: Option<MessageId>,
+    /// Who wrote an outbound one: nobody is the API.
+    pub origin: Option<Origin>,
+    /// What the sender called themselves.
+    pub participant_name: Option<String>,
+    /// By sender: `{"emoji", "at"}`, as JSON.
+    pub reactions: Option<String>,
+    /// When it was edited last.
+    pub edited_at: Option<DateTime<Utc>>,
+    /// When its sender deleted it.
+    pub deleted_at: Option<DateTime<Utc>>,
     /// How far it has come.
     pub status: Status,
     /// The caller's idempotency key.
@@ -65,6 +83,8 @@ pub struct Message {
     pub error_kind: Option<ErrorKind>,
     /// The provider's status in the last failed attempt, where there was an answer.
     pub error_http_status: Option<i32>,
+    /// The provider's own number for it.
+    pub error_code: Option<i64>,
     /// What the provider said in it, at most 500 characters.
     pub error_detail: Option<String>,
     /// Whether such an error is worth another attempt.
@@ -81,8 +101,58 @@ pub struct Message {
     pub updated_at: DateTime<Utc>,
     /// When the provider accepted it.
     pub sent_at: Option<DateTime<Utc>>,
+    /// What the provider has told since.
+    pub receipt: Receipt,
     /// Grows with each change.
     pub revision: i64,
+}
+
+/// Who wrote an outbound message that the gateway has not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, sqlx::Type, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[sqlx(type_name = "text", rename_all = "lowercase")]
+pub enum Origin {
+    /// A person, in the business's app.
+    App,
+    /// An agent of the provider.
+    Agent,
+}
+
+/// How far an outbound message has come at the participant's: the first time of each step.
+#[derive(Debug, Clone, Default)]
+pub struct Receipt {
+    /// The provider has sent it on.
+    pub sent_at: Option<DateTime<Utc>>,
+    /// It is on the participant's device.
+    pub delivered_at: Option<DateTime<Utc>>,
+    /// It was seen.
+    pub read_at: Option<DateTime<Utc>>,
+    /// It was listened to.
+    pub played_at: Option<DateTime<Utc>>,
+    /// The provider could not deliver it.
+    pub failed_at: Option<DateTime<Utc>>,
+    /// The provider's own number for why.
+    pub error_code: Option<i64>,
+    /// What that number means.
+    pub error_title: Option<String>,
+    /// What is known of it.
+    pub error_detail: Option<String>,
+}
+
+impl Receipt {
+    /// The furthest step, by its name in the API. `failed` counts while nothing is beyond `sent`.
+    #[must_use]
+    pub fn status(&self) -> Option<&'static str> {
+        let steps = [
+            (self.played_at, "played"),
+            (self.read_at, "read"),
+            (self.delivered_at, "delivered"),
+            (self.failed_at, "failed"),
+            (self.sent_at, "sent"),
+        ];
+        let furthest = steps.into_iter().find(|(at, _)| at.is_some());
+        furthest.map(|(_, name)| name)
+    }
 }
 
 impl Message {
@@ -112,6 +182,7 @@ impl Message {
         self.next_attempt_at = settled.next_attempt_at;
         self.error_kind = settled.error_kind;
         self.error_http_status = settled.error_http_status;
+        self.error_code = settled.error_code;
         self.error_detail = settled.error_detail;
         self.error_retryable = settled.error_retryable;
         self.error_ambiguous = settled.error_ambiguous;

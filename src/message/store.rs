@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor};
 
-use super::{Direction, Message, NewMessage, PREVIEW_LENGTH, Status};
+use super::{Direction, Message, NewMessage, Origin, PREVIEW_LENGTH, Receipt, Status};
 use crate::channel::Channel;
 use crate::cursor::{Cursor, Start};
 use crate::database::pool::Pool;
@@ -16,19 +16,69 @@ use crate::provider::ErrorKind;
 /// A statement whose CTE `m` has rows of `messages`, completed so that they become `Message`s.
 macro_rules! query_messages {
     ($head:literal, $tail:literal $(, $argument:expr)*) => {
-        sqlx::query_as!(
-            Message,
+        sqlx::query!(
             $head
                 + r#"
-select m.id as "id: MessageId", m.conversation_id as "conversation_id: ConversationId", m.channel as "channel: Channel",
-  m.participant_id, m.direction as "direction: Direction", m.text, m.status as "status: Status", m.client_message_id,
-  m.provider_message_id, m.retry_count, m.next_attempt_at, m.error_kind as "error_kind: ErrorKind", m.error_http_status,
-  m.error_detail, m.error_retryable, m.error_ambiguous, m.timestamp, m.sort_at, m.created_at, m.updated_at, m.sent_at, m.sent_by, m.revision
-from m
+select m.id as "id!: MessageId", m.conversation_id as "conversation_id!: ConversationId", m.channel as "channel!: Channel",
+  m.participant_id as "participant_id!", m.direction as "direction!: Direction", m.type as "kind!", m.text as "text!", m.content, m.reply_to,
+  m.reply_to_id as "reply_to_id: MessageId", m.origin as "origin: Origin", m.participant_name, m.reactions::text as reactions,
+  m.edited_at, m.deleted_at, m.status as "status!: Status", m.client_message_id,
+  m.provider_message_id, m.retry_count as "retry_count!", m.next_attempt_at, m.error_kind as "error_kind: ErrorKind", m.error_http_status,
+  m.error_code, m.error_detail, m.error_retryable, m.error_ambiguous, m.timestamp as "timestamp!", m.sort_at as "sort_at!",
+  m.created_at as "created_at!", m.updated_at as "updated_at!", m.sent_at, m.sent_by,
+  r.sent_at as "told_sent_at?", r.delivered_at as "delivered_at?", r.read_at as "read_at?", r.played_at as "played_at?",
+  r.failed_at as "failed_at?", r.error_code as "told_error_code?", r.error_title as "error_title?", r.error_detail as "told_error_detail?",
+  m.revision + coalesce(r.revision, 0) as "revision!"
+from m left join lateral (select * from receipts where provider_message_id = m.provider_message_id limit 1) r on true   -- fence: lookup
 "#
                 + $tail
             $(, $argument)*
         )
+        .map(|row| Message {
+            id: row.id,
+            conversation_id: row.conversation_id,
+            channel: row.channel,
+            participant_id: row.participant_id,
+            direction: row.direction,
+            kind: row.kind,
+            text: row.text,
+            content: row.content,
+            reply_to: row.reply_to,
+            reply_to_id: row.reply_to_id,
+            origin: row.origin,
+            participant_name: row.participant_name,
+            reactions: row.reactions,
+            edited_at: row.edited_at,
+            deleted_at: row.deleted_at,
+            status: row.status,
+            client_message_id: row.client_message_id,
+            sent_by: row.sent_by,
+            provider_message_id: row.provider_message_id,
+            retry_count: row.retry_count,
+            next_attempt_at: row.next_attempt_at,
+            error_kind: row.error_kind,
+            error_http_status: row.error_http_status,
+            error_code: row.error_code,
+            error_detail: row.error_detail,
+            error_retryable: row.error_retryable,
+            error_ambiguous: row.error_ambiguous,
+            timestamp: row.timestamp,
+            sort_at: row.sort_at,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            sent_at: row.sent_at,
+            receipt: Receipt {
+                sent_at: row.told_sent_at,
+                delivered_at: row.delivered_at,
+                read_at: row.read_at,
+                played_at: row.played_at,
+                failed_at: row.failed_at,
+                error_code: row.told_error_code,
+                error_title: row.error_title,
+                error_detail: row.told_error_detail,
+            },
+            revision: row.revision,
+        })
     };
 }
 

@@ -1,9 +1,13 @@
 //! A message as the API and the feed show it.
 
-use serde::Serialize;
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::{Direction, ErrorKind, Message, MessageId, Status};
+use super::{Direction, ErrorKind, Message, MessageId, Origin, Status};
 use crate::channel::Channel;
 use crate::cursor::Cursor;
 use crate::http::timestamp::Timestamp;
@@ -20,12 +24,37 @@ pub struct MessageView {
     #[schema(example = "user-123")]
     participant_id: String,
     direction: Direction,
-    /// Always `text`.
+    /// What kind of message it is: `text`, on WhatsApp also `image`, `video`, `audio`, `document`,
+    /// `sticker`, `location`, `contacts`, `interactive`, `button`, `order`, `template`,
+    /// `unsupported` and others.
     #[serde(rename = "type")]
-    #[schema(value_type = String, example = "text")]
-    kind: &'static str,
+    #[schema(example = "text")]
+    kind: String,
+    /// What it says, or what stands for it.
     #[schema(example = "Merhaba!")]
     text: String,
+    /// The object of its kind, as it came or was sent. Lists have it only on request.
+    #[serde(skip_serializing_if = "Content::is_left_out")]
+    #[schema(value_type = Option<serde_json::Value>)]
+    content: Content,
+    /// The message that it answers.
+    #[schema(required)]
+    reply_to: Option<ReplyTo>,
+    /// What the sender called themselves; it does not say who they are.
+    #[schema(required, max_length = 256)]
+    participant_name: Option<String>,
+    /// Of an outbound message, who wrote it: `api`, `app` (a person in the business's app), or `agent`
+    /// (one of the provider's).
+    #[schema(required, value_type = Option<String>, example = "api")]
+    origin: Option<&'static str>,
+    /// The latest of each sender.
+    reactions: Vec<Reaction>,
+    /// When it was edited last.
+    #[schema(required)]
+    edited_at: Option<Timestamp>,
+    /// When its sender deleted it: its text is `[deleted]`, and its content empty.
+    #[schema(required)]
+    deleted_at: Option<Timestamp>,
     status: Status,
     /// The idempotency key that the caller gave.
     #[schema(required)]
@@ -55,6 +84,18 @@ pub struct MessageView {
     /// When the provider accepted it.
     #[schema(required)]
     sent_at: Option<Timestamp>,
+    /// How far the provider says that it has come: `sent`, `delivered`, `read`, `played` or `failed`.
+    #[schema(required, value_type = Option<String>, example = "delivered")]
+    delivery_status: Option<&'static str>,
+    /// When it was on the participant's device.
+    #[schema(required)]
+    delivered_at: Option<Timestamp>,
+    /// When it was seen.
+    #[schema(required)]
+    read_at: Option<Timestamp>,
+    /// Why the provider could not deliver it. It stays when it was delivered all the same.
+    #[schema(required)]
+    delivery_error: Option<DeliveryError>,
     /// Its place in its thread: sorts, descending, as the thread does, and pages where `nextCursor`
     /// does.
     cursor: Cursor,
@@ -63,18 +104,79 @@ pub struct MessageView {
     revision: i64,
 }
 
+/// The object of a message's kind, where it is asked for.
+#[derive(Debug)]
+pub enum Content {
+    /// It was not asked for.
+    LeftOut,
+    /// JSON, or nothing.
+    Shown(Option<Box<RawValue>>),
+}
+
+impl Content {
+    fn is_left_out(&self) -> bool {
+        matches!(self, Self::LeftOut)
+    }
+}
+
+impl Serialize for Content {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::LeftOut => serializer.serialize_none(),
+            Self::Shown(content) => content.serialize(serializer),
+        }
+    }
+}
+
+/// A message that is answered.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplyTo {
+    /// Its id; null where the gateway did not have it when the answer was stored.
+    #[schema(required)]
+    message_id: Option<MessageId>,
+    /// The provider's id for it.
+    provider_message_id: String,
+}
+
+/// What somebody thinks of a message.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Reaction {
+    /// The participant, or `business`.
+    from: String,
+    #[schema(example = "👍")]
+    emoji: String,
+    at: Timestamp,
+}
+
+/// Why the provider could not deliver a message.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeliveryError {
+    /// The provider's own number for it.
+    #[schema(required)]
+    code: Option<i64>,
+    #[schema(required)]
+    title: Option<String>,
+    #[schema(required)]
+    detail: Option<String>,
+}
+
 /// Why the last failed attempt failed.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LastError {
     /// The kind of error: `rate_limited` is 429, `server_error` 5xx, `unreadable` a success that
     /// cannot be read, `rejected` any other answer. `canceled`: an operator canceled it.
-    /// `interrupted`: the process died again and again during the attempt. `internal`: an error of
+    /// `unauthorized`: the channel's token or account is at fault. `window_closed`: the participant has
+    /// not written for so long that only templates are taken. `interrupted`: the process died again and again during the attempt. `internal`: an error of
     /// the gateway. New kinds may be added.
     kind: ErrorKind,
     /// The HTTP status of the provider's answer, if there was one.
     #[schema(required, example = 429)]
     http_status: Option<i32>,
+    /// The provider's own number for the error.
+    #[schema(required, example = 130_429)]
+    code: Option<i64>,
     #[schema(example = "Too Many Requests", max_length = 500)]
     detail: String,
     /// Whether another attempt may succeed.
@@ -87,15 +189,38 @@ pub struct LastError {
 impl From<Message> for MessageView {
     fn from(message: Message) -> Self {
         let ambiguous = message.is_ambiguous();
+        let origin = match (message.direction, message.origin) {
+            (Direction::Inbound, _) => None,
+            (Direction::Outbound, None) => Some("api"),
+            (Direction::Outbound, Some(Origin::App)) => Some("app"),
+            (Direction::Outbound, Some(Origin::Agent)) => Some("agent"),
+        };
+        let reactions = reactions(message.reactions.as_deref());
+        let cursor = message.cursor();
+        let content = message
+            .content
+            .and_then(|content| RawValue::from_string(content).ok());
+        let delivery_status = message.receipt.status();
+        let receipt = message.receipt;
         Self {
-            cursor: message.cursor(),
+            cursor,
             id: message.id,
             conversation_id: message.conversation_id,
             channel: message.channel,
             participant_id: message.participant_id,
             direction: message.direction,
-            kind: "text",
+            kind: message.kind,
             text: message.text,
+            content: Content::Shown(content),
+            reply_to: message.reply_to.map(|provider_message_id| ReplyTo {
+                message_id: message.reply_to_id,
+                provider_message_id,
+            }),
+            participant_name: message.participant_name,
+            origin,
+            reactions,
+            edited_at: message.edited_at.map(Timestamp),
+            deleted_at: message.deleted_at.map(Timestamp),
             status: message.status,
             client_message_id: message.client_message_id,
             sent_by: message.sent_by,
@@ -105,6 +230,7 @@ impl From<Message> for MessageView {
             last_error: message.error_kind.map(|kind| LastError {
                 kind,
                 http_status: message.error_http_status,
+                code: message.error_code,
                 detail: message.error_detail.unwrap_or_default(),
                 retryable: message.error_retryable.unwrap_or(false),
                 ambiguous,
@@ -113,7 +239,39 @@ impl From<Message> for MessageView {
             created_at: Timestamp(message.created_at),
             updated_at: Timestamp(message.updated_at),
             sent_at: message.sent_at.map(Timestamp),
+            delivery_status,
+            delivered_at: receipt.delivered_at.map(Timestamp),
+            read_at: receipt.read_at.map(Timestamp),
+            delivery_error: receipt.failed_at.map(|_| DeliveryError {
+                code: receipt.error_code,
+                title: receipt.error_title,
+                detail: receipt.error_detail,
+            }),
             revision: message.revision,
         }
     }
+}
+
+/// The reactions that stand, by their sender.
+fn reactions(stored: Option<&str>) -> Vec<Reaction> {
+    #[derive(Deserialize)]
+    struct Stored {
+        emoji: Option<String>,
+        at: DateTime<Utc>,
+    }
+    let stored: BTreeMap<String, Stored> = stored
+        .and_then(|stored| serde_json::from_str(stored).ok())
+        .unwrap_or_default();
+    let shown = |(sender, stored): (String, Stored)| {
+        Some(Reaction {
+            from: if sender.is_empty() {
+                "business".to_owned()
+            } else {
+                sender
+            },
+            emoji: stored.emoji?,
+            at: Timestamp(stored.at),
+        })
+    };
+    stored.into_iter().filter_map(shown).collect()
 }

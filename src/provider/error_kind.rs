@@ -30,6 +30,10 @@ pub enum ErrorKind {
     Unreadable,
     /// Any other answer.
     Rejected,
+    /// The token or the account is at fault: it concerns the whole channel.
+    Unauthorized,
+    /// The customer has not written for so long that the provider takes no free text for them.
+    WindowClosed,
     /// An operator ended the attempts.
     Canceled,
     /// The process died again and again during the attempt.
@@ -43,7 +47,11 @@ impl ErrorKind {
     #[must_use]
     pub fn is_ambiguous(self) -> bool {
         match self {
-            Self::RateLimited | Self::Rejected | Self::Canceled => false,
+            Self::RateLimited
+            | Self::Rejected
+            | Self::Unauthorized
+            | Self::WindowClosed
+            | Self::Canceled => false,
             Self::ServerError
             | Self::Timeout
             | Self::Connection

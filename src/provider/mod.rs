@@ -3,6 +3,7 @@
 mod answer;
 pub mod client;
 mod error_kind;
+pub mod whatsapp;
 
 pub use error_kind::ErrorKind;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use answer::{Answer, Told};
 use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
 
 use crate::channel::Channel;
 use crate::id::MessageId;
@@ -27,8 +29,18 @@ pub struct Outbound {
     pub channel: Channel,
     /// Whom.
     pub participant_id: String,
-    /// What.
+    /// What the provider is called with, where that is not `participant_id`.
+    pub address: Option<String>,
+    /// The kind of message: `text`, or another that the channel has.
+    pub kind: String,
+    /// What, or what stands for it in the inbox.
     pub text: String,
+    /// The object of its kind: JSON.
+    pub content: Option<String>,
+    /// The provider's id of the message that it answers.
+    pub reply_to: Option<String>,
+    /// That message; not known where it was read from the queue.
+    pub reply_to_id: Option<MessageId>,
     /// The caller's idempotency key.
     pub client_message_id: Option<String>,
 }
@@ -69,6 +81,21 @@ pub struct Failure {
     pub ambiguous: bool,
     /// The wait that the provider asks for.
     pub retry_after: Option<Duration>,
+    /// The provider's own number for the error.
+    pub code: Option<i64>,
+    /// Whom it concerns.
+    pub reach: Reach,
+}
+
+/// Whom a failure concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// This message alone.
+    Message,
+    /// What is sent to this participant.
+    Conversation,
+    /// Whatever is sent through this channel.
+    Channel,
 }
 
 impl Failure {
@@ -79,9 +106,14 @@ impl Failure {
             kind,
             http_status: None,
             detail: clean(detail),
-            retryable: !matches!(kind, ErrorKind::Rejected | ErrorKind::Interrupted),
+            retryable: !matches!(
+                kind,
+                ErrorKind::Rejected | ErrorKind::WindowClosed | ErrorKind::Interrupted
+            ),
             ambiguous: kind.is_ambiguous(),
             retry_after: None,
+            code: None,
+            reach: Reach::Message,
         }
     }
 
@@ -137,6 +169,12 @@ pub fn classify(
         retry_after: retryable
             .then(|| retry_after.and_then(|value| parse_retry_after(value, now)))
             .flatten(),
+        code: None,
+        reach: if kind == ErrorKind::RateLimited {
+            Reach::Channel
+        } else {
+            Reach::Message
+        },
     })
 }
 
@@ -156,6 +194,15 @@ fn parse_retry_after(value: &str, now: DateTime<Utc>) -> Option<Duration> {
         (date - now).to_std().unwrap_or(Duration::ZERO)
     };
     Some(wait.min(MAX_RETRY_AFTER))
+}
+
+/// What stands for a provider's id in logs: the first 12 hex digits of its SHA-256. `WhatsApp`'s ids
+/// have the customer's number in them.
+#[must_use]
+pub fn hashed_id(id: &str) -> String {
+    let mut digits = hex::encode(Sha256::digest(id.as_bytes()));
+    digits.truncate(12);
+    digits
 }
 
 /// Takes out control characters, and what is too long.
