@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::SecretString;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -24,6 +25,7 @@ use crate::message::permits::SendPermits;
 use crate::operations::Readiness;
 use crate::process::hidden::Hidden;
 use crate::provider::client::Client;
+use crate::receipt::receipts::Receipts;
 use crate::session::sessions::Sessions;
 use crate::tasks::Tasks;
 use crate::webhook::ingest::Ingest;
@@ -32,6 +34,8 @@ use crate::webhook::ingest::Ingest;
 const INGEST_WRITERS: u32 = 2;
 const ENQUEUE_WRITERS: u32 = 1;
 const SETTLE_WRITERS: u32 = 1;
+/// Only where statuses come in.
+const RECEIPT_WRITERS: u32 = 1;
 /// The worker's connection for claims.
 const CLAIMS: u32 = 1;
 /// Connections of the pool, if the server has room for them.
@@ -45,6 +49,8 @@ const SHARE: u32 = 3;
 pub enum Role {
     /// Stores webhooks and messages, and sends.
     Serve,
+    /// The same, and is told by WhatsApp how far messages have come.
+    ServeWhatsApp,
     /// Sends.
     Worker,
     /// Does one thing, and ends.
@@ -56,8 +62,15 @@ impl Role {
     fn writers(self) -> u32 {
         match self {
             Self::Serve => INGEST_WRITERS + ENQUEUE_WRITERS + SETTLE_WRITERS,
+            Self::ServeWhatsApp => Self::Serve.writers() + RECEIPT_WRITERS,
             Self::Worker | Self::Command => SETTLE_WRITERS,
         }
+    }
+
+    /// Whether it serves the API.
+    #[must_use]
+    pub fn serves(self) -> bool {
+        matches!(self, Self::Serve | Self::ServeWhatsApp)
     }
 
     #[must_use]
@@ -70,7 +83,7 @@ impl Role {
     pub fn usual_connections(self, room: u32) -> u32 {
         let least = self.least_connections();
         match self {
-            Self::Serve | Self::Worker => {
+            Self::Serve | Self::ServeWhatsApp | Self::Worker => {
                 (self.writers() + USUAL_POOL).min(room / SHARE).max(least)
             }
             Self::Command => least,
@@ -92,6 +105,8 @@ pub struct Settings {
     pub policy: DeliveryPolicy,
     pub send_wait: Duration,
     pub send_concurrency: usize,
+    /// Of the WhatsApp app; none: nobody tells how far messages have come.
+    pub app_secrets: Vec<SecretString>,
 }
 
 /// A running gateway: the parts that handlers and workers share. Everything in it has a limit.
@@ -107,6 +122,7 @@ pub struct App {
     /// The last count of `/metrics`.
     pub parked: Parked,
     pub ingest: Writer<Ingest>,
+    pub receipts: Writer<Receipts>,
     pub outbox: Arc<Outbox>,
     pub courier: Arc<Courier>,
     /// The browsers that have logged in.
@@ -121,7 +137,7 @@ impl App {
     /// the `App` is dropped, or by a panic.
     pub fn new(settings: Settings, parts: &mut JoinSet<()>) -> Arc<Self> {
         let (wake, changed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let policy = settings.policy;
+        let (role, policy) = (settings.role, settings.policy);
         let enqueue = Enqueue {
             policy,
             wake: Arc::clone(&wake),
@@ -130,20 +146,24 @@ impl App {
             ordered: policy.ordered,
             wake: Arc::clone(&wake),
         };
+        let receipts = Receipts {
+            app_secrets: settings.app_secrets,
+            ordered: policy.ordered,
+            wake: Arc::clone(&wake),
+        };
         let database: &Target = &settings.database;
         let writing = (database, settings.plans, &changed);
-        let others = settings.connections.saturating_sub(settings.role.writers());
+        let others = settings.connections.saturating_sub(role.writers());
         let pool = Pool::new(database.clone(), others.saturating_sub(CLAIMS).max(1));
         let claims = if others > CLAIMS {
             pool.one_more()
         } else {
             pool.clone()
         };
-        let only_serving = |count| match settings.role {
-            Role::Serve => count,
-            Role::Worker | Role::Command => 0,
-        };
-        let (ingesting, enqueuing) = (only_serving(INGEST_WRITERS), only_serving(ENQUEUE_WRITERS));
+        let only = |condition: bool, count| if condition { count } else { 0 };
+        let (serves, is_told) = (role.serves(), role == Role::ServeWhatsApp);
+        let (ingesting, enqueuing) = (only(serves, INGEST_WRITERS), only(serves, ENQUEUE_WRITERS));
+        let receiving = only(is_told, RECEIPT_WRITERS);
         let courier = Arc::new(Courier {
             provider: settings.provider,
             backoff: settings.backoff,
@@ -153,12 +173,13 @@ impl App {
             wake,
         });
         let (feed, subscribers, joins) = Feed::new(pool.clone());
-        if settings.role == Role::Serve {
+        if serves {
             let reader = Reader::new(pool.clone(), subscribers, joins, Arc::clone(&changed));
             parts.spawn(reader.run());
         }
         Arc::new(Self {
             ingest: Writer::spawn(Ingest, writing, &pool, ingesting, parts),
+            receipts: Writer::spawn(receipts, writing, &pool, receiving, parts),
             outbox: Arc::new(Outbox {
                 pool: pool.clone(),
                 enqueue: Writer::spawn(enqueue, writing, &pool, enqueuing, parts),
@@ -198,6 +219,7 @@ impl App {
     pub async fn connected(&self) {
         tokio::join!(
             self.ingest.connected(),
+            self.receipts.connected(),
             self.outbox.enqueue.connected(),
             self.courier.settle.connected()
         );
@@ -208,6 +230,7 @@ impl App {
         let proven = async {
             tokio::join!(
                 self.ingest.proven(),
+                self.receipts.proven(),
                 self.outbox.enqueue.proven(),
                 self.courier.settle.proven()
             )
@@ -221,10 +244,8 @@ impl App {
     /// Why the writers cannot write, if that is known.
     #[must_use]
     pub fn trouble(&self) -> Option<Unavailable> {
-        let trouble = self
-            .ingest
-            .trouble()
-            .or_else(|| self.outbox.enqueue.trouble());
+        let trouble = self.ingest.trouble().or_else(|| self.receipts.trouble());
+        let trouble = trouble.or_else(|| self.outbox.enqueue.trouble());
         trouble.or_else(|| self.courier.settle.trouble())
     }
 }

@@ -17,7 +17,8 @@
 //! 6. The features. [`feed`]: tells live what changes. [`inbox`]: the page for agents.
 //!    [`webhook`]: events come in. [`conversation`]: the inbox. [`forget`]: a customer is
 //!    forgotten. [`seed`]: made-up conversations. [`message`]: messages go out.
-//! 7. [`delivery`]: the lease, the attempt, the outcome, and the worker.
+//! 7. [`receipt`]: how far messages have come, as the provider tells, and what was accepted although
+//!    the answer was lost. [`delivery`]: the lease, the attempt, the outcome, and the worker.
 //! 8. [`provider`]: the only caller of the provider, and what its answers mean. [`channel`]: how
 //!    fast each channel may be called.
 //! 9. [`http`]: a toolkit for handlers that knows no feature. [`session`]: browsers that have logged
@@ -70,6 +71,7 @@ pub(crate) mod feed;
 pub(crate) mod forget;
 pub(crate) mod inbox;
 pub mod message;
+pub(crate) mod receipt;
 pub(crate) mod seed;
 pub mod webhook;
 

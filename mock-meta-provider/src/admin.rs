@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ pub(crate) struct Success<T> {
     fields: T,
 }
 
-fn success<T>(fields: T) -> Json<Success<T>> {
+pub(crate) fn success<T>(fields: T) -> Json<Success<T>> {
     Json(Success {
         success: true,
         fields,
@@ -49,7 +49,7 @@ pub(crate) struct LedgerQuery {
 }
 
 /// The fields of an object in their order; one may be there twice.
-pub(crate) struct Patch(Vec<(String, Value)>);
+pub(crate) struct Patch(pub(crate) Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Patch {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -99,7 +99,19 @@ pub(crate) async fn set_config(
 }
 
 /// Replaces the given fields, or none of them when one is wrong.
-fn merge(present: &Behaviour, Patch(patch): Patch) -> Result<Behaviour, Refusal> {
+fn merge(present: &Behaviour, patch: Patch) -> Result<Behaviour, Refusal> {
+    let behaviour: Behaviour = merge_fields(present, patch)?;
+    behaviour
+        .validate()
+        .map_err(|error| Refusal::bad_request(error.to_string()))?;
+    Ok(behaviour)
+}
+
+/// Replaces the given fields of anything that JSON can hold.
+pub(crate) fn merge_fields<T: Serialize + DeserializeOwned>(
+    present: &T,
+    Patch(patch): Patch,
+) -> Result<T, Refusal> {
     let merged = serde_json::to_value(present);
     let mut merged = merged.expect("numbers and a bool can be JSON");
     let mut given = HashSet::new();
@@ -112,12 +124,8 @@ fn merge(present: &Behaviour, Patch(patch): Patch) -> Result<Behaviour, Refusal>
             given.insert(field);
         }
     }
-    let behaviour: Behaviour = serde_path_to_error::deserialize(merged)
-        .map_err(|error| Refusal::field(&error.path().to_string(), error.inner()))?;
-    behaviour
-        .validate()
-        .map_err(|error| Refusal::bad_request(error.to_string()))?;
-    Ok(behaviour)
+    serde_path_to_error::deserialize(merged)
+        .map_err(|error| Refusal::field(&error.path().to_string(), error.inner()))
 }
 
 /// `POST /script`

@@ -11,6 +11,8 @@ use tokio_util::task::TaskTracker;
 use crate::behaviour::Behaviour;
 use crate::config::Config;
 use crate::error::StartError;
+use crate::graph::pair::Pairs;
+use crate::graph::state::{Graph, GraphState};
 use crate::ledger::LiveLedger;
 use crate::script::Scripts;
 use crate::stats::Stats;
@@ -25,6 +27,7 @@ pub(crate) type SharedApp = Arc<App>;
 pub(crate) struct App {
     pub(crate) seed: u64,
     pub(crate) webhook: Webhook,
+    pub(crate) graph: Graph,
     /// Events and repeats that are on their way to the webhook.
     pub(crate) pending_webhooks: AtomicU64,
     /// Cancelled when no new work may begin.
@@ -45,6 +48,7 @@ pub(crate) struct State {
     pub(crate) stats: Stats,
     pub(crate) keyless_calls: u64,
     pub(crate) made_up_events: u64,
+    pub(crate) graph: GraphState,
 }
 
 impl App {
@@ -52,6 +56,7 @@ impl App {
         Ok(Self {
             seed: config.seed.unwrap_or_else(rand::random),
             webhook: Webhook::new(&config)?,
+            graph: Graph::new(&config.whatsapp),
             pending_webhooks: AtomicU64::new(0),
             stopping: CancellationToken::new(),
             aborting: CancellationToken::new(),
@@ -64,6 +69,7 @@ impl App {
                 stats: Stats::default(),
                 keyless_calls: 0,
                 made_up_events: 0,
+                graph: GraphState::new(config.whatsapp),
             }),
         })
     }
@@ -86,6 +92,7 @@ impl App {
         state.stats = Stats::default();
         state.keyless_calls = 0;
         state.made_up_events = 0;
+        state.graph.pairs = Pairs::default();
     }
 
     /// Reserves one of the calls that may run at the same time; `None` when there is none left.

@@ -61,7 +61,8 @@ fn is_json(headers: &HeaderMap) -> bool {
         || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-async fn read(body: Body) -> Result<Bytes, Refusal> {
+/// Reads a body up to the limit.
+pub(crate) async fn read(body: Body) -> Result<Bytes, Refusal> {
     let read = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, BODY_LIMIT_BYTES)).await;
     let is_too_large = |error: &axum::Error| {
         error

@@ -27,6 +27,8 @@ pub(crate) const WEBHOOK_TRIES: Bounds<u32> = Bounds(1, 1000);
 pub(crate) const WEBHOOK_RETRY_BASE_MS: Bounds<u64> = Bounds(1, 60_000);
 /// The longest wait between two tries of an event.
 pub(crate) const WEBHOOK_RETRY_CAP_MS: Bounds<u64> = Bounds(1, 3_600_000);
+/// How long after an acceptance a late status is posted.
+pub(crate) const LATE_MS: Bounds<u64> = Bounds(0, 3_600_000);
 /// How many idempotency keys the ledger keeps.
 pub(crate) const LEDGER_KEYS: Bounds<u32> = Bounds(1, 1_000_000);
 

@@ -29,24 +29,34 @@ pub(crate) struct InboundPlan {
 
 /// Decides about a call by its key and its number among the calls of that key, from 1.
 pub(crate) fn plan_call(seed: u64, behaviour: &Behaviour, key: &str, number: u64) -> CallPlan {
+    plan_call_with(seed, behaviour, key, number, |kind, _| match kind {
+        // Rare, because its caller pauses the whole channel.
+        0 => Fault::rate_limit(),
+        1..5 => Fault::server_error(500),
+        _ => Fault::server_error(503),
+    })
+}
+
+/// Decides about a call whose random failures are these.
+pub(crate) fn plan_call_with(
+    seed: u64,
+    behaviour: &Behaviour,
+    key: &str,
+    number: u64,
+    failure: impl FnOnce(u8, &mut StdRng) -> Fault,
+) -> CallPlan {
     let mut rng = rng(seed, "call", key, number);
     // Always draw everything, so that a change of one rate changes no other choice.
     let (share, kind) = (rng.random::<f64>(), rng.random_range(0..10));
     let server_error = if rng.random_bool(0.5) { 500 } else { 503 };
     let delay = rng.random_range(0..=behaviour.delay_max_ms);
     CallPlan {
-        fault: pick_fault(behaviour, share, kind, server_error),
+        fault: pick_fault(behaviour, share, failure(kind, &mut rng), server_error),
         delay: Duration::from_millis(delay),
     }
 }
 
-fn pick_fault(behaviour: &Behaviour, share: f64, kind: u8, server_error: u16) -> Fault {
-    let failure = match kind {
-        // Rare, because its caller pauses the whole channel.
-        0 => Fault::rate_limit(),
-        1..5 => Fault::server_error(500),
-        _ => Fault::server_error(503),
-    };
+fn pick_fault(behaviour: &Behaviour, share: f64, failure: Fault, server_error: u16) -> Fault {
     let shares = [
         (behaviour.rate_limit_rate, Fault::rate_limit()),
         (
@@ -99,7 +109,7 @@ pub(crate) fn backoff(
     half + half.mul_f64(rng(seed, "backoff", event, u64::from(tries)).random::<f64>())
 }
 
-fn rng(seed: u64, purpose: &str, id: &str, number: u64) -> StdRng {
+pub(crate) fn rng(seed: u64, purpose: &str, id: &str, number: u64) -> StdRng {
     let mut hash = Sha256::new();
     hash.update(seed.to_be_bytes());
     hash.update(number.to_be_bytes());

@@ -1,19 +1,18 @@
 //! What a provider is started with; nothing out of bounds gets past here.
 
-use std::ffi::OsStr;
 use std::fmt;
 
-use clap::builder::{BoolishValueParser, TypedValueParser};
-use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser};
-use reqwest::Url;
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser};
 use secrecy::SecretString;
 
 use crate::behaviour::Behaviour;
 use crate::bounds::{LEDGER_KEYS, WEBHOOK_RETRY_BASE_MS, WEBHOOK_RETRY_CAP_MS, WEBHOOK_TRIES};
 use crate::edge::AllowedHosts;
 use crate::error::ConfigError;
+use crate::graph::settings::Whatsapp;
 use crate::process::environment;
+use crate::webhook_url::WebhookUrl;
 
 const SECRET_VARIABLE: &str = "WEBHOOK_SECRET";
 const DEFAULT_WEBHOOK_URL: &str = "http://localhost:3000/webhooks/mock-meta";
@@ -26,7 +25,7 @@ const DEFAULT_LEDGER_KEYS: u32 = 100_000;
 #[derive(Clone, Args)]
 pub struct Config {
     /// URL that inbound events are posted to
-    #[arg(long, env, hide_env_values = true, value_parser = WebhookUrl, default_value = DEFAULT_WEBHOOK_URL)]
+    #[arg(long, env, hide_env_values = true, value_parser = WebhookUrl("--webhook-url (WEBHOOK_URL)"), default_value = DEFAULT_WEBHOOK_URL)]
     pub webhook_url: String,
 
     /// Signs the posts (`X-Hub-Signature-256`). Read only from the environment or a file, never
@@ -73,6 +72,10 @@ pub struct Config {
     /// How it behaves at first; `POST /config` changes it while it runs.
     #[command(flatten)]
     pub behaviour: Behaviour,
+
+    /// WhatsApp's side.
+    #[command(flatten)]
+    pub whatsapp: Whatsapp,
 }
 
 /// Leaves out the webhook's URL, which may have a password.
@@ -81,6 +84,7 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("seed", &self.seed)
             .field("behaviour", &self.behaviour)
+            .field("whatsapp", &self.whatsapp)
             .finish_non_exhaustive()
     }
 }
@@ -101,6 +105,7 @@ impl Config {
             ledger_max_keys: DEFAULT_LEDGER_KEYS,
             seed: Some(1),
             behaviour: Behaviour::CALM,
+            whatsapp: Whatsapp::calm(),
         }
     }
 
@@ -120,10 +125,12 @@ impl Config {
 
     /// Adds the secret from `WEBHOOK_SECRET`, or from the file that `WEBHOOK_SECRET_FILE` names.
     ///
-    /// The gateway may have a list of secrets there, for rotation: the first one signs.
+    /// The gateway may have a list of secrets there, for rotation: the first one signs. WhatsApp's
+    /// secrets are read likewise.
     pub fn with_secret_from_env(mut self) -> Result<Self, ConfigError> {
         let secrets = environment::secrets(SECRET_VARIABLE)?;
         self.webhook_secret = secrets.into_iter().next().map(SecretString::from);
+        self.whatsapp = self.whatsapp.with_secrets_from_env()?;
         Ok(self)
     }
 
@@ -133,44 +140,8 @@ impl Config {
         WEBHOOK_RETRY_BASE_MS.check_field("webhookRetryBaseMs", self.webhook_retry_base_ms)?;
         WEBHOOK_RETRY_CAP_MS.check_field("webhookRetryCapMs", self.webhook_retry_cap_ms)?;
         LEDGER_KEYS.check_field("ledgerMaxKeys", self.ledger_max_keys)?;
-        self.behaviour.validate()
-    }
-}
-
-/// Reads a URL that events can be posted to.
-pub(crate) fn parse_webhook_url(value: &str) -> Result<Url, ConfigError> {
-    let invalid = |message: &str| ConfigError::invalid("webhookUrl", message);
-    let url = Url::parse(value).map_err(|error| invalid(&error.to_string()))?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(invalid("must be an http or https URL"));
-    }
-    if value.len() > 2048 {
-        return Err(invalid("must have at most 2048 characters"));
-    }
-    Ok(url)
-}
-
-/// Checks a URL on the command line. Clap's own error would repeat it, and it may have a password.
-#[derive(Clone)]
-struct WebhookUrl;
-
-impl TypedValueParser for WebhookUrl {
-    type Value = String;
-
-    fn parse_ref(
-        &self,
-        command: &Command,
-        _: Option<&Arg>,
-        value: &OsStr,
-    ) -> Result<String, clap::Error> {
-        let text = value.to_str().unwrap_or_default();
-        match parse_webhook_url(text) {
-            Ok(_) => Ok(text.to_owned()),
-            Err(error) => {
-                let message = format!("--webhook-url (WEBHOOK_URL): {error}\n");
-                Err(clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command))
-            }
-        }
+        self.behaviour.validate()?;
+        self.whatsapp.validate()
     }
 }
 

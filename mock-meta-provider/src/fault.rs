@@ -61,6 +61,13 @@ pub enum Fault {
     },
     /// Accepted and answered, but late; accepted even when the client does not wait for it.
     Delay { delay_ms: u64 },
+    /// An error of the Graph API. `http_status` is the usual one of the code if it is left out.
+    /// Accepted all the same if `accepted` says so: nobody can tell from such an answer.
+    Code {
+        code: u32,
+        http_status: Option<u16>,
+        accepted: bool,
+    },
 }
 
 impl Fault {
@@ -107,6 +114,16 @@ impl Fault {
         }
     }
 
+    /// An error of the Graph API with its usual status, nothing accepted.
+    #[must_use]
+    pub fn code(code: u32) -> Self {
+        Self::Code {
+            code,
+            http_status: None,
+            accepted: false,
+        }
+    }
+
     /// A late answer to an accepted call.
     #[must_use]
     pub fn delay(delay_ms: u64) -> Self {
@@ -149,6 +166,9 @@ struct FaultRequest {
     http_status: Option<u16>,
     body: Option<Value>,
     delay_ms: Option<u64>,
+    code: Option<u32>,
+    #[serde(default)]
+    accepted: bool,
 }
 
 impl TryFrom<FaultRequest> for Fault {
@@ -160,6 +180,8 @@ impl TryFrom<FaultRequest> for Fault {
             http_status,
             body,
             delay_ms,
+            code,
+            accepted,
             ..
         } = request;
         Ok(match request.fault {
@@ -185,6 +207,14 @@ impl TryFrom<FaultRequest> for Fault {
             },
             FaultName::Delay => Self::Delay {
                 delay_ms: check("delayMs of delay", &DELAY_MS, delay_ms)?,
+            },
+            FaultName::Code => Self::Code {
+                code: code.ok_or("code is missing")?,
+                http_status: match http_status {
+                    Some(status) => Some(check("httpStatus of code", &SCRIPTED_STATUS, status)?),
+                    None => None,
+                },
+                accepted,
             },
         })
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::wire::{Channel, SendRequest, serialize_time};
@@ -69,6 +70,9 @@ pub struct LedgerMessage {
     pub client_message_id: String,
     /// The id of the latest delivery.
     pub provider_message_id: Option<String>,
+    /// On WhatsApp the ids of all deliveries, in order: more than one is a double.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub provider_message_ids: Vec<String>,
     /// How many calls there were.
     pub calls: u64,
     /// How often it was delivered; at most once while deduplication is on.
@@ -90,6 +94,32 @@ pub struct LedgerConversation {
     pub participant_id: String,
     /// In the order of their delivery.
     pub texts: Vec<String>,
+    /// On WhatsApp more of each delivery, in the same order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sends: Vec<LedgerSend>,
+}
+
+/// What WhatsApp has accepted with one call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LedgerSend {
+    /// The `wamid`.
+    pub provider_message_id: String,
+    /// The message that `biz_opaque_callback_data` names, if it has the gateway's form.
+    pub message_id: Option<String>,
+    /// The attempt that it names.
+    pub attempt: Option<u64>,
+    /// All of `biz_opaque_callback_data`.
+    pub opaque: Option<String>,
+    /// `to` for a phone number, `recipient` for a user id.
+    pub addressed_by: String,
+    /// The type of the message.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The object of its type.
+    pub content: Value,
+    /// The `wamid` that it replies to.
+    pub reply_to: Option<String>,
 }
 
 /// One delivered message, as `GET /messages/{providerMessageId}` shows it.
@@ -102,6 +132,15 @@ pub(crate) struct Delivery {
     pub(crate) request: SendRequest,
     #[serde(serialize_with = "serialize_time")]
     pub(crate) timestamp: DateTime<Utc>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) send: Option<LedgerSend>,
+}
+
+impl Delivery {
+    fn bytes(&self) -> usize {
+        let content = |send: &LedgerSend| send.content.to_string().len();
+        self.request.text.len() + self.send.as_ref().map_or(0, content)
+    }
 }
 
 /// A call that has begun.
@@ -206,17 +245,8 @@ impl LiveLedger {
                 repeated: true,
             };
         }
-        let (provider_message_id, timestamp) =
-            (format!("msg_{}", Uuid::now_v7().simple()), Utc::now());
-        entry.message.deliveries += 1;
-        entry.message.provider_message_id = Some(provider_message_id.clone());
-        entry.accepted_at = Some(timestamp);
-        self.keep(Delivery {
-            provider_message_id: provider_message_id.clone(),
-            idempotency_key: key.to_owned(),
-            request: request.clone(),
-            timestamp,
-        });
+        let provider_message_id = format!("msg_{}", Uuid::now_v7().simple());
+        let timestamp = self.deliver(key, request, provider_message_id.clone(), None);
         Acceptance {
             provider_message_id,
             timestamp,
@@ -224,9 +254,48 @@ impl LiveLedger {
         }
     }
 
+    /// Accepts a call of WhatsApp's wire, which never recognises a repeated one. Returns when, and
+    /// how often this key was delivered before.
+    pub(crate) fn accept_send(
+        &mut self,
+        key: &str,
+        request: &SendRequest,
+        send: LedgerSend,
+    ) -> (DateTime<Utc>, u64) {
+        let message = &mut self.entry(key, request).message;
+        let earlier = message.deliveries;
+        message
+            .provider_message_ids
+            .push(send.provider_message_id.clone());
+        let id = send.provider_message_id.clone();
+        (self.deliver(key, request, id, Some(send)), earlier)
+    }
+
+    fn deliver(
+        &mut self,
+        key: &str,
+        request: &SendRequest,
+        provider_message_id: String,
+        send: Option<LedgerSend>,
+    ) -> DateTime<Utc> {
+        let timestamp = Utc::now();
+        let entry = self.entry(key, request);
+        entry.message.deliveries += 1;
+        entry.message.provider_message_id = Some(provider_message_id.clone());
+        entry.accepted_at = Some(timestamp);
+        self.keep(Delivery {
+            provider_message_id,
+            idempotency_key: key.to_owned(),
+            request: request.clone(),
+            timestamp,
+            send,
+        });
+        timestamp
+    }
+
     fn keep(&mut self, delivery: Delivery) {
         let delivery = Arc::new(delivery);
-        self.text_bytes += delivery.request.text.len();
+        self.text_bytes += delivery.bytes();
         self.by_id
             .insert(delivery.provider_message_id.clone(), Arc::clone(&delivery));
         self.deliveries.push_back(delivery);
@@ -257,7 +326,8 @@ impl LiveLedger {
         let messages = entries.map(|entry| &entry.message);
         let mut conversations: Vec<LedgerConversation> = Vec::new();
         let mut places: HashMap<(Channel, &str), usize> = HashMap::new();
-        for request in self.deliveries.iter().map(|delivery| &delivery.request) {
+        for delivery in &self.deliveries {
+            let request = &delivery.request;
             if !request.to.starts_with(prefix) {
                 continue;
             }
@@ -269,9 +339,11 @@ impl LiveLedger {
                     channel: request.channel,
                     participant_id: request.to.clone(),
                     texts: Vec::new(),
+                    sends: Vec::new(),
                 });
             }
             conversations[place].texts.push(request.text.clone());
+            conversations[place].sends.extend(delivery.send.clone());
         }
         Ledger {
             messages: messages
@@ -308,7 +380,7 @@ impl LiveLedger {
     fn drop_oldest_delivery(&mut self) {
         if let Some(delivery) = self.deliveries.pop_front() {
             self.by_id.remove(&delivery.provider_message_id);
-            self.text_bytes -= delivery.request.text.len();
+            self.text_bytes -= delivery.bytes();
             self.dropped_deliveries += 1;
         }
     }
@@ -324,6 +396,7 @@ impl Entry {
                 participant_id: request.to.clone(),
                 client_message_id: request.client_message_id.clone(),
                 provider_message_id: None,
+                provider_message_ids: Vec::new(),
                 calls: 0,
                 deliveries: 0,
                 overlapping_calls: 0,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::SecretString;
 use tokio::net::TcpListener;
 
 use crate::app::{App, SharedApp};
@@ -12,11 +13,13 @@ use crate::config::Config;
 use crate::edge::AllowedHosts;
 use crate::error::{ConfigError, StartError};
 use crate::fault::Fault;
+use crate::graph::behaviour::WhatsappBehaviour;
 use crate::ledger::{Ledger, LedgerMessage};
 use crate::router::router;
 use crate::script::Script;
 use crate::serve;
 use crate::stats::Stats;
+use crate::webhook_url;
 use crate::wire::Channel;
 
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -129,6 +132,31 @@ impl Mock {
         behaviour.validate()?;
         self.app.state().behaviour = behaviour;
         Ok(())
+    }
+
+    /// How WhatsApp's side misbehaves now.
+    #[must_use]
+    pub fn whatsapp_behaviour(&self) -> WhatsappBehaviour {
+        self.app.state().graph.behaviour.clone()
+    }
+
+    /// Changes how WhatsApp's side misbehaves; a value out of bounds is an error, and changes
+    /// nothing.
+    pub fn set_whatsapp_behaviour(&self, behaviour: WhatsappBehaviour) -> Result<(), ConfigError> {
+        behaviour.validate()?;
+        self.app.state().graph.behaviour = behaviour;
+        Ok(())
+    }
+
+    /// Posts WhatsApp's events to another URL from now on, also those on their way.
+    pub fn set_whatsapp_webhook_url(&self, url: &str) -> Result<(), ConfigError> {
+        let url = webhook_url::parse("whatsappWebhookUrl", url)?;
+        self.app.webhook.set_whatsapp_url(url)
+    }
+
+    /// Sets the token that WhatsApp's calls must have; `None` is any.
+    pub fn set_access_token(&self, token: Option<SecretString>) {
+        self.app.state().graph.access_token = token;
     }
 
     /// Copies the whole ledger.

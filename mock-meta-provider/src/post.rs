@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use reqwest::Url;
 use tokio::sync::OwnedSemaphorePermit;
@@ -20,20 +20,42 @@ const ANSWER_LIMIT_BYTES: usize = 64 * 1024;
 /// An event, or one repeat of it. It counts as pending until it is dropped.
 pub(crate) struct Post {
     app: SharedApp,
-    url: Url,
+    wire: Wire,
     event_id: String,
     body: Bytes,
     _room: OwnedSemaphorePermit,
 }
 
+/// Where an event goes. Clients for these URLs have been made.
+enum Wire {
+    /// A 2xx takes it.
+    Own(Url),
+    /// Only a 200 takes it; without a URL it goes where WhatsApp's events go at that moment.
+    Whatsapp(Option<Url>),
+}
+
 impl Post {
     /// Prepares a post to a URL that the webhook has resolved; `None` when too much is waiting.
     pub(crate) fn new(app: &SharedApp, url: Url, event_id: String, body: Bytes) -> Option<Self> {
+        Self::on(Wire::Own(url), app, event_id, body)
+    }
+
+    /// Prepares a post to WhatsApp's webhook.
+    pub(crate) fn to_whatsapp(
+        app: &SharedApp,
+        url: Option<Url>,
+        event_id: String,
+        body: Bytes,
+    ) -> Option<Self> {
+        Self::on(Wire::Whatsapp(url), app, event_id, body)
+    }
+
+    fn on(wire: Wire, app: &SharedApp, event_id: String, body: Bytes) -> Option<Self> {
         let room = app.webhook.reserve(&body)?;
         app.pending_webhooks.fetch_add(1, Ordering::Relaxed);
         Some(Self {
             app: app.clone(),
-            url,
+            wire,
             event_id,
             body,
             _room: room,
@@ -71,26 +93,44 @@ impl Post {
 
     /// Posts once; the error is the wait that the receiver asked for.
     pub(crate) async fn attempt(&self, number: u32) -> Result<(), Duration> {
+        let attempted = self.attempt_status(number).await;
+        attempted.map(drop).map_err(|(_, retry_after)| retry_after)
+    }
+
+    /// Posts once; tells the status that was answered, and on failure the wait that the receiver
+    /// asked for.
+    pub(crate) async fn attempt_status(
+        &self,
+        number: u32,
+    ) -> Result<StatusCode, (Option<StatusCode>, Duration)> {
         let webhook = &self.app.webhook;
         let _turn = webhook.turn().await;
-        let client = webhook.client(&self.url);
+        let (url, signature) = match &self.wire {
+            Wire::Own(url) => (url.clone(), webhook.sign(&self.body)),
+            Wire::Whatsapp(url) => {
+                let url = url.clone().unwrap_or_else(|| webhook.whatsapp_url());
+                (url, webhook.sign_for_app(&self.body))
+            }
+        };
+        let client = webhook.client(&url);
         let client = client.expect("resolving the URL has made its client");
-        let mut request = client
-            .post(self.url.clone())
-            .header(CONTENT_TYPE, "application/json");
-        if let Some(signature) = webhook.sign(&self.body) {
+        let mut request = client.post(url).header(CONTENT_TYPE, "application/json");
+        if let Some(signature) = signature {
             request = request.header(SIGNATURE, signature);
         }
         let event_id = &self.event_id;
+        let mut answered = None;
         let retry_after = match request.body(self.body.clone()).send().await {
-            Ok(answer) if answer.status().is_success() => {
+            Ok(answer) if self.wire.takes(answer.status()) => {
                 tracing::info!(%event_id, number, "webhook taken");
                 self.app.state().stats.webhooks.sent += 1;
+                let status = answer.status();
                 drain(answer).await;
-                return Ok(());
+                return Ok(status);
             }
             Ok(answer) => {
                 tracing::warn!(%event_id, number, status = answer.status().as_u16(), "webhook not taken");
+                answered = Some(answer.status());
                 let retry_after = read_retry_after(answer.headers(), SystemTime::now());
                 drain(answer).await;
                 retry_after
@@ -104,7 +144,16 @@ impl Post {
             }
         };
         self.app.state().stats.webhooks.failed += 1;
-        Err(retry_after)
+        Err((answered, retry_after))
+    }
+}
+
+impl Wire {
+    fn takes(&self, status: StatusCode) -> bool {
+        match self {
+            Self::Own(_) => status.is_success(),
+            Self::Whatsapp(_) => status == StatusCode::OK,
+        }
     }
 }
 

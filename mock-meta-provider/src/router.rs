@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 
 use crate::answer::Refusal;
 use crate::app::SharedApp;
 use crate::edge::AllowedHosts;
+use crate::graph::{admin as graph_admin, media, routes, simulate};
+use crate::router_fallback::{method_not_allowed, not_found};
 use crate::{admin, inbound, message};
 
 pub(crate) fn router(app: SharedApp, hosts: AllowedHosts) -> Router {
@@ -25,6 +27,17 @@ pub(crate) fn router(app: SharedApp, hosts: AllowedHosts) -> Router {
         .route("/ledger", get(admin::get_ledger))
         .route("/stats", get(admin::get_stats))
         .route("/reset", post(admin::reset))
+        .route("/simulate/whatsapp", post(simulate::whatsapp))
+        .route("/simulate/status", post(simulate::status))
+        .route("/simulate/media", post(simulate::media))
+        .route("/simulate/verify", post(simulate::verify))
+        .route(
+            "/config/whatsapp",
+            get(graph_admin::get_config).post(graph_admin::set_config),
+        )
+        .route("/media/{id}", get(media::download))
+        .route("/{version}/{id}", any(routes::node))
+        .route("/{version}/{id}/{edge}", any(routes::edge))
         .route_layer(reject_foreign_origin)
         .route("/health", get(admin::health))
         .fallback(not_found)
@@ -46,13 +59,4 @@ async fn reject_foreign_origin(
             Refusal::new(StatusCode::FORBIDDEN, error).into_response()
         }
     }
-}
-
-async fn not_found(uri: Uri) -> Refusal {
-    Refusal::new(StatusCode::NOT_FOUND, format!("no route {}", uri.path()))
-}
-
-async fn method_not_allowed(method: Method) -> Refusal {
-    let error = format!("method {method} is not allowed here");
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, error)
 }

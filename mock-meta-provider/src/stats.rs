@@ -22,6 +22,35 @@ pub struct Stats {
     pub faults: FaultStats,
     /// What became of inbound events.
     pub webhooks: WebhookStats,
+    /// What is WhatsApp's only; not shown while nothing has happened there.
+    #[serde(default, skip_serializing_if = "WhatsappStats::is_empty")]
+    pub whatsapp: WhatsappStats,
+}
+
+/// What has happened on WhatsApp's wire; its calls and acceptances are counted with the others.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WhatsappStats {
+    /// Valid calls of `POST /{version}/{phone number id}/messages` that send.
+    pub calls: u64,
+    /// Calls that were refused, since Meta would refuse them too.
+    pub refused: u64,
+    /// Calls that the limit for one recipient refused.
+    pub pair_limited: u64,
+    /// Acceptances beyond the first one of a message.
+    pub double_sends: u64,
+    /// Statuses that were made, without repeats.
+    pub statuses: u64,
+    /// Messages that were marked as read.
+    pub read_marks: u64,
+    /// Media that were downloaded.
+    pub media_downloads: u64,
+}
+
+impl WhatsappStats {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How often each fault was played.
@@ -37,6 +66,13 @@ pub struct FaultStats {
     pub unreadable: u64,
     pub status: u64,
     pub delay: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub code: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde passes")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl FaultStats {
@@ -53,6 +89,7 @@ impl FaultStats {
             Fault::Unreadable => &mut self.unreadable,
             Fault::Status { .. } => &mut self.status,
             Fault::Delay { .. } => &mut self.delay,
+            Fault::Code { .. } => &mut self.code,
         };
         *counter += 1;
     }

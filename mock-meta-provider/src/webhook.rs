@@ -1,16 +1,17 @@
 //! Where events are posted to: the HTTP clients, the URLs that are allowed, and the signature.
 
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use reqwest::{Client, ClientBuilder, Url};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
-use crate::config::{Config, parse_webhook_url};
+use crate::config::Config;
 use crate::edge::signature::sign;
 use crate::error::{ConfigError, StartError};
+use crate::webhook_url::parse;
 
 /// How long one post may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,8 +25,10 @@ pub(crate) struct Webhook {
     pub(crate) retry_base: Duration,
     pub(crate) retry_cap: Duration,
     default_url: Url,
+    whatsapp_url: Mutex<Url>,
     allow_remote: bool,
     secret: Option<SecretString>,
+    app_secret: Option<SecretString>,
     /// For http; it loads no certificates.
     plain_client: Client,
     /// For https; made when it is first needed.
@@ -40,15 +43,18 @@ impl Webhook {
             max_tries: config.webhook_max_tries,
             retry_base: Duration::from_millis(config.webhook_retry_base_ms),
             retry_cap: Duration::from_millis(config.webhook_retry_cap_ms),
-            default_url: parse_webhook_url(&config.webhook_url)?,
+            default_url: parse("webhookUrl", &config.webhook_url)?,
+            whatsapp_url: Mutex::new(parse("whatsappWebhookUrl", &config.whatsapp.webhook_url)?),
             allow_remote: config.allow_remote_webhooks,
             secret: config.webhook_secret.clone(),
+            app_secret: config.whatsapp.app_secret.clone(),
             plain_client: client().tls_certs_only([]).build()?,
             tls_client: OnceLock::new(),
             posts: Semaphore::new(MAX_POSTS_AT_ONCE),
             room: Arc::new(Semaphore::new(ROOM_KIB)),
         };
         webhook.client(&webhook.default_url)?;
+        webhook.client(&webhook.whatsapp_url())?;
         Ok(webhook)
     }
 
@@ -66,16 +72,38 @@ impl Webhook {
 
     /// The URL to post to. A requested one must be on this machine unless others are allowed.
     pub(crate) fn resolve(&self, requested: Option<&str>) -> Result<Url, ConfigError> {
-        let Some(requested) = requested else {
-            return Ok(self.default_url.clone());
-        };
-        let url = parse_webhook_url(requested)?;
+        match requested {
+            Some(requested) => self.allow(requested),
+            None => Ok(self.default_url.clone()),
+        }
+    }
+
+    /// Checks a requested URL: it must be on this machine unless others are allowed.
+    pub(crate) fn allow(&self, requested: &str) -> Result<Url, ConfigError> {
+        let url = parse("webhookUrl", requested)?;
         if !self.allow_remote && !is_loopback(&url) {
             let message = "must be on a loopback host, unless ALLOW_REMOTE_WEBHOOKS is set";
             return Err(ConfigError::invalid("webhookUrl", message));
         }
         self.client(&url)?;
         Ok(url)
+    }
+
+    /// Where WhatsApp's events are posted to now.
+    pub(crate) fn whatsapp_url(&self) -> Url {
+        let url = self.whatsapp_url.lock();
+        url.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Posts WhatsApp's events to another URL from now on, also those on their way.
+    pub(crate) fn set_whatsapp_url(&self, url: Url) -> Result<(), ConfigError> {
+        self.client(&url)?;
+        let mut present = self
+            .whatsapp_url
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *present = url;
+        Ok(())
     }
 
     /// Reserves room for a body until it has been posted; `None` when too much is waiting already.
@@ -93,6 +121,12 @@ impl Webhook {
     /// The signature of a body; `None` without a secret.
     pub(crate) fn sign(&self, body: &[u8]) -> Option<String> {
         let secret = self.secret.as_ref()?;
+        Some(sign(secret.expose_secret(), body))
+    }
+
+    /// The signature of a body of WhatsApp's; `None` without an app secret.
+    pub(crate) fn sign_for_app(&self, body: &[u8]) -> Option<String> {
+        let secret = self.app_secret.as_ref()?;
         Some(sign(secret.expose_secret(), body))
     }
 }

@@ -17,6 +17,7 @@ use crate::http::auth::Secrets;
 use crate::http::server::{Limits, MAX_CONNECTIONS, Server};
 use crate::process::signal;
 use crate::provider::client::Client;
+use crate::receipt;
 use crate::trace;
 use crate::webhook;
 
@@ -56,7 +57,7 @@ pub fn client_limits(clients: &ClientArgs, attempts: usize) -> anyhow::Result<Li
 /// Warns of what anybody who can connect may do, because a secret is not set.
 pub fn warn_when_open(secrets: &Secrets, server: &Server, role: Role) {
     let is_public = is_public(server.address().ip());
-    let serves = role == Role::Serve;
+    let serves = role.serves();
     if is_public && !secrets.has_api_keys() {
         let what = if serves {
             "read and send messages"
@@ -89,7 +90,8 @@ pub fn warn_of_clear_text(inspection: &Inspection, provider: &Client) {
     }
 }
 
-/// Starts the work that no request asks for: retries, and the retention of webhook bodies.
+/// Starts the work that no request asks for: retries, and the retention of webhook bodies and of
+/// statuses.
 pub fn start_background_work(
     app: &Arc<App>,
     worker: Worker,
@@ -102,6 +104,8 @@ pub fn start_background_work(
     let days = retention.webhook_body_days();
     let of_webhooks = webhook::retention::run(app.pool.clone(), days, stop.clone());
     parts.spawn(tasks.track_future(of_webhooks));
+    let of_receipts = receipt::retention::run(app.pool.clone(), stop.clone());
+    parts.spawn(tasks.track_future(of_receipts));
 }
 
 /// Starts the retention of changes, which every process that runs for long takes part in.

@@ -149,6 +149,7 @@ impl DeliveryArgs {
             send_wait: Duration::from_millis(self.send_wait_ms),
             send_concurrency: self.send_concurrency(),
             policy: self.policy(),
+            app_secrets: Vec::new(),
         }
     }
 }

@@ -81,7 +81,11 @@ impl Settle {
         if sent.is_empty() {
             return Ok(Vec::new());
         }
-        let settled = store::mark_sent(connection, sent).await?;
+        let accepted: Vec<_> = sent
+            .iter()
+            .map(|(l, id)| (l.outgoing.message_id, *id))
+            .collect();
+        let settled = store::mark_sent(connection, &accepted).await?;
         crash::point(Point::AfterSettle);
         confirm(connection, &settled).await?;
         let conversation_ids = sent.iter().map(|(lease, _)| lease.conversation_id);

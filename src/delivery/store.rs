@@ -210,9 +210,9 @@ pub struct Settled {
 /// conversations; a `release` of theirs must follow.
 pub async fn mark_sent(
     connection: &mut PgConnection,
-    sent: &[(&Lease, &str)],
+    sent: &[(MessageId, &str)],
 ) -> sqlx::Result<Vec<Settled>> {
-    let message_ids: Vec<MessageId> = sent.iter().map(|(l, _)| l.outgoing.message_id).collect();
+    let message_ids: Vec<MessageId> = sent.iter().map(|&(id, _)| id).collect();
     let provider_message_ids: Vec<&str> = sent.iter().map(|&(_, id)| id).collect();
     query_settled!(
         r#"-- delivery::mark_sent
@@ -493,6 +493,20 @@ select count(*) filter (where "# due r#" and paused_until <= now()) as "due!",
     filter (where greatest(due_at, paused_until) <= now())), 0)::float8 as "due_age_seconds!"
 from deliveries join channels using (channel) where due_at is not null"#],
         most_parked,
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// Whether statuses have come of a message that was accepted later than this: then those of earlier
+/// ones would have come, too.
+pub async fn has_evidence(pool: &Pool, since: DateTime<Utc>) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"-- delivery::has_evidence
+select (
+  select accepted_at from receipts where accepted_at > $1 and received_at is not null and message_id is not null
+  order by accepted_at limit 1) is not null as "has!"   -- fence: ordered"#,
+        since,
     )
     .fetch_one(pool)
     .await

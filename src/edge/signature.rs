@@ -6,8 +6,13 @@ use sha2::Sha256;
 /// The value of the header for this body: `sha256=` and the signature in hex.
 #[must_use]
 pub fn sign(secret: &str, body: &[u8]) -> String {
-    let signature = mac(secret, body).finalize().into_bytes();
-    format!("sha256={}", hex::encode(signature))
+    format!("sha256={}", tag(secret, body))
+}
+
+/// The signature of this body in hex.
+#[must_use]
+pub fn tag(secret: &str, body: &[u8]) -> String {
+    hex::encode(mac(secret, body).finalize().into_bytes())
 }
 
 /// Whether this is the body's signature by this secret, in constant time.

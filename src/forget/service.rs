@@ -33,6 +33,8 @@ pub async fn forget(pool: &Pool, request: Request, wait: Duration) -> Result<(Fo
         }
         tokio::time::sleep(POLL).await;
     }
+    // Before the messages, so that nothing is written into them again.
+    store::empty_names(pool, request).await?;
     let mut before = (DateTime::<Utc>::MAX_UTC, Uuid::max());
     loop {
         let emptied = store::empty(pool, request, before, BATCH).await?;

@@ -8,7 +8,7 @@ use crate::channel::Channel;
 use crate::database::pool::Pool;
 use crate::id::{ConversationId, MessageId};
 
-/// Finds the conversation to forget. None: nobody of that name has written or was written to.
+/// Finds the conversation to forget, also by another id of its participant. None: nobody of that name has written or was written to.
 pub async fn find(
     pool: &Pool,
     channel: Channel,
@@ -18,9 +18,11 @@ pub async fn find(
         Request,
         r#"-- forget::find
 select id as "conversation_id: ConversationId", now() as "at!" from conversations
-where channel = $1 and participant_id = $2"#,
+where channel = $1 and participant_id in ($2, (select participant_id from aliases where alias = $2 and $1 = $3))
+order by participant_id = $2 desc limit 1"#,
         channel.as_str(),
         participant_id,
+        Channel::Whatsapp.as_str(),
     )
     .fetch_optional(pool)
     .await
@@ -85,9 +87,9 @@ pub async fn empty(
     sqlx::query_as!(
         Emptied,
         r#"-- forget::empty
--- Locks deliveries by message_id, then their messages.
+-- Locks deliveries by message_id, then their messages, then receipts by their keys.
 with old as (
-  select id, sort_at, created_at from messages
+  select id, sort_at, created_at, provider_message_id from messages
   where conversation_id = $1 and created_at <= $2 and (sort_at, id) < ($3, $4) order by sort_at desc, id desc limit $5
 ), held as (
   select message_id, due_at from deliveries where message_id = any(array(select id from old))
@@ -95,11 +97,19 @@ with old as (
 ), gone as (
   delete from deliveries where message_id = any(array(select message_id from held where due_at is null))
 ), msg as (
-  update messages set text = '', error_detail = case when error_detail is not null then '' end, updated_at = now(),
-    revision = revision + 1
+  update messages set text = '', error_detail = case when error_detail is not null then '' end, content = null, participant_name = null,
+    reactions = null, updated_at = now(), revision = revision + 1
   where id = any(array(select id from old where id <> all(array(select message_id from held where due_at is not null))))
-    and (text <> '' or error_detail <> '')
+    and (text <> '' or error_detail <> '' or content is not null or participant_name is not null or reactions is not null)
   returning id
+), told as (     -- the rows stay: without them the messages' revisions would go backwards
+  select provider_message_id from receipts
+  where provider_message_id = any(array(select provider_message_id from old)) and (error_title <> '' or error_detail <> '')
+    and (select count(*) from msg) is not null   -- after the messages
+  order by provider_message_id for update
+), receipt as (
+  update receipts set error_title = null, error_detail = null, revision = revision + 1
+  where provider_message_id = any(array(select provider_message_id from told)) returning provider_message_id
 ), body as (
   delete from webhook_bodies b using old o where b.received_at = o.created_at and b.message_id = o.id
   returning b.message_id
@@ -108,7 +118,10 @@ with old as (
   where e.received_at = o.created_at and e.message_id = o.id and e.body is not null
   returning e.event_id
 ), changed as (
-  insert into changes (updated_ids) select pg_catalog.array_agg(id) from msg having count(*) > 0 on conflict do nothing
+  insert into changes (updated_ids)
+  select pg_catalog.array_agg(id) from old
+  where id = any(array(select id from msg)) or provider_message_id = any(array(select provider_message_id from receipt))
+  having count(*) > 0 on conflict do nothing
 ), last as (
   select sort_at, id from old order by sort_at, id limit 1
 )
@@ -123,6 +136,37 @@ select (select count(*) from msg) as "messages!",
     )
     .fetch_one(pool)
     .await
+}
+
+/// Empties what else is known of who it is: the name, the other ids, and what has come about
+/// messages. Of a number that another person has by now, it stays known that it is not this one's.
+pub async fn empty_names(pool: &Pool, request: Request) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"-- forget::empty_names
+-- Locks the conversation, then aliases and changes of messages by their keys.
+with who as (
+  select participant_id from conversations where id = $1 and channel = $3
+), named as (
+  update conversations c set participant_name = null, revision = c.revision + 1
+  where id = $1 and participant_name is not null returning id
+), old_alias as (
+  select alias from aliases where participant_id = (select participant_id from who) and not changed_hands order by alias for update
+), alias as (
+  delete from aliases where alias = any(array(select alias from old_alias))
+), old_amendment as (
+  select target_id, kind, sender from amendments
+  where participant_id = (select participant_id from who) and stored_at <= $2 order by target_id, kind, sender for update
+), amendment as (
+  delete from amendments a using old_amendment o where a.target_id = o.target_id and a.kind = o.kind and a.sender = o.sender
+)
+insert into changes (conversation_ids) select array[id] from named on conflict do nothing"#,
+        request.conversation_id as ConversationId,
+        request.at,
+        Channel::Whatsapp.as_str(),
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
 }
 
 /// Empties the preview if the newest message is empty.

@@ -1,4 +1,5 @@
-//! Finds the fields of a JSON object that may be cut off, or broken further on.
+//! Finds the fields of a JSON object, and the elements of an array, that may be cut off, or broken
+//! further on.
 
 use std::borrow::Cow;
 
@@ -40,8 +41,7 @@ impl<'a> Iterator for Fields<'a> {
     type Item = Field<'a>;
 
     fn next(&mut self) -> Option<Field<'a>> {
-        let is_between = |byte: &u8| byte.is_ascii_whitespace() || *byte == b',';
-        let start = self.rest.iter().position(|byte| !is_between(byte));
+        let start = self.rest.iter().position(|&byte| !is_between(byte));
         self.rest = &self.rest[start.unwrap_or(self.rest.len())..];
         let (name, after) = self.rest.split_at(string(self.rest)?);
         let value = after.trim_ascii_start().strip_prefix(b":")?;
@@ -51,6 +51,38 @@ impl<'a> Iterator for Fields<'a> {
         let name = text(name);
         Some(Field { name, value })
     }
+}
+
+/// The elements of an array, one after the other; of anything else, none.
+#[derive(Debug, Clone)]
+pub struct Elements<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Elements<'a> {
+    /// Begins with the first element.
+    #[must_use]
+    pub fn of(value: &'a [u8]) -> Self {
+        Self {
+            rest: value.strip_prefix(b"[").unwrap_or_default(),
+        }
+    }
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let start = self.rest.iter().position(|&byte| !is_between(byte));
+        self.rest = &self.rest[start.unwrap_or(self.rest.len())..];
+        let (element, rest) = self.rest.split_at(length(self.rest));
+        self.rest = rest;
+        (!element.is_empty()).then_some(element)
+    }
+}
+
+fn is_between(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == b','
 }
 
 /// The text of a JSON string; if it cannot be read, what stands between its quotes.
@@ -146,6 +178,30 @@ mod tests {
                 .map(|(name, value)| ((*name).to_owned(), *value))
                 .collect();
             assert_eq!(fields(body), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn elements_are_found_in_what_there_is() {
+        for (array, expected) in [
+            ("[]", &[][..]),
+            (
+                "[1,\"a]\" , {\"b\":[2]},[3],null]",
+                &["1", "\"a]\"", "{\"b\":[2]}", "[3]", "null"],
+            ),
+            ("[ {} {} ]", &["{}", "{}"]),
+            ("[,1,,2,]", &["1", "2"]),
+            ("[1,{\"a\":[", &["1", "{\"a\":["]),
+            ("[1]2", &["1"]),
+            ("[1}2", &["1"]),
+            ("[}", &[]),
+            ("{\"a\":1}", &[]),
+            ("1", &[]),
+            ("", &[]),
+        ] {
+            let found: Vec<&[u8]> = Elements::of(array.as_bytes()).collect();
+            let expected: Vec<&[u8]> = expected.iter().map(|found| found.as_bytes()).collect();
+            assert_eq!(found, expected, "{array}");
         }
     }
 

@@ -129,6 +129,7 @@ async fn measure(state: &ApiState) {
     let free = state.app.outbox.permits.free();
     gauge!("gateway_send_permits_free").set(free as f64);
     state.app.ingest.measure_age();
+    state.app.receipts.measure_age();
     state.app.outbox.enqueue.measure_age();
     state.app.courier.settle.measure_age();
     let backlog = timeout(CONNECT_TIMEOUT, state.app.parked.backlog(pool));

@@ -13,6 +13,7 @@ use crate::feed::{Reason, event::Kind};
 use crate::http::audit::Failure;
 use crate::message::enqueue::Enqueue;
 use crate::provider::ErrorKind;
+use crate::receipt::receipts::Receipts;
 use crate::webhook::ingest::Ingest;
 
 /// How often samples are put into their buckets. Until then each is kept.
@@ -44,7 +45,7 @@ pub fn metrics() -> Result<PrometheusHandle, BuildError> {
 /// A metric's name and its help.
 type Described = (&'static str, &'static str);
 
-const COUNTERS: [Described; 14] = [
+const COUNTERS: [Described; 16] = [
     (
         "gateway_http_requests_total",
         "Requests, by method, route and status",
@@ -80,6 +81,14 @@ const COUNTERS: [Described; 14] = [
     (
         "gateway_claims_unsettled_total",
         "Those of them of which an earlier claim was never settled: its process died, or was slower than its lease",
+    ),
+    (
+        "gateway_double_sends_total",
+        "Messages of which a second id has come from the provider: they were sent twice",
+    ),
+    (
+        "gateway_foreign_statuses_total",
+        "Statuses of messages that are not known here: others have sent them, or they come before the answer",
     ),
     (
         "gateway_batch_failures_total",
@@ -206,17 +215,19 @@ fn start_at_zero() {
         "gateway_attempts_refused_total",
         "gateway_claims_total",
         "gateway_claims_unsettled_total",
+        "gateway_double_sends_total",
+        "gateway_foreign_statuses_total",
         "gateway_http_requests_abandoned_total",
         "gateway_log_lines_lost_total",
         "gateway_webhook_bodies_emptied_total",
     ] {
         counter!(counter).absolute(0);
     }
-    for writer in [Ingest::NAME, Enqueue::NAME, Settle::NAME] {
+    for writer in [Ingest::NAME, Receipts::NAME, Enqueue::NAME, Settle::NAME] {
         counter!("gateway_batch_failures_total", "writer" => writer).absolute(0);
     }
     // Settlements wait for room instead.
-    for writer in [Ingest::NAME, Enqueue::NAME] {
+    for writer in [Ingest::NAME, Receipts::NAME, Enqueue::NAME] {
         counter!("gateway_queue_full_total", "writer" => writer).absolute(0);
     }
     for result in ["new", "duplicate", "refused", "not_stored"] {

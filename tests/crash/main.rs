@@ -38,7 +38,7 @@ use rand::{RngExt, SeedableRng};
 use tokio_util::sync::CancellationToken;
 
 use fate::Slot;
-use load::{Order, Role, check};
+use load::{Order, Role, Wire, check};
 use report::Report;
 use stage::Stage;
 
@@ -55,6 +55,9 @@ struct Options {
     /// In which order messages are delivered [default: one run with each]
     #[arg(long)]
     order: Option<Order>,
+    /// How the channel whatsapp is spoken [default: one run with each]
+    #[arg(long)]
+    wire: Option<Wire>,
     /// How many `gateway serve`
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
     servers: u8,
@@ -76,6 +79,8 @@ struct Options {
 enum Break {
     /// The provider delivers a repeated key again.
     Dedupe,
+    /// On WhatsApp a message whose answer was lost is sent again at once.
+    Reconcile,
 }
 
 #[tokio::main]
@@ -84,17 +89,24 @@ async fn main() -> ExitCode {
     let orders = options
         .order
         .map_or(vec![Order::None, Order::Conversation], |order| vec![order]);
-    let runs = orders.into_iter().map(async |order| {
-        eprintln!("order {order:?}, random seed {}", options.random_seed);
-        run(&options, order).await
+    let wires = options
+        .wire
+        .map_or(vec![Wire::MockMeta, Wire::Whatsapp], |wire| vec![wire]);
+    let runs = orders
+        .iter()
+        .flat_map(|order| wires.iter().map(|wire| (*order, *wire)));
+    let runs = runs.map(async |(order, wire)| {
+        let seed = options.random_seed;
+        eprintln!("order {order:?}, wire {wire:?}, random seed {seed}");
+        run(&options, order, wire).await
     });
     load::tell(options.json, runs).await
 }
 
 /// One run, from the first process to the comparison.
-async fn run(options: &Options, order: Order) -> Report {
+async fn run(options: &Options, order: Order, wire: Wire) -> Report {
     let mut rng = StdRng::seed_from_u64(options.random_seed);
-    let stage = Arc::new(Stage::set(options, order, &mut rng).await);
+    let stage = Arc::new(Stage::set(options, order, wire, &mut rng).await);
     let watch = tokio::spawn({
         let stage = Arc::clone(&stage);
         async move { stage.watch().await }
@@ -123,7 +135,11 @@ async fn run(options: &Options, order: Order) -> Report {
     watch.abort();
     let heard = load::compare(&listener, stage.pool()).await;
     left.extend(load::terminate(processes.unwrap()).await);
-    let mut rows = check::check(&stage.scene, stage.pool(), &promises, left).await;
+    let mut rows = Vec::new();
+    if wire == Wire::Whatsapp {
+        rows.push(check::statuses(stage.pool()).await);
+    }
+    rows.extend(check::check(&stage.scene, stage.pool(), &promises, left).await);
     rows.push(heard);
     let recovery = recovery::measure(&stage).await;
     Report::new(options, &stage, &promises, recovery, rows)

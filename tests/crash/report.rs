@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::Options;
 use crate::load::callers::{Kind, Promise};
-use crate::load::{self, Order};
+use crate::load::{self, Order, Wire};
 use crate::proxy::Cut;
 use crate::recovery::Recovery;
 use crate::stage::{Moment, Stage};
@@ -19,6 +19,7 @@ pub struct Report {
     held: bool,
     random_seed: u64,
     order: Order,
+    wire: Wire,
     seconds: u64,
     /// How often, by the moment.
     kills: BTreeMap<String, u64>,
@@ -72,6 +73,7 @@ impl Report {
             held: rows.iter().all(|row| row.held),
             random_seed: options.random_seed,
             order: stage.scene.order,
+            wire: stage.scene.wire,
             seconds: options.seconds,
             kills,
             cuts,
@@ -146,6 +148,10 @@ impl load::Report for Report {
         println!();
         guarantee::say_broken(&self.promises);
         self.print_recovery();
-        println!("order {:?}, random seed {}", self.order, self.random_seed);
+        let (order, wire) = (self.order, self.wire);
+        println!(
+            "order {order:?}, wire {wire:?}, random seed {}",
+            self.random_seed
+        );
     }
 }

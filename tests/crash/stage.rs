@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use mock_meta_provider::Behaviour;
+use mock_meta_provider::{Behaviour, WhatsappBehaviour};
 use rand::rngs::StdRng;
 use sqlx::{ConnectOptions, PgPool};
 use tokio_util::sync::CancellationToken;
 
-use crate::Options;
-use crate::load::{ACCEPTED, Order, Role, Scene};
+use crate::load::{ACCEPTED, Order, Role, Scene, Wire};
 use crate::proxy::Proxy;
 use crate::support::{Database, Postgres, Run, Stopped, eventually, socket_of};
+use crate::{Break, Options};
 
 /// What goes wrong at the provider. Few 429: each pauses its whole channel, for as long as that
 /// message would wait.
@@ -28,6 +28,26 @@ const BEHAVIOUR: Behaviour = Behaviour {
     hang_ms: 2000,
     delay_max_ms: 60,
     ..Behaviour::CALM
+};
+/// On WhatsApp each of these that is ambiguous costs a wait for the status.
+const WHATSAPP: Behaviour = Behaviour {
+    server_error_rate: 0.02,
+    lost_answer_rate: 0.03,
+    unreadable_rate: 0.01,
+    reset_rate: 0.02,
+    hang_rate: 0.002,
+    ..BEHAVIOUR
+};
+/// What its statuses are like; each message has some.
+const STATUSES: WhatsappBehaviour = WhatsappBehaviour {
+    status_delay_max_ms: 100,
+    status_early_rate: 0.2,
+    status_duplicate_rate: 0.2,
+    status_out_of_order_rate: 0.2,
+    status_batch_rate: 0.2,
+    status_foreign_rate: 0.1,
+    status_bare_rate: 0.1,
+    ..WhatsappBehaviour::CALM
 };
 /// Remembers who held which lease.
 const JOURNAL: &str = "
@@ -74,13 +94,15 @@ pub struct Stage {
     /// Nothing is killed or cut any more.
     pub calm: CancellationToken,
     lives: AtomicU32,
+    /// Whether messages are sent again without waiting for a status.
+    impatient: bool,
     // Dropped before its server.
     pub database: Database,
     postgres: Postgres,
 }
 
 impl Stage {
-    pub async fn set(options: &Options, order: Order, rng: &mut StdRng) -> Self {
+    pub async fn set(options: &Options, order: Order, wire: Wire, rng: &mut StdRng) -> Self {
         let postgres = Postgres::start().await;
         let database = postgres.database().await;
         database.migrate().await;
@@ -88,11 +110,21 @@ impl Stage {
         database.execute(JOURNAL).await;
         let socket = socket_of(&postgres);
         let behaviour = Behaviour {
-            dedupe: options.broken.is_none(),
-            ..BEHAVIOUR
+            dedupe: options.broken != Some(Break::Dedupe),
+            ..match wire {
+                Wire::MockMeta => BEHAVIOUR,
+                Wire::Whatsapp => WHATSAPP,
+            }
         };
         let (seed, pause) = (options.random_seed, Duration::ZERO);
-        let scene = Scene::set(behaviour, seed, options.servers, order, pause).await;
+        let scene = Scene::set(
+            (behaviour, STATUSES),
+            seed,
+            options.servers,
+            (order, wire),
+            pause,
+        )
+        .await;
         Self {
             scene: Arc::new(scene),
             proxy: Proxy::start(socket, rng).await,
@@ -100,6 +132,7 @@ impl Stage {
             outages: Mutex::default(),
             calm: CancellationToken::new(),
             lives: AtomicU32::new(0),
+            impatient: options.broken == Some(Break::Reconcile),
             database,
             postgres,
         }
@@ -125,6 +158,11 @@ impl Stage {
             ("SEND_WAIT_MS", "150"),
             ("WORKER_CONCURRENCY", "16"),
         ]);
+        let run = if self.impatient {
+            run.envs(&[("AMBIGUOUS_POLICY", "retry"), ("RECONCILE_WAIT_MS", "1")])
+        } else {
+            run
+        };
         (run, life)
     }
 
@@ -154,7 +192,7 @@ impl Stage {
 
     /// How many messages are not sent yet; none while the database is away.
     pub async fn read_unsent(&self) -> Option<i64> {
-        let unsent = sqlx::query_scalar("select count(*) from deliveries");
+        let unsent = sqlx::query_scalar("select count(*) from deliveries where due_at is not null");
         let unsent = unsent.fetch_one(self.pool()).await.ok()?;
         self.scene.unsent.store(unsent, Ordering::Relaxed);
         Some(unsent)

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mock_meta_provider::Behaviour;
+use mock_meta_provider::{Behaviour, WhatsappBehaviour};
 use sqlx::ConnectOptions as _;
 
-use crate::load::{ACCEPTED, Role, Scene};
+use crate::load::{ACCEPTED, Role, Scene, Wire};
 use crate::proxy::Proxy;
 use crate::support::{Cluster, Program, Run, eventually};
 use crate::{Break, Options, Way};
@@ -35,7 +35,14 @@ impl Stage {
         cluster.migrate().await;
         cluster.primary.run(ACCEPTED).await;
         let seed = options.random_seed;
-        let scene = Scene::set(BEHAVIOUR, seed, options.servers, options.order, PAUSE).await;
+        let scene = Scene::set(
+            (BEHAVIOUR, WhatsappBehaviour::CALM),
+            seed,
+            options.servers,
+            (options.order, Wire::MockMeta),
+            PAUSE,
+        )
+        .await;
         Self {
             scene: Arc::new(scene),
             proxy: Proxy::start(cluster.primary.port).await,
@@ -50,7 +57,7 @@ impl Stage {
         let servers: Vec<Program> = servers.collect();
         let workers = (0..options.workers).map(|_| self.process(Role::Worker).start());
         let workers: Vec<Program> = workers.collect();
-        for (server, place) in servers.iter().zip(&self.scene.servers) {
+        for (server, place) in servers.iter().zip(self.scene.servers.iter()) {
             server.logged("ready").await;
             *place.lock().unwrap() = Some(server.url().to_owned());
         }

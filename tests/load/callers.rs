@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::Scene;
+use super::{Scene, Wire, whatsapp};
 
 /// Participants on each channel: few enough that callers meet, many enough that an ordered
 /// conversation keeps up.
@@ -49,6 +49,7 @@ pub enum Kind {
 /// An acknowledgement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
+    /// Empty where the answer does not say.
     pub message_id: String,
     pub conversation_id: String,
     /// Whether it says that this request made the message.
@@ -123,11 +124,16 @@ impl Caller {
             0 => self.rng.random_range(-86_400..86_400),
             _ => self.rng.random_range(-5..5),
         };
+        let channel = *["whatsapp", "instagram"].choose(&mut self.rng).unwrap();
+        let participant = self.rng.random_range(0..PARTICIPANTS);
         Request {
             kind,
             key: format!("{letter}-{}-{number}", self.number),
-            channel: ["whatsapp", "instagram"].choose(&mut self.rng).unwrap(),
-            participant: format!("user-{}", self.rng.random_range(0..PARTICIPANTS)),
+            channel,
+            participant: match self.scene.wire {
+                Wire::Whatsapp if channel == "whatsapp" => whatsapp::number(participant),
+                _ => format!("user-{participant}"),
+            },
             timestamp: (Utc::now() + chrono::Duration::seconds(seconds)).trunc_subsecs(0),
         }
     }
@@ -177,7 +183,17 @@ impl Caller {
         };
         match repeat(PATIENCE, PAUSE, ask).await {
             Ok((status, answer)) => {
-                let receipt = request.receipt(status, &answer, repeated);
+                let receipt = if self.is_of_whatsapp(request) {
+                    match whatsapp::receipt(&answer, repeated) {
+                        Ok(receipt) => receipt,
+                        Err(why) => {
+                            self.scene.surprise(format!("{}: {why}", request.key));
+                            return None;
+                        }
+                    }
+                } else {
+                    request.receipt(status, &answer, repeated)
+                };
                 self.scene.acknowledge(request.kind, &receipt);
                 Some(receipt)
             }
@@ -187,6 +203,13 @@ impl Caller {
                 None
             }
         }
+    }
+
+    /// Whether it is an event that Meta would post.
+    fn is_of_whatsapp(&self, request: &Request) -> bool {
+        self.scene.wire == Wire::Whatsapp
+            && request.kind == Kind::Event
+            && request.channel == "whatsapp"
     }
 
     async fn post(&self, request: &Request, server: usize) -> Result<(u16, Value), Refusal> {
@@ -201,6 +224,9 @@ impl Caller {
         let at = request
             .timestamp
             .to_rfc3339_opts(SecondsFormat::Millis, true);
+        if self.is_of_whatsapp(request) {
+            return answered_with(whatsapp::event(&self.http, &url, request).timeout(ANSWER)).await;
+        }
         let (path, body) = match request.kind {
             Kind::Event => (
                 "/webhooks/mock-meta",

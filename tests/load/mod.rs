@@ -3,6 +3,7 @@
 
 pub mod callers;
 pub mod check;
+pub mod whatsapp;
 
 use std::process::ExitCode;
 use std::sync::atomic::AtomicI64;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use futures_util::future;
 use gateway::cli::guarantee::Guarantee;
 use gateway::cli::listener::Listener;
-use mock_meta_provider::{Behaviour, Config, Mock};
+use mock_meta_provider::{Behaviour, Config, Mock, WhatsappBehaviour};
 use rand::rngs::StdRng;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
@@ -20,12 +21,16 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::callers::{Caller, Kind, Promise, Receipt};
+use self::whatsapp::Relay;
 use crate::support::{Program, Run};
 
 /// The most time of an attempt. The mock answers long before, or not at all.
 const PROVIDER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Twice the time of an attempt and 5 s.
 pub const LEASE: Duration = Duration::from_secs(7);
+/// What has not moved for so long is stuck: longer than leases, and than a message on WhatsApp waits
+/// for its status after several lost answers.
+const STUCK: Duration = Duration::from_secs(100);
 /// Remembers the order of acceptance, which the gateway forgets.
 pub const ACCEPTED: &str = "
     create table accepted (message_id uuid primary key, seq bigint not null);
@@ -52,6 +57,15 @@ impl Order {
     }
 }
 
+/// How the gateway and its provider speak of the channel `whatsapp`; of `instagram` always as the
+/// mock does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Wire {
+    MockMeta,
+    Whatsapp,
+}
+
 /// A subcommand that goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
@@ -72,16 +86,22 @@ impl Role {
 pub struct Scene {
     pub mock: Mock,
     pub order: Order,
+    pub wire: Wire,
     /// How long a caller rests between two things that it asks for.
     pub pause: Duration,
     /// Where each server listens; none while it does not.
-    pub servers: Vec<Mutex<Option<String>>>,
+    pub servers: Arc<Servers>,
+    /// Where the mock posts statuses to.
+    _relay: Relay,
     /// What must never happen, and did.
     pub surprises: Mutex<Vec<String>>,
     /// Messages that are not sent yet, as of a moment ago.
     pub unsent: AtomicI64,
     pub acknowledged: Mutex<Vec<Acknowledged>>,
 }
+
+/// Where each server listens; none while it does not.
+pub type Servers = Vec<Mutex<Option<String>>>;
 
 /// A message that a caller was told of.
 #[derive(Debug, Clone)]
@@ -94,24 +114,31 @@ pub struct Acknowledged {
 impl Scene {
     /// One with a provider that misbehaves like this.
     pub async fn set(
-        behaviour: Behaviour,
+        (behaviour, whatsapp): (Behaviour, WhatsappBehaviour),
         random_seed: u64,
         servers: u8,
-        order: Order,
+        (order, wire): (Order, Wire),
         pause: Duration,
     ) -> Self {
+        let servers: Arc<Servers> = Arc::new((0..servers).map(|_| Mutex::default()).collect());
+        let relay = Relay::start(Arc::clone(&servers)).await;
         let config = Config {
             ledger_max_keys: 1_000_000,
             seed: Some(random_seed),
             behaviour,
+            webhook_retry_cap_ms: 500,
+            webhook_max_tries: 1000,
+            whatsapp: whatsapp::settings(whatsapp, &relay),
             ..Config::calm()
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self {
             mock: Mock::start(config, listener).unwrap(),
             order,
+            wire,
             pause,
-            servers: (0..servers).map(|_| Mutex::default()).collect(),
+            servers,
+            _relay: relay,
             surprises: Mutex::default(),
             unsent: AtomicI64::new(0),
             acknowledged: Mutex::default(),
@@ -120,8 +147,12 @@ impl Scene {
 
     /// A process of the gateway on this database, which calls this provider and tries again soon.
     pub fn process(&self, role: Role, database_url: &str) -> Run {
-        Program::on(database_url, &[role.name()])
-            .env("PROVIDER_URL", &self.mock.url())
+        let run = Program::on(database_url, &[role.name()]);
+        let run = match self.wire {
+            Wire::MockMeta => run,
+            Wire::Whatsapp => run.envs(&whatsapp::environment(&self.mock.url())),
+        };
+        run.env("PROVIDER_URL", &self.mock.url())
             .env(
                 "PROVIDER_TIMEOUT_MS",
                 &PROVIDER_TIMEOUT.as_millis().to_string(),
@@ -193,7 +224,7 @@ pub fn call(
     async move { promises.await.unwrap().into_iter().flatten().collect() }
 }
 
-/// Waits until everything is sent; what has not moved for a multiple of a lease is stuck, and told.
+/// Waits until everything is sent; what has not moved for long is stuck, and told.
 pub async fn settle(read_unsent: impl AsyncFn() -> Option<i64>) -> Vec<String> {
     let mut moved_at = Instant::now();
     let mut before = i64::MAX;
@@ -205,7 +236,7 @@ pub async fn settle(read_unsent: impl AsyncFn() -> Option<i64>) -> Vec<String> {
                 before = unsent;
                 moved_at = Instant::now();
             }
-            _ if moved_at.elapsed() > LEASE * 5 => {
+            _ if moved_at.elapsed() > STUCK => {
                 return vec![format!("{unsent} messages are stuck")];
             }
             _ => {}

@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["feed"],
     &["webhook", "conversation", "forget", "seed", "inbox"],
     &["message"],
+    &["receipt"],
     &["delivery"],
     &["provider"],
     &["channel"],

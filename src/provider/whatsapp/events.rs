@@ -166,8 +166,10 @@ pub enum Ignored {
     Status,
     /// Nobody is named in it.
     Nobody,
-    /// It is no object.
+    /// It is no object, or has no id that is needed.
     Malformed,
+    /// The body was no valid JSON, yet there were items in it.
+    Broken,
 }
 
 /// One item of a body.

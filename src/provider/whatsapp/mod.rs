@@ -1,6 +1,10 @@
 //! WhatsApp's Cloud API, without I/O: how a message is sent, what its answers and its webhooks mean.
 
 pub mod events;
+pub mod opaque;
+pub mod parse;
+
+pub use self::parse::parse;
 
 use reqwest::Url;
 use secrecy::SecretString;
