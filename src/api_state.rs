@@ -12,6 +12,7 @@ use crate::feed::places::Places;
 use crate::http::auth::Secrets;
 use crate::http::route;
 use crate::inbox::demo::Demo;
+use crate::provider::whatsapp::Account;
 
 /// A route whose handler works with [`ApiState`].
 pub type Route = route::Route<ApiState>;
@@ -29,6 +30,10 @@ pub struct Parts {
     pub stopping: CancellationToken,
     /// What callers must know.
     pub secrets: Arc<Secrets>,
+    /// The account of `WhatsApp`'s Cloud API, where the channel is connected to that.
+    pub whatsapp: Option<Arc<Account>>,
+    /// Whether the provider of the plain wire is connected.
+    pub has_mock_meta: bool,
     /// The names of this machine that callers may use, where they need no secret.
     pub hosts: Arc<AllowedHosts>,
     /// Lets a made-up customer write; only where the mock provider is built in.

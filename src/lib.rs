@@ -78,6 +78,9 @@ pub mod webhook;
 pub mod cursor;
 pub mod delivery;
 
+pub(crate) mod alias;
+pub(crate) mod amendment;
+
 pub mod channel;
 pub(crate) mod provider;
 

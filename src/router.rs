@@ -25,13 +25,16 @@ use crate::{conversation, feed, inbox, message, operations, session, webhook};
 /// The API and its document.
 pub fn api(state: ApiState) -> Router {
     let provider = webhook::http::routes();
+    let whatsapp = webhook::whatsapp::http::routes();
     let backend = message::http::routes(state.app.outbox.send_wait);
     let agent = conversation::http::routes();
     let browser = session::http::routes();
     let listener = feed::http::routes();
     let operator = operations::http::routes();
     let guards = Guards::of(&state);
-    let features = [provider, backend, agent, browser, listener, operator];
+    let features = [
+        provider, whatsapp, backend, agent, browser, listener, operator,
+    ];
     let (router, document) = features
         .into_iter()
         .flatten()
@@ -132,7 +135,7 @@ impl Guards {
                 });
                 handler.layer((reject, admit))
             }
-            Access::Signature => handler.layer(admit),
+            Access::Handshake | Access::Signature => handler.layer(admit),
         };
         (schemas, paths, handler)
     }

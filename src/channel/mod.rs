@@ -60,6 +60,9 @@ impl Field for Channel {
     }
 }
 
+/// Characters of the newest message that its conversation shows.
+pub const PREVIEW_LENGTH: i32 = 200;
+
 /// Calls in a second when a pause ends; each second there are `RAMP_FACTOR` times as many.
 pub const RAMP_START_PER_SECOND: f64 = 50.0;
 /// See `RAMP_START_PER_SECOND`.

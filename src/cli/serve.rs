@@ -113,6 +113,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         app: Arc::clone(&app),
         stopping: stop.clone(),
         secrets,
+        whatsapp: None,
+        has_mock_meta: true,
         hosts,
         demo: ready.demo()?,
         places: Arc::new(Places::new(args.feed.max_streams(), args.client.proxies())),

@@ -10,6 +10,8 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
 use tower::{Layer, Service, ServiceExt};
 
 use super::audit::{self, Failure};
@@ -68,7 +70,7 @@ impl Secrets {
     /// Whether the headers allow that a webhook is signed as it must be. Its body is not needed.
     #[must_use]
     pub fn may_be_signed(&self, headers: &HeaderMap) -> bool {
-        !self.has_webhook_secrets() || signature(headers).is_some()
+        !self.has_webhook_secrets() || has_signature(headers)
     }
 
     /// Checks `X-Hub-Signature-256: sha256=<hex HMAC of the raw body>`.
@@ -76,16 +78,7 @@ impl Secrets {
         if !self.has_webhook_secrets() {
             return Ok(());
         }
-        let valid = signature(headers).is_some_and(|signature| {
-            // `verify_slice` takes constant time; all secrets are tried.
-            let verified = |secret: &SecretString| verify(secret.expose_secret(), body, &signature);
-            self.webhook
-                .iter()
-                .filter(|secret| verified(secret))
-                .count()
-                > 0
-        });
-        if valid {
+        if is_signed(&self.webhook, headers, body) {
             return Ok(());
         }
         Err(Self::not_signed())
@@ -97,6 +90,33 @@ impl Secrets {
         let detail = "X-Hub-Signature-256 is missing or wrong";
         Problem::of(kind::INVALID_SIGNATURE, detail)
     }
+}
+
+/// Whether there is a signature in the right form. The body is not needed.
+#[must_use]
+pub fn has_signature(headers: &HeaderMap) -> bool {
+    signature(headers).is_some()
+}
+
+/// Whether one of the secrets has signed the body.
+#[must_use]
+pub fn is_signed(secrets: &[SecretString], headers: &HeaderMap, body: &[u8]) -> bool {
+    signature(headers).is_some_and(|signature| {
+        // `verify_slice` takes constant time; all secrets are tried.
+        let verified = |secret: &SecretString| verify(secret.expose_secret(), body, &signature);
+        secrets.iter().filter(|secret| verified(secret)).count() > 0
+    })
+}
+
+/// Whether this is one of the secrets, in constant time.
+#[must_use]
+pub fn is_one_of(given: &str, secrets: &[SecretString]) -> bool {
+    let hash = |text: &str| <[u8; 32]>::from(Sha256::digest(text.as_bytes()));
+    let given = hash(given);
+    let found = secrets.iter().fold(Choice::from(0), |found, secret| {
+        found | hash(secret.expose_secret()).ct_eq(&given)
+    });
+    found.into()
 }
 
 fn signature(headers: &HeaderMap) -> Option<[u8; 32]> {

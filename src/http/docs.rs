@@ -147,7 +147,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 /// How callers prove who they are, or nothing where no secret is set.
 fn security(access: Access) -> Option<Vec<SecurityRequirement>> {
     let schemes: &[&str] = match access {
-        Access::Open | Access::LogIn => return None,
+        Access::Open | Access::LogIn | Access::Handshake => return None,
         Access::Key(_) => &[KEY, COOKIE],
         Access::Signature => &[SIGNATURE],
     };
@@ -194,7 +194,7 @@ fn problems(operation: &Operation, rules: &Rules) -> Problems {
         tell_usual(*kind);
     }
     match rules.access {
-        Access::Open => {}
+        Access::Open | Access::Handshake => {}
         Access::Key(_) => tell_usual(kind::UNAUTHORIZED),
         Access::LogIn => tell_usual(Kind {
             when: "`key`, or an `Authorization` that was given too, is none of the keys.",
@@ -202,7 +202,7 @@ fn problems(operation: &Operation, rules: &Rules) -> Problems {
         }),
         Access::Signature => tell_usual(kind::INVALID_SIGNATURE),
     }
-    if rules.access != Access::Open {
+    if !matches!(rules.access, Access::Open | Access::Handshake) {
         tell_usual(kind::DATABASE_UNAVAILABLE);
         tell_usual(kind::OVERLOADED);
         tell_usual(kind::INTERNAL);
@@ -230,6 +230,7 @@ fn forbidden(access: Access) -> String {
         Access::Open => {
             return "no keys are set, and a web page of another origin asks.".to_owned();
         }
+        Access::Handshake => return "the mode or the token is wrong.".to_owned(),
         Access::LogIn => {
             return "a web page of another origin asks; or there is a cookie, and nothing says which page asks.".to_owned();
         }

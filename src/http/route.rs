@@ -40,6 +40,8 @@ pub enum Access {
     Key(&'static [Scope]),
     /// A browser, to log in or out: the handler checks its key.
     LogIn,
+    /// The provider, which asks whether this is the webhook's URL: the handler checks its token.
+    Handshake,
     /// The provider, which signs the raw body. The handler checks that, since it reads the body.
     Signature,
 }

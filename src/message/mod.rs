@@ -13,15 +13,13 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::channel::Channel;
+pub use crate::channel::PREVIEW_LENGTH;
 use crate::cursor::Cursor;
 pub use crate::delivery::Status;
 use crate::delivery::store::Settled;
 use crate::id::{ConversationId, MessageId};
 use crate::provider::ErrorKind;
 pub use crate::provider::Outbound;
-
-/// Characters of the newest message that its conversation shows.
-pub const PREVIEW_LENGTH: i32 = 200;
 
 /// Which way a message goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, sqlx::Type, utoipa::ToSchema)]

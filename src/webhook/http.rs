@@ -1,24 +1,24 @@
 //! The provider's webhook.
 
 use axum::Json;
-use axum::body::HttpBody;
+use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
-use metrics::{Counter, counter};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 use validator::Validate;
 
-use super::Event;
 use super::event_id::{self, EventId};
+use super::ingest::{Answer, Item};
+use super::{Event, count_events};
 use crate::api_state::{ApiState, Route};
 use crate::channel::Channel;
 use crate::channel::participant::Participant;
 use crate::crash::{self, Point};
-use crate::handles::Handles;
+use crate::error::Error;
 use crate::http::audit::{self, Failure};
 use crate::http::auth::Secrets;
 use crate::http::body::{self, Received};
@@ -99,6 +99,9 @@ pub async fn receive_webhook(
     State(state): State<ApiState>,
     request: Request,
 ) -> Result<Json<ReceiptView>, Problem> {
+    if !state.has_mock_meta {
+        return Err(no_such_route(request.body()));
+    }
     let (parts, body) = request.into_parts();
     let received = if state.secrets.may_be_signed(&parts.headers) {
         let received = body::read(body, BodyLimit::of(&parts.extensions)).await;
@@ -106,12 +109,7 @@ pub async fn receive_webhook(
     } else {
         // It is not the provider's: nothing of it is read or logged.
         Failure::MissingSignature.happened(audit::client(&parts.extensions));
-        let problem = Secrets::not_signed();
-        if body.is_end_stream() {
-            Err(problem)
-        } else {
-            Err(problem.closing())
-        }
+        Err(before_body(Secrets::not_signed(), &body))
     };
     let result = match &received {
         Ok(receipt) if receipt.duplicate => "duplicate",
@@ -119,16 +117,23 @@ pub async fn receive_webhook(
         Err(problem) if problem.status.is_client_error() => "refused",
         Err(_) => "not_stored",
     };
-    EVENTS
-        .of(
-            result,
-            |result| counter!("gateway_webhook_events_total", "result" => result),
-        )
-        .increment(1);
+    count_events(result, 1);
     received.map(Json)
 }
 
-static EVENTS: Handles<&str, Counter> = Handles::new();
+/// An answer that does not wait for the body.
+pub(super) fn before_body(problem: Problem, body: &Body) -> Problem {
+    if body.is_end_stream() {
+        problem
+    } else {
+        problem.closing()
+    }
+}
+
+/// 404, where the provider of a route is not connected.
+pub(super) fn no_such_route(body: &Body) -> Problem {
+    before_body(Problem::not_found("no such route"), body)
+}
 
 async fn receive(
     state: &ApiState,
@@ -143,7 +148,14 @@ async fn receive(
     let event_id = event.event_id.clone();
     // Every later line about this request names the event.
     tracing::Span::current().record("event_id", &event_id);
-    let receipt = state.app.ingest.submit(event).await?;
+    let Answer::Event(receipt) = state
+        .app
+        .ingest
+        .submit(Item::Event(Box::new(event)))
+        .await?
+    else {
+        return Err(Error::Interrupted.into());
+    };
     crash::point(Point::AfterIngest);
     tracing::debug!(
         event_id, message_id = %receipt.message_id, conversation_id = %receipt.conversation_id,
@@ -168,7 +180,13 @@ fn admitted(state: &ApiState, parts: &Parts, received: Received) -> Result<Event
     let headers = &parts.headers;
     let signed = state.secrets.check_signature(headers, &received.bytes);
     signed.inspect_err(|_| Failure::WrongSignature.happened(audit::client(&parts.extensions)))?;
-    event(headers, &received.bytes)
+    let event = event(headers, &received.bytes)?;
+    if event.channel == Channel::Whatsapp && state.whatsapp.is_some() {
+        return Err(Problem::forbidden(
+            "the channel whatsapp is connected elsewhere: its events come to /webhooks/whatsapp",
+        ));
+    }
+    Ok(event)
 }
 
 fn event(headers: &HeaderMap, body: &Bytes) -> Result<Event, Problem> {

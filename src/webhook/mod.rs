@@ -5,13 +5,16 @@ pub mod http;
 pub mod ingest;
 pub mod retention;
 pub(crate) mod store;
+pub mod whatsapp;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use metrics::{Counter, counter};
 
 use crate::channel::Channel;
+use crate::handles::Handles;
 use crate::id::{ConversationId, MessageId};
 
 /// The provider's name in `webhook_events`.
@@ -51,3 +54,15 @@ pub struct Receipt {
     /// Whether an earlier delivery made it.
     pub duplicate: bool,
 }
+
+/// Counts events, by what became of them.
+fn count_events(result: &'static str, count: u64) {
+    EVENTS
+        .of(
+            result,
+            |result| counter!("gateway_webhook_events_total", "result" => result),
+        )
+        .increment(count);
+}
+
+static EVENTS: Handles<&str, Counter> = Handles::new();
