@@ -345,7 +345,7 @@ fn claims() -> Vec<Case> {
 fn failures() -> Case {
     let token = each(&format!("'{TOKEN}'::uuid"));
     let arguments = format!(
-        "{}, {token}, {}, {}, {}, {}, {}, {}, {}",
+        "{}, {token}, {}, {}, {}, {}, {}, {}, {}, {}",
         ids(OUTBOUND, (0..64).map(|n| 10 * n + 8)),
         each("false"),
         each("1::float8"),
@@ -354,6 +354,7 @@ fn failures() -> Case {
         each("'late'::text"),
         each("true"),
         each("true"),
+        each("null::bigint"),
     );
     let keys = vec![
         ("where d.message_id = any($1::uuid[])", ""),
@@ -525,6 +526,128 @@ fn batches() -> Vec<Case> {
     ]
 }
 
+/// Messages with what has come about them: the same text in each of these statements.
+fn shown() -> Vec<Case> {
+    let receipt = (
+        "where provider_message_id = m.provider_message_id limit 1)",
+        "where provider_message_id = m.provider_message_id)",
+    );
+    let of_batch = ids(OUTBOUND, 1..=64);
+    let newest = "'2030-01-01', 'ffffffff-ffff-ffff-ffff-ffffffffffff'";
+    let crowded = id(CONVERSATION, 1);
+    let read = |statement, arguments: String, modes, needed| Case {
+        statement,
+        word: LOOKUP,
+        fence: Fence::Text(vec![receipt]),
+        modes,
+        arguments,
+        most: Most::Rows(700.0),
+        holds: BACKLOG,
+        needed,
+    };
+    vec![
+        read(
+            "message::list_by_id",
+            of_batch.clone(),
+            ENQUEUE,
+            Some(Empty),
+        ),
+        read(
+            "message::list_changed",
+            format!("{of_batch}, 64"),
+            READS,
+            None,
+        ),
+        read(
+            "message::find",
+            format!("'{}'", id(OUTBOUND, 1)),
+            READS,
+            None,
+        ),
+        read(
+            "message::list_thread_page",
+            format!("'{crowded}', 51, 0"),
+            READS,
+            None,
+        ),
+        read(
+            "message::list_thread_after",
+            format!("'{crowded}', {newest}, 51"),
+            READS,
+            None,
+        ),
+    ]
+}
+
+/// What statuses run.
+fn receipts() -> Vec<Case> {
+    let batch = || 1..=64_usize;
+    let wamids = array("text", batch().map(|n| format!("wamid-{}", 10 * n + 1)));
+    let messages = ids(OUTBOUND, batch().map(|n| 10 * n + 1));
+    let aliases = array("text", batch().map(|n| format!("alias-{n}")));
+    let witnessed = format!("{messages}, {aliases}, {aliases}, 'whatsapp'");
+    let of_t = (
+        "where id = t.message_id limit 1)",
+        "where id = t.message_id)",
+    );
+    let of_d = (
+        "where message_id = t.message_id limit 1)",
+        "where message_id = t.message_id)",
+    );
+    let keys = (" and r.provider_message_id = any($1::text[])", "");
+    let ordered = ("\n  order by accepted_at limit 1)", " limit 1)");
+    let hidden = (
+        "any($1::text[]) order by provider_message_id",
+        "any($1::text[]) and message_id is null order by provider_message_id",
+    );
+    let case = |statement, word, fence, modes, arguments: &str, most, needed| Case {
+        statement,
+        word,
+        fence: Fence::Text(fence),
+        modes,
+        arguments: arguments.to_owned(),
+        most: Most::Rows(most),
+        holds: BACKLOG,
+        needed: Some(needed),
+    };
+    // Its joins look all of the batch up for each of it.
+    let bind = |word, fence, needed| {
+        let arguments = format!("{wamids}, {messages}");
+        case(
+            "receipt::bind",
+            word,
+            vec![fence],
+            SETTLE,
+            &arguments,
+            5000.0,
+            needed,
+        )
+    };
+    vec![
+        case(
+            "receipt::find_witnessed",
+            LOOKUP,
+            vec![of_t, of_d],
+            SETTLE,
+            &witnessed,
+            200.0,
+            Young,
+        ),
+        bind(LOOKUP, of_t, Young),
+        bind(KEYS, keys, Empty),
+        bind(HIDDEN, hidden, Young),
+        case(
+            "delivery::has_evidence",
+            ORDERED,
+            vec![ordered],
+            READS,
+            "now()",
+            200.0,
+            New,
+        ),
+    ]
+}
+
 /// Each setting, with a statement that needs it.
 fn settings() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -554,6 +677,8 @@ pub fn cases() -> Vec<Case> {
         claims(),
         batches(),
         failures,
+        shown(),
+        receipts(),
         settings(),
     ];
     all.into_iter().flatten().collect()

@@ -171,6 +171,8 @@ async fn measure(before: String, story: Vec<(Tables, String)>) -> Vec<Measured> 
         "webhook_events",
         "deliveries",
         "channels",
+        "receipts",
+        "aliases",
     ] {
         // PostgreSQL knows what this test lets it know.
         execute(

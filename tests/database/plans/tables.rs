@@ -50,10 +50,10 @@ fn messages(first: u32, last: u32) -> String {
           select {conversation}, (array['whatsapp', 'instagram'])[1 + n % 2], 'user-' || n, (array['open', 'closed'])[1 + n / 2 % 2],
             gen_random_uuid(), timestamptz '2025-01-01T00:00:00Z' - n * interval '1 second', 'Hi', case when n % 3 = 0 then now() end
           from generate_series({first}, least({last}, 10000)) n;
-        insert into messages (id, conversation_id, channel, participant_id, direction, text, status, client_message_id, error_kind, sent_by, timestamp, sort_at)
+        insert into messages (id, conversation_id, channel, participant_id, direction, text, status, client_message_id, error_kind, sent_by, provider_message_id, timestamp, sort_at)
           select {outbound}, {of}, (array['whatsapp', 'instagram'])[1 + k % 2], 'user-' || k, 'OUTBOUND', 'Hi',
             case when n % 10 in (6, 9) then 'PENDING' else 'FAILED' end, 'key-' || n, case when n % 10 in (6, 9) then null else 'timeout' end,
-            case when n % 16 = 0 then 'shop' end, at, at
+            case when n % 16 = 0 then 'shop' end, 'wamid-' || n, at, at
           from generate_series({first}, {last}) n cross join lateral (
             select case when n > 30000 then 1 else 1 + (n - 1) % 10000 end as k, timestamptz '2025-01-01T00:00:00Z' + n * interval '1 second' as at) m;
         insert into messages (id, conversation_id, channel, participant_id, direction, text, status, timestamp, sort_at)
@@ -61,7 +61,13 @@ fn messages(first: u32, last: u32) -> String {
           from generate_series({first}, least({last}, 20000)) n cross join lateral (
             select 1 + (n - 1) % 10000 as k, timestamptz '2024-01-01T00:00:00Z' + n * interval '1 second' as at) m;
         insert into webhook_events (provider, event_id, message_id)
-          select 'mock-meta', 'evt-' || n, {inbound} from generate_series({first}, least({last}, 20000)) n;"
+          select 'mock-meta', 'evt-' || n, {inbound} from generate_series({first}, least({last}, 20000)) n;
+        insert into receipts (provider_message_id, message_id, accepted_at, received_at)
+          select 'wamid-' || n, case when n % 2 = 0 then {outbound} end, case when n % 2 = 0 then now() - n * interval '1 second' end,
+            case when n % 5 > 0 then now() - n * interval '1 second' end
+          from generate_series({first}, {last}) n;
+        insert into aliases (alias, participant_id, since)
+          select 'alias-' || n, 'user-' || n, now() from generate_series({first}, least({last}, 10000)) n;"
     )
 }
 
@@ -91,7 +97,8 @@ fn parked(first: u32, last: u32) -> String {
         insert into deliveries (message_id, conversation_id, channel, seq, due_at, attempt, failures, sent_by)
           select {outbound}, {conversation}, 'whatsapp', n, case n % 500 when 7 then now() when 8 then now() + interval '1 hour' end,
             case n % 500 when 7 then 0 else 1 end, case n % 500 when 7 then 0 else 1 end, case when n % 16 = 0 then 'shop' end
-          from generate_series({first}, {last}) n;"
+          from generate_series({first}, {last}) n;
+        insert into receipts (provider_message_id, received_at) select 'wamid-' || n, now() from generate_series({first}, {last}) n;"
     )
 }
 
