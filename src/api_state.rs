@@ -13,6 +13,7 @@ use crate::http::auth::Secrets;
 use crate::http::route;
 use crate::inbox::demo::Demo;
 use crate::provider::whatsapp::Account;
+use crate::media::fetch::Media;
 
 /// A route whose handler works with [`ApiState`].
 pub type Route = route::Route<ApiState>;
@@ -38,6 +39,8 @@ pub struct Parts {
     pub hosts: Arc<AllowedHosts>,
     /// Lets a made-up customer write; only where the mock provider is built in.
     pub demo: Option<Demo>,
+    /// Fetches files of messages; only where WhatsApp is connected.
+    pub media: Option<Arc<Media>>,
     /// The places for streams of the feed.
     pub places: Arc<Places>,
     /// The metrics of this process.

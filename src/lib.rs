@@ -70,6 +70,7 @@ pub(crate) mod conversation;
 pub(crate) mod feed;
 pub(crate) mod forget;
 pub(crate) mod inbox;
+pub(crate) mod media;
 pub mod message;
 pub(crate) mod receipt;
 pub(crate) mod seed;

@@ -20,7 +20,7 @@ use crate::http::response_budget::ResponseBudget;
 use crate::http::route::Access;
 use crate::http::security_headers::SecurityHeaders;
 use crate::session::sessions::Sessions;
-use crate::{conversation, feed, inbox, message, operations, session, webhook};
+use crate::{conversation, feed, inbox, media, message, operations, session, webhook};
 
 /// The API and its document.
 pub fn api(state: ApiState) -> Router {
@@ -30,10 +30,11 @@ pub fn api(state: ApiState) -> Router {
     let agent = conversation::http::routes();
     let browser = session::http::routes();
     let listener = feed::http::routes();
+    let file = media::http::routes();
     let operator = operations::http::routes();
     let guards = Guards::of(&state);
     let features = [
-        provider, whatsapp, backend, agent, browser, listener, operator,
+        provider, whatsapp, backend, agent, file, browser, listener, operator,
     ];
     let (router, document) = features
         .into_iter()

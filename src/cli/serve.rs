@@ -117,6 +117,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         has_mock_meta: true,
         hosts,
         demo: ready.demo()?,
+        media: None,
         places: Arc::new(Places::new(args.feed.max_streams(), args.client.proxies())),
         metrics,
     };

@@ -96,6 +96,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
     if let Some(server) = &server {
         let state = api_state::Parts {
+            media: None,
             app: Arc::clone(&app),
             stopping: stop.clone(),
             secrets,

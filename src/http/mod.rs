@@ -10,6 +10,7 @@ pub mod admit;
 pub mod audit;
 pub mod auth;
 pub mod body;
+pub mod body_budget;
 pub mod docs;
 pub mod extract;
 pub mod field;

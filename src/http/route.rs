@@ -19,11 +19,35 @@ pub struct BodyLimit(pub usize);
 
 impl Default for BodyLimit {
     fn default() -> Self {
-        Self(64 * 1024)
+        Self(Self::USUAL)
     }
 }
 
 impl BodyLimit {
+    /// The usual one, in bytes. A larger body comes with at least as much a second.
+    pub const USUAL: usize = 64 * 1024;
+    /// How long a body of the usual size may take to arrive.
+    const USUAL_TIME: Duration = Duration::from_secs(10);
+    /// After this time a larger one must keep its pace.
+    pub const FIRST: Duration = Duration::from_secs(1);
+
+    /// How long the largest body may take to arrive.
+    #[must_use]
+    pub fn time(self) -> Duration {
+        if self.0 <= Self::USUAL {
+            Self::USUAL_TIME
+        } else {
+            Self::USUAL_TIME.max(Self::FIRST + Self::time_of(self.0))
+        }
+    }
+
+    /// How long so many bytes may take at the least pace.
+    #[must_use]
+    pub fn time_of(bytes: usize) -> Duration {
+        let millis = bytes.saturating_mul(1000) / Self::USUAL;
+        Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+    }
+
     /// The limit of the route that a request has taken.
     #[must_use]
     pub fn of(extensions: &Extensions) -> Self {
@@ -83,9 +107,11 @@ impl<S> Route<S> {
         Self { handler, rules }
     }
 
-    /// The largest body, where it is not the usual one.
+    /// The largest body, where it is not the usual one. The request may take as much longer as that
+    /// body may.
     #[must_use]
     pub fn body_limit(mut self, limit: BodyLimit) -> Self {
+        self.rules.time_limit += limit.time().saturating_sub(BodyLimit::default().time());
         self.rules.body_limit = limit;
         self
     }

@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use crate::support::{System, hello};
 
 /// The routes of the contract, beside those of the document itself.
-pub const ROUTES: [(&str, &str); 20] = [
+pub const ROUTES: [(&str, &str); 21] = [
     ("POST", "/webhooks/mock-meta"),
     ("POST", "/messages/send"),
     ("GET", "/messages/{id}"),
+    ("GET", "/messages/{id}/media"),
     ("GET", "/messages"),
     ("POST", "/messages/{id}/retry"),
     ("POST", "/messages/{id}/cancel"),

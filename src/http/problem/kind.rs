@@ -107,6 +107,13 @@ pub const DATABASE_UNAVAILABLE: Kind = Kind::new(
 /// There is too much to do, or the process stops.
 pub const OVERLOADED: Kind = Kind::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", NOT_DONE);
 
+/// The provider does not hand out what only it has.
+pub const PROVIDER_FAILED: Kind = Kind::new(
+    StatusCode::BAD_GATEWAY,
+    "provider_failed",
+    "the provider refused, did not answer in time, or answered what is not wanted; `detail` says which.",
+);
+
 /// A mistake of ours; the log says more.
 pub const INTERNAL: Kind = Kind::new(
     StatusCode::INTERNAL_SERVER_ERROR,
