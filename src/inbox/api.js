@@ -104,9 +104,9 @@ export function createApi({
       call('GET', `/conversations${queryOf({
         channel, status, archived, unread, participant, cursor, limit,
       })}`),
-    /** A conversation and a page of its messages. */
+    /** A conversation and a page of its messages, with what they hold. */
     thread: (id, { cursor = null, limit }) =>
-      call('GET', `${conversationPath(id)}${queryOf({ cursor, limit })}`),
+      call('GET', `${conversationPath(id)}${queryOf({ cursor, limit, content: true })}`),
     /** Marks as read what had come in when so many had. */
     read: (id, inboundCount) =>
       call('POST', `${conversationPath(id)}/read`, { body: { inboundCount } }),

@@ -3,6 +3,7 @@
 import { attr, byId, show, text, toggleClass } from './dom.js';
 import { TEXT_LIMIT, textLength } from './format.js';
 import { may } from './store.js';
+import { CLOSED, windowOf } from './window.js';
 
 /** So many characters before the limit the counter appears. */
 const NEAR = 200;
@@ -25,6 +26,7 @@ export function create(app) {
   const field = byId('text');
   const why = byId('composer-why');
   const note = byId('composer-note');
+  const free = byId('composer-window');
   let id = null;
   let follow = () => {};
 
@@ -81,7 +83,7 @@ export function create(app) {
   }
 
   /** Shows the composer of this conversation; the text of another one is not in it for a moment. */
-  function draw(state, conversation) {
+  function draw(state, conversation, now) {
     const mayWrite = may(state, 'send');
     const next = conversation?.id ?? null;
     show(form, next !== null);
@@ -89,6 +91,9 @@ export function create(app) {
     show(byId('composer-foot'), mayWrite);
     show(why, !mayWrite);
     text(why, mayWrite ? '' : MAY_NOT);
+    const isOver = mayWrite && next !== null && windowOf(conversation, now)?.isOpen === false;
+    text(free, isOver ? CLOSED : '');
+    show(free, isOver);
     if (next === id) return;
     id = next;
     load();

@@ -1,6 +1,6 @@
 // The messages of the open thread, and a scroll place that holds whatever comes or changes.
 
-import { arrange, byId, el, icon, keepPlace, show, text, toggleClass } from './dom.js';
+import { arrange, attr, byId, el, icon, keepPlace, show, text, toggleClass } from './dom.js';
 import { firstUnread, hasOlder, items, may } from './store.js';
 import { isTheirs, Timeline } from './timeline.js';
 
@@ -30,7 +30,7 @@ export class Log {
   #view = null;
 
   constructor({ actions, now }) {
-    this.#actions = actions;
+    this.#actions = { ...actions, goTo: (id) => this.#goTo(id) };
     this.#now = now;
     this.#button.append(this.#label, icon('down'));
     this.#button.addEventListener('click', () => {
@@ -42,6 +42,7 @@ export class Log {
     this.#list.addEventListener('click', ({ target }) => {
       if (target.classList.contains('fold')) this.#look();
     });
+    this.#list.addEventListener('resized', () => this.#resized());
     new ResizeObserver(() => this.#resized()).observe(this.#scroller);
   }
 
@@ -108,7 +109,17 @@ export class Log {
   #nodes(shown) {
     const mayAct = may(this.#state, 'admin') || may(this.#state, 'send');
     const { timeline, divider } = this.#view;
-    return timeline.nodes(shown, { divider, now: this.#now(), mayAct });
+    return timeline.nodes(shown, { divider, now: this.#now(), mayAct, find: finder(shown) });
+  }
+
+  /** Brings a message into sight, and gives it the focus. */
+  #goTo(id) {
+    const node = [...this.#list.children].find(({ dataset }) => dataset.messageId === id);
+    if (!node) return;
+    attr(node, 'tabindex', '-1');
+    node.scrollIntoView({ block: 'center' });
+    node.focus({ preventScroll: true });
+    this.#scrolled();
   }
 
   /** Loads more until the first unread message is there; true while it is on its way. */
@@ -222,6 +233,19 @@ function freshView(id, unread, timeline) {
     id, unread, timeline, given: [], known: new Set(), divider: null, news: 0, newest: undefined,
     width: 0, isPlaced: false, isAtEnd: true,
   };
+}
+
+/** What gives the message that a reply answers, by our id or the provider's, or null. */
+function finder(shown) {
+  const known = new Map();
+  for (const { message } of shown) {
+    if (message?.providerMessageId) known.set(message.providerMessageId, message);
+  }
+  for (const { message } of shown) {
+    if (message) known.set(message.id, message);
+  }
+  return ({ messageId, providerMessageId }) =>
+    known.get(messageId) ?? known.get(providerMessageId) ?? null;
 }
 
 /** Days and the line of the unread move among the messages: no place to hold on to. */

@@ -1,17 +1,23 @@
 // Boots the page: one app, its views, the address, the keys.
 
 import { createApp } from './app.js';
+import { channelName } from './channels.js';
 import * as composers from './composer.js';
+import { summary } from './contents.js';
 import { ask, note } from './dialogs.js';
 import { attr, byId, oncePerFrame, text } from './dom.js';
-import { now, ticker } from './format.js';
+import { cut, now, ticker } from './format.js';
 import * as keys from './keys.js';
 import { List } from './list.js';
 import * as logins from './login.js';
 import * as notice from './notices.js';
 import * as prefs from './prefs.js';
+import { problemOf } from './reasons.js';
 import { current, go, listen } from './route.js';
 import * as threads from './thread.js';
+
+/** So many characters of a new message are read out. */
+const HEARD_LENGTH = 300;
 
 const app = createApp();
 const { store } = app;
@@ -21,20 +27,26 @@ let time = now();
 const drawnAt = () => time;
 
 /** Runs a request of the reader's and says in words why it failed. */
-async function tried(request, what) {
+async function tried(request, what, channel = '') {
   try {
     return await request;
   } catch (error) {
-    note(`${what}: ${error?.detail || 'the gateway cannot be reached.'}`);
+    const known = problemOf(error, channelName(channel));
+    note(`${what}: ${known ? `${known}.` : error?.detail || 'the gateway cannot be reached.'}`);
     return null;
   }
 }
 
+/** Sends again; if the customer may have it, the reader is asked, also where the answer says so. */
 async function retry({ message, unsent }, asks) {
   if (unsent) return app.resend(unsent.clientMessageId);
-  const question = 'The last try may have reached the customer. Sent again, it may arrive twice.';
+  const question = 'It may already have arrived. Sent again, the customer may get it twice.';
   if (asks && !(await ask('Send it again?', question, 'Send again'))) return null;
-  return tried(app.retry(message.id, { ambiguous: asks }), 'It could not be sent again');
+  const { id, channel } = message;
+  const asked = app.retry(id, { ambiguous: asks });
+  const refused = asks ? null : await asked.then(() => null, (error) => error);
+  if (refused?.code === 'ambiguous') return retry({ message, unsent }, true);
+  return tried(asked, 'It could not be sent again', channel);
 }
 
 function cancel({ message, unsent }) {
@@ -44,7 +56,7 @@ function cancel({ message, unsent }) {
 
 /** Tells a screen reader of the newest message alone, not of the whole log. */
 function heard(message) {
-  text(byId('newest'), `${message.participantId}: ${[...message.text].slice(0, 300).join('')}`);
+  text(byId('newest'), `${message.participantId}: ${cut(summary(message), HEARD_LENGTH)}`);
 }
 
 const composer = composers.create(app);

@@ -35,13 +35,14 @@ macro_rules! files {
 /// The files: name, content type, content.
 const FILES: &[(&str, &str, &[u8])] = files! {
     HTML => "index.html";
-    CSS => "base.css" "list.css" "parts.css" "thread.css";
-    JS => "api.js" "app.js" "bubble.js" "channels.js" "clock.js" "composer.js" "dialogs.js"
-        "dom.js" "drafts.js" "feed.js" "filters.js" "format.js" "jobs.js" "keys.js" "links.js"
-        "list.js" "log.js" "login.js" "main.js" "merge.js" "notices.js" "outbox.js" "pages.js"
-        "prefs.js" "route.js" "row.js" "seen.js" "select.js" "sender.js" "sse.js" "storage.js"
-        "store.js" "sync.js" "tabs.js" "thread.js" "timeline.js" "trouble.js" "types.js"
-        "welcome.js";
+    CSS => "base.css" "list.css" "message.css" "parts.css" "thread.css";
+    JS => "api.js" "app.js" "bubble.js" "channels.js" "clock.js" "composer.js" "contents.js"
+        "dialogs.js" "dom.js" "drafts.js" "feed.js" "files.js" "filters.js" "format.js" "jobs.js"
+        "keys.js" "links.js" "list.js" "log.js" "login.js" "main.js" "marks.js" "merge.js"
+        "notices.js" "outbox.js" "pages.js" "person.js" "prefs.js" "reasons.js" "route.js"
+        "row.js" "seen.js" "select.js" "sender.js" "sse.js" "storage.js" "store.js" "sync.js"
+        "tabs.js" "thread.js" "ticks.js" "timeline.js" "trouble.js" "types.js" "welcome.js"
+        "window.js";
     SVG => "icon.svg";
 };
 

@@ -92,7 +92,9 @@ function desktopNotices(open) {
   }
 
   function notify(conversation) {
-    const notice = new Notification(conversation.participantId, {
+    const { participantId, participantName } = conversation;
+    const who = participantName ? `${participantId} · ${participantName}` : participantId;
+    const notice = new Notification(who, {
       body: conversation.lastMessagePreview, tag: conversation.id, icon: '/inbox/icon.svg',
     });
     notice.addEventListener('click', () => {

@@ -3,12 +3,14 @@
 import { badge, showChannel } from './channels.js';
 import { attr, el, show, text, toggleClass } from './dom.js';
 import { absoluteTime, relativeTime } from './format.js';
+import { showPerson } from './person.js';
 
 /** A row without content; `parts` keeps its elements for `update`. */
 export function make(id) {
   const parts = {
     channel: badge(),
     name: el('bdi'),
+    person: el('bdi', { class: 'person', hidden: true }),
     time: el('time', { class: 'row-time' }),
     lead: el('span'),
     preview: el('span', { dir: 'auto' }),
@@ -18,7 +20,8 @@ export function make(id) {
   };
   parts.link = el('a', { href: `#${id}` },
     parts.channel,
-    el('span', { class: 'row-line' }, el('span', { class: 'row-name' }, parts.name), parts.time),
+    el('span', { class: 'row-line' },
+      el('span', { class: 'row-name' }, parts.name, ' ', parts.person), parts.time),
     el('span', { class: 'row-line' },
       el('span', { class: 'row-preview' }, parts.lead, parts.preview),
       el('span', { class: 'row-marks' }, parts.tag, parts.unread, parts.unreadWord)));
@@ -41,6 +44,7 @@ export function update(row, conversation, { isCurrent, draft, isOurs, isStuck, n
   row.cursor = conversation.cursor;
   showChannel(parts.channel, conversation.channel);
   text(parts.name, conversation.participantId);
+  showPerson(parts.person, conversation.participantName);
   when(parts.time, conversation.lastMessageAt ?? conversation.createdAt, now);
   lead(parts, conversation, draft, isOurs);
   tag(parts.tag, conversation, isStuck);

@@ -3,7 +3,9 @@
 import { badge, channelName, showChannel } from './channels.js';
 import { attr, byId, el, icon, setIcon, show, text } from './dom.js';
 import { Log } from './log.js';
+import { showPerson } from './person.js';
 import * as welcome from './welcome.js';
+import { windowOf } from './window.js';
 
 /**
  * The thread. `actions` are those of the log, and `setStatus(id, status)`, `setArchived(id, yes)`,
@@ -12,7 +14,8 @@ import * as welcome from './welcome.js';
 export function create({ actions, composer, now }) {
   const log = new Log({ actions, now });
   const parts = {
-    thread: byId('thread'), name: byId('thread-name'), about: byId('thread-about'),
+    thread: byId('thread'), name: byId('thread-name'), person: byId('thread-person'),
+    kind: byId('thread-kind'), about: byId('thread-about'),
     close: action(byId('act-close')), archive: action(byId('act-archive')),
   };
   const channel = badge();
@@ -35,7 +38,7 @@ export function create({ actions, composer, now }) {
     attr(document.body, 'data-pane', state.open === null ? 'list' : 'thread');
     shown = isThread ? state.conversations.get(state.open) ?? null : null;
     drawHead(shown);
-    composer.draw(state, shown);
+    composer.draw(state, shown, now());
     const id = isThread ? state.open : null;
     if (id !== open) change(state, id);
     else if (id !== null) log.draw(state);
@@ -59,7 +62,9 @@ export function create({ actions, composer, now }) {
   function drawHead(conversation) {
     text(parts.name, conversation?.participantId ?? '');
     attr(parts.name, 'title', conversation?.participantId);
-    text(parts.about, conversation ? about(conversation) : '');
+    showPerson(parts.person, conversation?.participantName);
+    text(parts.kind, conversation ? `${channelName(conversation.channel)} · ` : '');
+    text(parts.about, conversation ? about(conversation, now()) : '');
     show(channel, conversation !== null);
     show(parts.close.button, conversation !== null);
     show(parts.archive.button, conversation !== null);
@@ -82,10 +87,11 @@ export function create({ actions, composer, now }) {
   return { draw, toggleClosed, focus: () => log.focus() };
 }
 
-function about(conversation) {
-  const status = conversation.status === 'closed' ? 'Closed' : 'Open';
-  const words = [channelName(conversation.channel), status];
+function about(conversation, now) {
+  const words = [conversation.status === 'closed' ? 'Closed' : 'Open'];
   if (conversation.archivedAt !== null) words.push('Archived');
+  const free = windowOf(conversation, now);
+  if (free) words.unshift(free.words);
   return words.join(' · ');
 }
 

@@ -3,6 +3,7 @@
 import * as bubbles from './bubble.js';
 import { el, text } from './dom.js';
 import { dayKey, dayTitle } from './format.js';
+import { markOf } from './ticks.js';
 
 /** Messages of one sender that are closer than this make a group, in milliseconds. */
 const GROUP_MS = 5 * 60_000;
@@ -24,9 +25,9 @@ export class Timeline {
 
   /**
    * The elements for `items`, oldest first. `divider` is the id of the first unread message;
-   * `mayAct` says whether messages may be retried and canceled.
+   * `mayAct` says whether messages may be retried and canceled, `find` gives one that is answered.
    */
-  nodes(items, { divider, now, mayAct }) {
+  nodes(items, { divider, now, mayAct, find }) {
     const nodes = [];
     const kept = new Map();
     items.forEach((item, index) => {
@@ -36,9 +37,9 @@ export class Timeline {
       if (isNewDay) nodes.push(this.#day(item, now));
       if (isDivided) nodes.push(this.line);
       const first = isNewDay || isDivided || !isGroup(before, item);
-      const last = !isGroup(item, items[index + 1]);
+      const last = !isGroup(item, items[index + 1]) || aboutOf(item) !== aboutOf(items[index + 1]);
       const bubble = this.#bubbles.get(item.key) ?? bubbles.make(this.#actions);
-      const isNew = bubbles.update(bubble, item, { first, last, now, mayAct });
+      const isNew = bubbles.update(bubble, item, { first, last, now, mayAct, find });
       if (isNew) this.#new.add(bubble);
       kept.set(item.key, bubble);
       nodes.push(bubble.node);
@@ -86,6 +87,10 @@ function isGroup(a, b) {
   const isSameSide = isTheirs(a) === isTheirs(b);
   return isSameSide && Math.abs(Date.parse(timeOf(b)) - Date.parse(timeOf(a))) < GROUP_MS;
 }
+
+/** What is said in the last line of an item, but for the time: a group has it once. */
+const aboutOf = (item) =>
+  [markOf(item), item.message?.origin ?? 'api', Boolean(item.message?.editedAt)].join(' ');
 
 /** Whether the customer wrote it. */
 export const isTheirs = ({ message }) => message?.direction === 'INBOUND';

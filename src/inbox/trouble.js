@@ -1,19 +1,7 @@
 // Why a message has not gone out, in words for the person who wrote it, and what can be done.
 
 import { channelName } from './channels.js';
-
-const REASONS = {
-  rate_limited: (name) => `${name} asks to send more slowly`,
-  server_error: (name) => `${name} had an error of its own`,
-  timeout: (name) => `${name} did not answer in time`,
-  connection: (name) => `${name} could not be reached`,
-  unreadable: (name) => `${name}'s answer could not be understood`,
-  rejected: (name) => `${name} refused it`,
-  interrupted: () => 'the gateway was stopped while sending it',
-  internal: () => 'the gateway had an error',
-  unauthorized: (name) => `${name} does not accept the gateway's access`,
-  window_closed: () => 'the customer has not written lately, so only templates may be sent',
-};
+import { problemOf, reasonOf, undelivered } from './reasons.js';
 
 /** A pending message that is older than this waits for something, in milliseconds. */
 const LONG_PENDING_MS = 10_000;
@@ -33,14 +21,15 @@ export function trouble({ message, unsent }, now, clock) {
   if (unsent) return ofUnsent(unsent, now, clock);
   if (message.status === 'PENDING') return ofPending(message, now);
   if (message.status === 'FAILED') return ofFailed(message, now, clock);
-  return NONE;
+  return message.deliveryStatus === 'failed' ? ofUndelivered(message) : NONE;
 }
 
 /** The server does not have it: sending it again is harmless. */
-function ofUnsent({ state, error, nextTryAt }, now, clock) {
+function ofUnsent({ state, error, nextTryAt, channel }, now, clock) {
   if (state === 'refused') {
-    const detail = error?.errors?.[0]?.message ?? error?.detail ?? '';
-    const text = 'Not stored: the gateway refused it';
+    const known = problemOf(error ?? {}, channelName(channel));
+    const detail = known ? '' : error?.errors?.[0]?.message ?? error?.detail ?? '';
+    const text = `Not stored: ${known ?? 'the gateway refused it'}`;
     const buttons = { retry: 'Try again', cancel: 'Take back' };
     return { ...NONE, text, detail, rest: '.', ...buttons, tone: 'bad' };
   }
@@ -60,10 +49,9 @@ function ofFailed(message, now, clock) {
   if (lastError?.kind === 'canceled') {
     return { ...NONE, text: 'Canceled, not sent', rest: '.', retry: 'Send after all' };
   }
-  const inWords = REASONS[lastError?.kind];
-  const reason = inWords ? inWords(channelName(message.channel)) : 'the reason is not known';
+  const reason = reasonOf(lastError, channelName(message.channel));
   const asks = lastError?.ambiguous === true;
-  const maybe = asks ? '. The customer may have it already' : '';
+  const maybe = codeOf(lastError) + (asks ? '. The customer may have it already' : '');
   const said = { ...NONE, detail: lastError?.detail ?? '', asks, tone: 'bad' };
   if (!nextAttemptAt) {
     return { ...said, text: `Not sent: ${reason}`, rest: `${maybe}.`, retry: 'Retry' };
@@ -72,6 +60,18 @@ function ofFailed(message, now, clock) {
   const buttons = { retry: 'Retry now', cancel: 'Cancel' };
   return { ...said, text: `Not sent yet: ${reason}`, rest, ...buttons, tone: 'warn' };
 }
+
+/** It has left us, and has not arrived: to send it once more is for its writer to decide. */
+function ofUndelivered({ deliveryError, channel }) {
+  const { title = null, detail = null } = deliveryError ?? {};
+  const reason = undelivered(deliveryError, channelName(channel));
+  const bare = (each) => each?.toLowerCase().replace(/[.!\s]+$/u, '');
+  const words = [title, bare(title) === bare(detail) ? null : detail].filter(Boolean);
+  const rest = `${codeOf(deliveryError)}.`;
+  return { ...NONE, text: `Not delivered: ${reason}`, detail: words.join(': '), rest, tone: 'bad' };
+}
+
+const codeOf = (error) => (Number.isFinite(error?.code) ? `, code ${error.code}` : '');
 
 function again(at, now, clock) {
   if (at <= now) return '. Tries again now.';

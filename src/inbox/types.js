@@ -6,6 +6,8 @@
  * @property {string} id
  * @property {'whatsapp'|'instagram'} channel
  * @property {string} participantId
+ * @property {string|null} [participantName] What the customer calls themselves, no more.
+ * @property {string|null} [windowExpiresAt] Until then WhatsApp takes texts; null: there is no end.
  * @property {'open'|'closed'} status
  * @property {string} lastMessagePreview
  * @property {string} lastMessageAt
@@ -28,14 +30,25 @@
  * @property {string} channel
  * @property {string} participantId
  * @property {'INBOUND'|'OUTBOUND'} direction
- * @property {string} type
+ * @property {string} type What it is; never read that from `text`.
  * @property {string} text
+ * @property {any} [content] The object of its type, as it came or was sent.
+ * @property {{messageId: string|null, providerMessageId: string}|null} [replyTo]
+ * @property {string|null} [participantName]
+ * @property {'api'|'app'|'agent'|null} [origin] Who wrote an outbound one.
+ * @property {Array<{from: string, emoji: string, at: string}>} [reactions]
+ * @property {string|null} [editedAt]
+ * @property {string|null} [deletedAt]
  * @property {'RECEIVED'|'PENDING'|'SENT'|'FAILED'} status
  * @property {string|null} clientMessageId
  * @property {string|null} providerMessageId
  * @property {number} retryCount
  * @property {string|null} nextAttemptAt When a failed one is tried again by itself.
  * @property {LastError|null} lastError
+ * @property {'sent'|'delivered'|'read'|'played'|'failed'|null} [deliveryStatus]
+ * @property {string|null} [deliveredAt]
+ * @property {string|null} [readAt]
+ * @property {{code: number|null, title: string|null, detail: string|null}|null} [deliveryError]
  * @property {string} timestamp
  * @property {string} createdAt
  * @property {string} updatedAt
@@ -52,7 +65,26 @@
  * @property {string} detail
  * @property {boolean} retryable
  * @property {boolean} [ambiguous] The provider may have accepted it all the same.
- * @property {string|null} [code]
+ * @property {number|null} [code] The provider's own number for it.
+ */
+
+/**
+ * What a message holds: a `label` that says what it is, its own words as `body`, further `facts`,
+ * each a line, and a file. `isGone`: it was deleted.
+ * @typedef {object} Contents
+ * @property {string} label
+ * @property {string} body
+ * @property {readonly string[]} facts
+ * @property {HeldFile|null} file
+ * @property {boolean} isGone
+ */
+
+/**
+ * A file that the gateway hands out.
+ * @typedef {object} HeldFile
+ * @property {'picture'|'sticker'|'film'|'sound'|'document'} kind
+ * @property {string} name As the sender has named it, or ''.
+ * @property {string} path
  */
 
 /**

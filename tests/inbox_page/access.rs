@@ -4,8 +4,9 @@ use serde_json::json;
 
 use crate::axe::faults;
 use crate::page::Page;
-use crate::stage::{Stage, play_with};
+use crate::stage::{Stage, play, play_with};
 use crate::support::NO_RETRY;
+use crate::wire;
 
 async fn assert_accessible(page: &Page, what: &str) {
     for is_dark in [false, true] {
@@ -83,6 +84,37 @@ async fn the_newest_message_alone_is_read_aloud() {
         page.until("it is read aloud", script).await;
         let log = page.eval("return document.querySelector('[role=log]').getAttribute('aria-live')").await;
         assert_eq!(log, json!("off"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn messages_of_each_type_are_accessible() {
+    play(async |stage| {
+        let conversation = wire::one_of_each(stage).await;
+        let shown = stage.conversation(&conversation).await;
+        let newest = shown["messages"][0]["id"].as_str().unwrap();
+        let reactions = json!({ "": { "emoji": "👍", "at": "2026-11-26T10:00:00Z" } }).to_string();
+        let what = "reactions = $2::jsonb, reply_to = 'wamid', edited_at = now()";
+        wire::change(stage, newest, what, &[&reactions]).await;
+        let mut ours = Vec::new();
+        for text in ["The first", "The second", "The third"] {
+            ours.push(wire::sends(stage, text).await);
+        }
+        wire::is_told(stage, &ours[0], "read_at = now()").await;
+        wire::is_told(stage, &ours[1], "failed_at = now(), error_code = 131026").await;
+        let replies = format!("origin = 'app', reply_to = 'wamid', reply_to_id = '{}'", ours[0].trim_start_matches("msg_"));
+        wire::change(stage, &ours[2], &replies, &[]).await;
+        let told = "update conversations set participant_name = 'Lena', window_from = now() - interval '2 days'";
+        stage.system.database.execute(told).await;
+        stage.gate.has("GET /messages/", wire::picture());
+        let page = &stage.page;
+        page.open().await;
+        page.select(&conversation).await;
+        page.has_bubble("The third").await;
+        assert_accessible(page, "messages of each type").await;
+        page.as_telephone().await;
+        assert_accessible(page, "messages of each type on a telephone").await;
     })
     .await;
 }

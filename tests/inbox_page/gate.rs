@@ -11,7 +11,9 @@ use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, RETRY_AFTER, TRANSFER_ENCODING};
+use hyper::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -41,7 +43,17 @@ struct Now {
     /// Ends what all answers there are still say, but not their connections.
     hushed: CancellationToken,
     held: Vec<(String, Held, watch::Sender<Answer>)>,
+    /// What is answered in the gateway's place.
+    files: Vec<(String, File)>,
     asked: Vec<String>,
+}
+
+/// A file that the gate has, as it came from a provider.
+#[derive(Clone)]
+pub struct File {
+    pub status: u16,
+    pub content_type: &'static str,
+    pub bytes: Bytes,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -91,6 +103,7 @@ impl Gate {
             cut: CancellationToken::new(),
             hushed: CancellationToken::new(),
             held: Vec::new(),
+            files: Vec::new(),
             asked: Vec::new(),
         };
         let state = Arc::new(State {
@@ -154,6 +167,12 @@ impl Gate {
     /// Holds such requests themselves.
     pub fn stop(&self, request: &str) -> HeldAnswer {
         self.hold_at(request, Held::BeforeGateway)
+    }
+
+    /// Answers requests that begin like this by itself, as a gateway would that had got this.
+    pub fn has(&self, request: &str, file: File) {
+        let mut now = self.state.now.lock().unwrap();
+        now.files.push((request.to_owned(), file));
     }
 
     fn hold_at(&self, request: &str, at: Held) -> HeldAnswer {
@@ -229,7 +248,7 @@ async fn serve(stream: TcpStream, state: Arc<State>, cut: CancellationToken) {
 async fn pass(state: Arc<State>, request: Request<Incoming>) -> io::Result<Response<Body>> {
     let (head, body) = request.into_parts();
     let line = format!("{} {}", head.method, head.uri);
-    let (url, held, hushed) = {
+    let (url, held, hushed, file) = {
         let mut now = state.now.lock().unwrap();
         now.asked.push(line.clone());
         if now.line == Line::Refusing {
@@ -240,11 +259,17 @@ async fn pass(state: Arc<State>, request: Request<Incoming>) -> io::Result<Respo
         let held = held.find(|(start, ..)| line.starts_with(start.as_str()));
         let url = format!("{}{}", now.upstream, head.uri);
         let held = held.map(|(_, at, answer)| (*at, answer.clone()));
-        (url, held, now.hushed.clone())
+        let mut files = now.files.iter().rev();
+        let file = files.find(|(start, _)| line.starts_with(start.as_str()));
+        let file = file.map(|(_, file)| file.clone());
+        (url, held, now.hushed.clone(), file)
     };
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     if let Some((Held::BeforeGateway, held)) = &held {
         wait_for(held).await?;
+    }
+    if let Some(file) = file {
+        return Ok(file.answer());
     }
     let request = state.client.request(head.method, url).body(body);
     let answer = request.headers(passed_on(&head.headers)).send().await;
@@ -269,6 +294,17 @@ async fn pass(state: Arc<State>, request: Request<Incoming>) -> io::Result<Respo
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     Ok(response)
+}
+
+impl File {
+    fn answer(self) -> Response<Body> {
+        let mut response = Response::new(Full::new(self.bytes).map_err(never).boxed_unsync());
+        *response.status_mut() = StatusCode::from_u16(self.status).unwrap();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+        response
+    }
 }
 
 async fn wait_for(held: &watch::Sender<Answer>) -> io::Result<()> {

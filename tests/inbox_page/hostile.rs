@@ -3,8 +3,9 @@
 use mock_meta_provider::Fault;
 use serde_json::json;
 
-use crate::stage::play_with;
+use crate::stage::{play, play_with};
 use crate::support::{NO_RETRY, WEBHOOK};
+use crate::wire::{CUSTOMER, change, comes, picture};
 
 const CORPUS: [&str; 14] = [
     "<script>window.harmed = 1</script>",
@@ -112,6 +113,87 @@ async fn a_direction_ends_with_the_text_that_has_it() {
             }
             return open";
         assert_eq!(page.eval(script).await, json!([]));
+    })
+    .await;
+}
+
+/// Each place of a message in which something of the customer's is shown.
+fn filled(text: &str) -> Vec<(&'static str, serde_json::Value)> {
+    let phone = json!([{ "phone": text, "wa_id": text }]);
+    let names = json!({ "formatted_name": text });
+    let error = json!({ "title": text, "error_data": { "details": text } });
+    let item = json!({ "product_retailer_id": text, "quantity": text, "currency": text });
+    let form = json!({ text: text }).to_string();
+    vec![
+        ("image", json!({ "id": text, "caption": text })),
+        (
+            "document",
+            json!({ "id": "12", "filename": text, "caption": text }),
+        ),
+        ("video", json!({ "link": text, "filename": text })),
+        (
+            "location",
+            json!({ "latitude": text, "longitude": text, "url": text }),
+        ),
+        (
+            "location",
+            json!({ "latitude": 1, "longitude": 2, "name": text, "address": text }),
+        ),
+        (
+            "contacts",
+            json!([{ "name": names, "phones": phone, "org": { "company": text } }]),
+        ),
+        (
+            "interactive",
+            json!({ "list_reply": { "title": text, "description": text } }),
+        ),
+        (
+            "interactive",
+            json!({ "nfm_reply": { "response_json": form } }),
+        ),
+        ("order", json!({ "product_items": [item] })),
+        ("unsupported", json!({ "errors": [error] })),
+        (
+            "template",
+            json!({ "name": text, "language": { "code": text } }),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn nothing_that_a_message_holds_is_markup_or_leads_elsewhere() {
+    play(async |stage| {
+        let mut conversation = String::new();
+        for text in CORPUS {
+            for (kind, content) in filled(text) {
+                let (found, id) = comes(stage, text, kind, &content).await;
+                conversation = found;
+                let reactions = json!({ text: { "emoji": text, "at": "2026-11-26T10:00:00Z" } });
+                change(stage, &id, "reactions = $2::jsonb", &[&reactions.to_string()]).await;
+            }
+        }
+        comes(stage, "The newest", CORPUS[0], &json!({})).await;
+        let statement = "update conversations set participant_name = $1";
+        let named = sqlx::query(statement).bind(CORPUS[1]);
+        named.execute(stage.system.database.pool()).await.unwrap();
+        stage.gate.has("GET /messages/", picture());
+        let page = &stage.page;
+        page.open().await;
+        page.select(&conversation).await;
+        page.has_bubble("The newest").await;
+        assert_eq!(page.eval("return document.getElementById('thread-name').textContent").await, CUSTOMER);
+        for _ in 0..4 {
+            page.eval("scroller().scrollTop = 0").await;
+            let count = page.bubbles().await.len();
+            let script = "return bubbles().length > given || bubbles().length > 150";
+            page.until_with("older ones are there", script, &json!(count)).await;
+        }
+        let strange = STRANGE.replace("img, ", "");
+        assert_eq!(page.eval(&strange).await, 0);
+        assert_eq!(page.eval("return window.harmed ?? 0").await, 0);
+        let addresses = "return [...document.querySelectorAll('[data-testid=messages] :is([href], [src])')].map((node) => node.getAttribute('href') ?? node.getAttribute('src'))
+            .filter((address) => !/^(https:\\/\\/www\\.openstreetmap\\.org\\/\\?mlat=1&mlon=2|\\/messages\\/msg_[0-9a-f]{32}\\/media|#i-[a-z]+)$/.test(address))";
+        assert_eq!(page.eval(addresses).await, json!([]));
     })
     .await;
 }

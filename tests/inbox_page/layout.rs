@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::page::Page;
 use crate::stage::{Stage, picture, play};
+use crate::wire;
 
 /// What sticks out: wider than its box, or than the window.
 const STICKS_OUT: &str = include_str!("sticks_out.js");
@@ -67,6 +68,65 @@ async fn strange_texts_stay_in_their_boxes() {
         page.until("the list is there", "return isShown(one('conversations'))")
             .await;
         assert_inside(page, "list on a telephone").await;
+    })
+    .await;
+}
+
+/// Contents that are as long as they may be, or that nobody expects.
+async fn with_strange_contents(stage: &Stage) -> String {
+    let long = "Donaudampfschifffahrtsgesellschaft".repeat(40);
+    let family = "👨‍👩‍👧‍👦🏳️‍🌈".repeat(80);
+    let stacked = format!("Z{}algo", "\u{0335}\u{0322}\u{0317}\u{0301}".repeat(60));
+    let conversation = wire::one_of_each(stage).await;
+    for text in [&long, &family, &stacked] {
+        let contact = json!([{ "name": { "formatted_name": text } }]);
+        for (kind, content) in [
+            (
+                "document",
+                json!({ "id": "1", "filename": text, "caption": text }),
+            ),
+            ("image", json!({ "id": "1", "caption": text })),
+            ("contacts", contact),
+            (text, json!({})),
+        ] {
+            let (_, id) = wire::comes(stage, text, kind, &content).await;
+            let emoji = json!({ "emoji": text, "at": "2026-11-26T10:00:00Z" });
+            let senders = (0..30).map(|number| (format!("{number}{text}"), emoji.clone()));
+            let reactions: serde_json::Map<_, _> = senders.collect();
+            let reactions = serde_json::Value::from(reactions).to_string();
+            let what = "reactions = $2::jsonb, reply_to = 'wamid', reply_to_id = id";
+            wire::change(stage, &id, what, &[&reactions]).await;
+        }
+    }
+    let name = format!(
+        "update conversations set participant_name = '{}'",
+        &long[..256]
+    );
+    stage.system.database.execute(&name).await;
+    conversation
+}
+
+#[tokio::test]
+async fn whatever_a_message_holds_stays_in_its_box() {
+    play(async |stage| {
+        let conversation = with_strange_contents(stage).await;
+        stage.gate.has("GET /messages/", wire::picture());
+        let page = &stage.page;
+        page.open().await;
+        page.select(&conversation).await;
+        assert_inside(page, "contents").await;
+        page.eval("scroller().scrollTop = 0").await;
+        page.until(
+            "the pictures are there",
+            "return document.querySelector('[data-loaded]')",
+        )
+        .await;
+        assert_inside(page, "contents from the first").await;
+        page.as_telephone().await;
+        page.reload().await;
+        page.until("the thread is there", "return bubbles().length > 0")
+            .await;
+        assert_inside(page, "contents on a telephone").await;
     })
     .await;
 }
