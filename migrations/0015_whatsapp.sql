@@ -35,7 +35,9 @@ alter table deliveries
   -- When the last attempt ended, if the provider may have accepted the message in it.
   add column unsure_since timestamptz,
   -- How many attempts in a row have ended like that.
-  add column doubts integer not null default 0;
+  add column doubts integer not null default 0,
+  -- Failed attempts that use up no budget: the account was at fault, not the message.
+  add column spared integer not null default 0;
 
 alter table channels
   -- Why only one message at a time tries it; null: nothing is at fault. And with which token that was, as a fingerprint.

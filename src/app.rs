@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -14,7 +13,11 @@ use crate::database::pool::Pool;
 use crate::database::target::Target;
 use crate::database::writer::Writer;
 use crate::delivery::{
-    DeliveryPolicy, attempt::Courier, backlog::Parked, backoff::Backoff, settle::Settle,
+    DeliveryPolicy,
+    attempt::Courier,
+    backlog::Parked,
+    backoff::{Ambiguity, Backoff},
+    settle::Settle,
     worker::Worker,
 };
 use crate::error::fault::{Outage, Unavailable};
@@ -24,7 +27,7 @@ use crate::message::outbox::Outbox;
 use crate::message::permits::SendPermits;
 use crate::operations::Readiness;
 use crate::process::hidden::Hidden;
-use crate::provider::client::Client;
+use crate::provider::providers::Providers;
 use crate::receipt::receipts::Receipts;
 use crate::session::sessions::Sessions;
 use crate::tasks::Tasks;
@@ -100,13 +103,13 @@ pub struct Settings {
     /// Of this process, its writers' included.
     pub connections: u32,
     pub plans: Plans,
-    pub provider: Client,
+    pub providers: Providers,
     pub backoff: Backoff,
+    /// What becomes of ambiguous failures where the provider knows no idempotency key.
+    pub reconciling: Ambiguity,
     pub policy: DeliveryPolicy,
     pub send_wait: Duration,
     pub send_concurrency: usize,
-    /// Of the WhatsApp app; none: nobody tells how far messages have come.
-    pub app_secrets: Vec<SecretString>,
 }
 
 /// A running gateway: the parts that handlers and workers share. Everything in it has a limit.
@@ -147,7 +150,11 @@ impl App {
             wake: Arc::clone(&wake),
         };
         let receipts = Receipts {
-            app_secrets: settings.app_secrets,
+            app_secrets: settings
+                .providers
+                .whatsapp()
+                .map(|account| account.app_secrets.clone())
+                .unwrap_or_default(),
             ordered: policy.ordered,
             wake: Arc::clone(&wake),
         };
@@ -165,8 +172,9 @@ impl App {
         let (ingesting, enqueuing) = (only(serves, INGEST_WRITERS), only(serves, ENQUEUE_WRITERS));
         let receiving = only(is_told, RECEIPT_WRITERS);
         let courier = Arc::new(Courier {
-            provider: settings.provider,
+            providers: settings.providers,
             backoff: settings.backoff,
+            reconciling: settings.reconciling,
             policy,
             settle: Writer::spawn(settle, writing, &pool, SETTLE_WRITERS, parts),
             tasks: Tasks::default(),

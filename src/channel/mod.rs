@@ -8,6 +8,9 @@
 //!                    └────────────── 429 ──────────────┘ then twice as many each second
 //! ```
 //!
+//! A channel whose token or account is at fault is *held*: one call every [`TRIAL_EVERY`] tries it,
+//! until one succeeds. A start with another token, or an operator's retry, tries at once.
+//!
 //! Every statement that leases reads the channel's row itself. [`crate::message::store::enqueue`]
 //! leases nothing while the channel is paused or its calls are spread.
 //! [`crate::delivery::store::claim`] leases as much as may be called at this moment.
@@ -74,11 +77,17 @@ pub const BURSTS_PER_SECOND: f64 = 20.0;
 /// The longest pause, where the provider does not say how long.
 pub const MAX_BACKOFF: Duration = Duration::from_mins(1);
 
+/// How often one call tries a channel that is held.
+pub const TRIAL_EVERY: Duration = Duration::from_mins(15);
+
 /// A channel that nobody is to call for some time.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Pause {
     /// The channel.
     pub channel: Channel,
     /// How long, from now on.
     pub wait: Duration,
+    /// The fingerprint of the token with which it was refused, if that or the account is at fault:
+    /// the channel is held.
+    pub held_token: Option<String>,
 }

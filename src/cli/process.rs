@@ -16,7 +16,7 @@ use crate::feed;
 use crate::http::auth::Secrets;
 use crate::http::server::{Limits, MAX_CONNECTIONS, Server};
 use crate::process::signal;
-use crate::provider::client::Client;
+use crate::provider::providers::Providers;
 use crate::receipt;
 use crate::trace;
 use crate::webhook;
@@ -77,13 +77,13 @@ pub fn warn_when_open(secrets: &Secrets, server: &Server, role: Role) {
 }
 
 /// Warns once if customers' texts leave this machine unencrypted.
-pub fn warn_of_clear_text(inspection: &Inspection, provider: &Client) {
+pub fn warn_of_clear_text(inspection: &Inspection, providers: &Providers) {
     if inspection.is_clear_text {
         tracing::warn!(
             "DATABASE_URL leads to another machine without TLS: customers' texts and the password's exchange are in the clear; sslmode=verify-full encrypts them"
         );
     }
-    if provider.is_in_the_clear() {
+    if providers.is_in_the_clear() {
         tracing::warn!(
             "PROVIDER_URL is http and leads to another machine: customers' texts are in the clear"
         );

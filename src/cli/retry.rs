@@ -23,7 +23,7 @@ use crate::id::MessageId;
 use crate::message::store::{Baseline, Failures};
 use crate::message::{Message, Status, outbox, store};
 use crate::provider::ErrorKind;
-use crate::provider::client::Client;
+use crate::provider::providers::Providers;
 use crate::{channel, delivery};
 
 /// Messages that one statement reads or changes.
@@ -99,22 +99,22 @@ fn since(text: &str) -> Result<Duration, String> {
 
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let sends = !args.list && !args.dry_run && !args.requeue_only;
-    let provider = args.delivery.provider()?;
+    let providers = args.delivery.providers()?;
     if sends {
         // Half a configuration is an error before anything starts.
         let localhost = std::net::Ipv4Addr::LOCALHOST.into();
-        Backends::of(&args.database, provider.clone(), localhost)?;
+        Backends::of(&args.database, providers.clone(), localhost)?;
     }
     let opened = CommandDatabase::open(&args.database).await?;
     let inspection = opened.require_migrated().await?;
-    if let Some(provider) = provider.as_ref().filter(|_| sends) {
-        warn_of_clear_text(&inspection, provider);
+    if let Some(providers) = providers.as_ref().filter(|_| sends) {
+        warn_of_clear_text(&inspection, providers);
     }
     let done = match (args.list, args.dry_run, args.requeue_only) {
         (true, _, _) => list(&args, &opened.target).await,
         (_, true, _) => dry_run(&args, &opened.target).await,
         (_, _, true) => requeue_only(&args, &opened.target).await,
-        _ => send(&args, &opened, provider).await,
+        _ => send(&args, &opened, providers).await,
     };
     opened.close().await?;
     done
@@ -198,10 +198,10 @@ async fn requeue_only(args: &Args, target: &Target) -> anyhow::Result<()> {
 async fn send(
     args: &Args,
     opened: &CommandDatabase,
-    provider: Option<Client>,
+    providers: Option<Providers>,
 ) -> anyhow::Result<()> {
-    let (provider, mock) = if let Some(provider) = provider {
-        (provider, None)
+    let (providers, mock) = if let Some(providers) = providers {
+        (providers, None)
     } else {
         let (url, mock) = mock(args, opened).await?;
         (args.delivery.provider_at(&url)?, mock)
@@ -209,15 +209,21 @@ async fn send(
     let mut parts = JoinSet::new();
     let connections = Role::Command.least_connections();
     let database = (opened.target.clone(), connections, args.database.plans());
-    let settings = args.delivery.settings(Role::Command, database, provider);
+    let settings = args.delivery.settings(Role::Command, database, providers);
     let app = App::new(settings, &mut parts);
+    delivery::hold::begin(&app.pool, &app.courier.providers).await?;
     let mut requested = requested(args, &app.pool).await?;
     let count = requested.len();
     requeue(args, &app.pool, &mut requested).await?;
     let mut ended = Vec::new();
     for paused in channel::store::list_paused(&app.pool).await? {
+        let why = if paused.is_held {
+            "the provider refuses the token or the account"
+        } else {
+            "the provider has answered 429"
+        };
         output::say(&format!(
-            "{} is paused until {}, since the provider has answered 429: nothing is sent there before",
+            "{} is paused until {}, since {why}: nothing is sent there before",
             paused.channel.as_str(),
             seconds(paused.until)
         ));

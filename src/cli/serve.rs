@@ -17,22 +17,23 @@ use super::process::{
 use crate::app::{App, Role};
 use crate::config::{
     Backends, ClientArgs, DatabaseArgs, DeliveryArgs, FeedArgs, HostArgs, ListenArgs, MockArgs,
-    RetentionArgs, ShutdownArgs, WorkerArgs, secrets,
+    RetentionArgs, ShutdownArgs, WorkerArgs, check_exposure, secrets,
 };
 use crate::conversation::{self, Filter};
 use crate::cursor::Start;
 use crate::database::{bounded, embedded::Embedded, target::Target};
+use crate::delivery;
 use crate::feed::places::Places;
 use crate::http::server::Server;
 use crate::inbox::demo::Demo;
-use crate::provider::client::Client;
+use crate::provider::providers::Providers;
 use crate::telemetry;
 use crate::{api_state, router};
 
 /// Serve the API, and retry failed messages; unconfigured: with a private database and a mock
 /// provider
 ///
-/// Two settings are secrets, and are read from the environment only:
+/// Some settings are secrets, and are read from the environment only:
 ///
 /// API_KEYS: the keys of the API's callers, comma-separated. Each is `secret`, `name:secret` or
 /// `name:secret:scope+scope`, with the scopes inbox, send and admin. Unset: no key is needed.
@@ -40,7 +41,12 @@ use crate::{api_state, router};
 /// WEBHOOK_SECRET: the secrets that sign webhooks, comma-separated. Each webhook must be signed
 /// with one of them. Unset: no signature is needed.
 ///
-/// Either may be in a file instead: API_KEYS_FILE and WEBHOOK_SECRET_FILE name it.
+/// WHATSAPP_ACCESS_TOKEN: what authorizes calls of WhatsApp's Cloud API. META_APP_SECRET: the
+/// app's secrets, comma-separated, by one of which its webhooks are signed. META_VERIFY_TOKEN: what
+/// Meta proves itself with at the handshake, comma-separated, 16 characters at least. All three are
+/// needed with WHATSAPP_PHONE_NUMBER_ID, and API_KEYS too where HOST is not loopback.
+///
+/// Each may be in a file instead: API_KEYS_FILE, WEBHOOK_SECRET_FILE and so on name it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  gateway serve\n  \
                   DATABASE_URL=postgres://user:password@host/database PROVIDER_URL=https://provider.example gateway serve --host 0.0.0.0")]
@@ -75,9 +81,12 @@ pub struct Args {
 
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let address = args.listen.address();
-    let backends = Backends::of(&args.database, args.delivery.provider()?, address.ip())?;
-    let max_connections = max_connections(&args.database, Role::Serve)?;
+    let providers = args.delivery.providers()?;
+    let role = role(providers.as_ref());
+    let max_connections = max_connections(&args.database, role)?;
     let secrets = Arc::new(secrets(Some(address.ip()))?);
+    check_exposure(providers.as_ref(), &secrets, address.ip())?;
+    let backends = Backends::of(&args.database, providers, address.ip())?;
     let hosts = Arc::new(args.host.hosts(address.ip()));
     let metrics = telemetry::metrics()?;
     let stop = stop_signal()?;
@@ -88,21 +97,22 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     })?;
     let server = Server::start(listener, router::starting(), limits)?;
     tracing::info!(address = %format!("http://{}", server.address()), "listening");
-    warn_when_open(&secrets, &server, Role::Serve);
+    warn_when_open(&secrets, &server, role);
 
     let mut parts = JoinSet::new();
     let ready = async {
         let ready = Ready::prepare(backends, &args, &server).await?;
         let deadline = Instant::now() + WAIT;
         let inspection = wait_for_database(&ready.database, !args.no_migrate, deadline).await?;
-        warn_of_clear_text(&inspection, &ready.provider);
-        let connections = max_connections
-            .unwrap_or_else(|| Role::Serve.usual_connections(inspection.connection_limit));
+        warn_of_clear_text(&inspection, &ready.providers);
+        let connections =
+            max_connections.unwrap_or_else(|| role.usual_connections(inspection.connection_limit));
         let database = (ready.database.clone(), connections, args.database.plans());
-        let provider = ready.provider.clone();
-        let settings = args.delivery.settings(Role::Serve, database, provider);
+        let providers = ready.providers.clone();
+        let settings = args.delivery.settings(role, database, providers);
         let app = App::new(settings, &mut parts);
         wait_for_writers(&app, deadline).await?;
+        bounded(delivery::hold::begin(&app.pool, &app.courier.providers)).await?;
         anyhow::Ok((ready, app))
     };
     let (ready, app) = tokio::select! {
@@ -139,6 +149,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     served
 }
 
+/// What a process with these providers does.
+fn role(providers: Option<&Providers>) -> Role {
+    match providers.and_then(Providers::whatsapp) {
+        Some(_) => Role::ServeWhatsApp,
+        None => Role::Serve,
+    }
+}
+
 /// Says how a message gets into an inbox that has none.
 async fn hint_when_empty(app: &App, is_embedded: bool) {
     let newest = conversation::store::list(&app.pool, Filter::default(), Start::Skip(0), 1);
@@ -155,19 +173,19 @@ async fn hint_when_empty(app: &App, is_embedded: bool) {
     }
 }
 
-/// The database and the provider, and the embedded ones, which `serve` starts and stops.
+/// The database and the providers, and the embedded ones, which `serve` starts and stops.
 struct Ready {
     database: Target,
-    provider: Client,
+    providers: Providers,
     embedded: Option<(Embedded, Mock)>,
 }
 
 impl Ready {
     async fn prepare(backends: Backends, args: &Args, server: &Server) -> anyhow::Result<Self> {
         match backends {
-            Backends::Given(database, provider) => Ok(Self {
+            Backends::Given(database, providers) => Ok(Self {
                 database,
-                provider: *provider,
+                providers: *providers,
                 embedded: None,
             }),
             Backends::Embedded(directory) => Self::embedded(&directory, args, server).await,
@@ -188,7 +206,7 @@ impl Ready {
         );
         Ok(Self {
             database: embedded.private_options().into(),
-            provider: args.delivery.provider_at(&mock.url())?,
+            providers: args.delivery.provider_at(&mock.url())?,
             embedded: Some((embedded, mock)),
         })
     }

@@ -18,16 +18,22 @@ use crate::config::{
     Backends, ClientArgs, DatabaseArgs, DeliveryArgs, HostArgs, MetricsArgs, RetentionArgs,
     ShutdownArgs, WorkerArgs, secrets,
 };
+use crate::database::bounded;
+use crate::delivery;
 use crate::http::server::Server;
 use crate::telemetry;
 use crate::{api_state, router};
 
 /// Retry failed messages until stopped; run any number of workers beside any number of serve
 ///
-/// One setting is a secret, and is read from the environment only:
+/// Some settings are secrets, and are read from the environment only:
 ///
 /// API_KEYS: keys, comma-separated. Whoever reads /metrics must have one with the scope admin.
-/// Unset: no key is needed. It may be in a file instead: API_KEYS_FILE names it.
+/// Unset: no key is needed.
+///
+/// WHATSAPP_ACCESS_TOKEN, META_APP_SECRET and META_VERIFY_TOKEN: as for `gateway serve`.
+///
+/// Each may be in a file instead: API_KEYS_FILE and so on name it.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples, with DATABASE_URL and PROVIDER_URL set:\n  gateway worker --metrics-addr 127.0.0.1:9100\n  gateway worker --drain"
@@ -55,7 +61,7 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let (database, provider) = Backends::required(&args.database, args.delivery.provider()?)?;
+    let (database, providers) = Backends::required(&args.database, args.delivery.providers()?)?;
     let max_connections = max_connections(&args.database, Role::Worker)?;
     let metrics_addr = args.metrics.address();
     let secrets = Arc::new(secrets(metrics_addr.map(|address| address.ip()))?);
@@ -80,13 +86,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let ready = async {
         let deadline = Instant::now() + WAIT;
         let inspection = wait_for_database(&database, false, deadline).await?;
-        warn_of_clear_text(&inspection, &provider);
+        warn_of_clear_text(&inspection, &providers);
         let connections = max_connections
             .unwrap_or_else(|| Role::Worker.usual_connections(inspection.connection_limit));
         let database = (database.clone(), connections, args.database.plans());
-        let settings = args.delivery.settings(Role::Worker, database, provider);
+        let settings = args.delivery.settings(Role::Worker, database, providers);
         let app = App::new(settings, &mut parts);
         wait_for_writers(&app, deadline).await?;
+        bounded(delivery::hold::begin(&app.pool, &app.courier.providers)).await?;
         anyhow::Ok(app)
     };
     let app = tokio::select! {

@@ -1,18 +1,19 @@
-//! The database and the provider together: both are given, or neither.
+//! The database and the providers together: both are given, or neither.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::database::{Database, DatabaseArgs, NO_DATABASE};
 use super::usage::usage;
+use super::whatsapp::NUMBER;
 use crate::database::target::Target;
 use crate::error::UsageError;
-use crate::provider::client::Client;
+use crate::provider::providers::Providers;
 
-/// The database and the provider of a `serve`. They are never printed: their URLs may hold secrets.
+/// The database and the providers of a `serve`. They are never printed: their URLs may hold secrets.
 pub enum Backends {
     /// Both were given.
-    Given(Target, Box<Client>),
+    Given(Target, Box<Providers>),
     /// Neither was: a private database in this directory, and the mock provider.
     Embedded(PathBuf),
 }
@@ -22,12 +23,12 @@ impl Backends {
     /// so is none at all if other machines can connect.
     pub fn of(
         database: &DatabaseArgs,
-        provider: Option<Client>,
+        providers: Option<Providers>,
         host: IpAddr,
     ) -> Result<Self, UsageError> {
-        match (database.database()?, provider) {
-            (Database::Given(target), Some(provider)) => {
-                Ok(Self::Given(target, Box::new(provider)))
+        match (database.database()?, providers) {
+            (Database::Given(target), Some(providers)) => {
+                Ok(Self::Given(target, Box::new(providers)))
             }
             (Database::Embedded(directory), None) if host.is_loopback() => {
                 Ok(Self::Embedded(directory))
@@ -36,21 +37,21 @@ impl Backends {
                 "DATABASE_URL and PROVIDER_URL are required when HOST is {host}: the private database and the mock provider are for this machine only"
             )),
             (Database::Embedded(_), Some(_)) => usage(NO_DATABASE),
-            (Database::Given(_), None) => {
-                usage("DATABASE_URL is set, so PROVIDER_URL is required too")
-            }
+            (Database::Given(_), None) => usage(format!(
+                "DATABASE_URL is set, so PROVIDER_URL or {NUMBER} is required too"
+            )),
         }
     }
 
     /// Both of them, where private ones are no choice.
     pub fn required(
         database: &DatabaseArgs,
-        provider: Option<Client>,
-    ) -> Result<(Target, Client), UsageError> {
-        match (database.database()?, provider) {
-            (Database::Given(target), Some(provider)) => Ok((target, provider)),
+        providers: Option<Providers>,
+    ) -> Result<(Target, Providers), UsageError> {
+        match (database.database()?, providers) {
+            (Database::Given(target), Some(providers)) => Ok((target, providers)),
             (Database::Embedded(_), _) => usage("DATABASE_URL is required"),
-            (_, None) => usage("PROVIDER_URL is required"),
+            (_, None) => usage(format!("PROVIDER_URL or {NUMBER} is required")),
         }
     }
 }

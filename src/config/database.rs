@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::usage::usage;
+use super::whatsapp::NUMBER;
 use crate::database::plans::Plans;
 use crate::database::target::Target;
 use crate::database::url;
@@ -77,6 +78,10 @@ impl DatabaseArgs {
             // Also for commands that need no provider: with a misspelt DATABASE_URL they must not
             // use a private database.
             None if environment::is_set("PROVIDER_URL") => usage(NO_DATABASE),
+            // A customer's message must never end in a private database.
+            None if environment::is_set(NUMBER) => {
+                usage(format!("{NUMBER} is set, so DATABASE_URL is required too"))
+            }
             None => Ok(Database::Embedded(self.data_dir.clone())),
             Some(url) => match url::parse(url) {
                 Ok(target) => Ok(Database::Given(target)),

@@ -3,16 +3,22 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use strum::VariantNames as _;
 
 use super::usage::{url_of, usage};
+use super::whatsapp::WhatsappArgs;
 use crate::app::{Role, Settings};
+use crate::channel::Channel;
 use crate::database::plans::Plans;
 use crate::database::target::Target;
-use crate::delivery::{DeliveryPolicy, backoff::Backoff};
+use crate::delivery::DeliveryPolicy;
+use crate::delivery::backoff::{Ambiguity, Backoff, Unproven};
 use crate::error::UsageError;
 use crate::peer::{self, Peer};
 use crate::process::hidden::Hidden;
 use crate::provider::client::Client;
+use crate::provider::providers::Providers;
+use crate::provider::wire::Wire;
 
 /// A lease outlasts two attempts by this much, for the work before and after them.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
@@ -28,6 +34,8 @@ pub struct ProviderArgs {
     /// The longest time of an attempt, in milliseconds; a lease is twice as long, plus 5 s
     #[arg(long, env = "PROVIDER_TIMEOUT_MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=600_000), value_name = "MS")]
     provider_timeout_ms: u64,
+    #[command(flatten)]
+    whatsapp: WhatsappArgs,
 }
 
 impl ProviderArgs {
@@ -38,8 +46,27 @@ impl ProviderArgs {
             peer::base_url(url),
             "https://provider.example",
         )?;
-        let timeout = Duration::from_millis(self.provider_timeout_ms);
-        Client::new(Peer::at(url), timeout).or_else(|error| usage(format!("PROVIDER_URL: {error}")))
+        let wire = Wire::mock_meta(&url);
+        Client::new(Peer::at(url), wire, self.timeout())
+            .or_else(|error| usage(format!("PROVIDER_URL: {error}")))
+    }
+
+    /// The providers that were given, if there is one.
+    fn providers(&self) -> Result<Option<Providers>, UsageError> {
+        let url = self.provider_url.as_deref();
+        let usual = url.map(|url| self.client(url)).transpose()?;
+        let Some(account) = self.whatsapp.account()? else {
+            return Ok(usual.map(Providers::usual));
+        };
+        let peer = Peer::at(reqwest::Url::clone(&account.graph_url));
+        let wire = Wire::Whatsapp(Box::new(account.clone()));
+        let client = Client::new(peer, wire, self.timeout())
+            .or_else(|error| usage(format!("GRAPH_URL: {error}")))?;
+        Ok(Some(Providers::with_whatsapp(usual, client, account)))
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::from_millis(self.provider_timeout_ms)
     }
 }
 
@@ -73,9 +100,14 @@ pub struct DeliveryArgs {
     /// The longest wait between attempts, in milliseconds
     #[arg(long, env = "RETRY_CAP_MS", default_value_t = 3_600_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000), value_name = "MS")]
     retry_cap_ms: u64,
-    /// What to do with a message that the provider may have accepted although the attempt failed
-    #[arg(long, env = "AMBIGUOUS_POLICY", value_enum, default_value_t = AmbiguousPolicy::Retry, value_name = "POLICY")]
-    ambiguous_policy: AmbiguousPolicy,
+    /// What to do with a message that the provider may have accepted although the attempt failed;
+    /// unset: retry, but on WhatsApp's own wire, which knows no keys, reconcile
+    #[arg(long, env = "AMBIGUOUS_POLICY", value_enum, value_name = "POLICY")]
+    ambiguous_policy: Option<AmbiguousPolicy>,
+    /// How long a message that WhatsApp may have accepted waits for a status that says so, in
+    /// milliseconds; each further time twice as long, up to 15 minutes
+    #[arg(long, env = "RECONCILE_WAIT_MS", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(1..=900_000), value_name = "MS")]
+    reconcile_wait_ms: u64,
 }
 
 /// What to do with a message that the provider may have accepted although the attempt failed.
@@ -85,6 +117,9 @@ pub enum AmbiguousPolicy {
     Retry,
     /// Leave it FAILED until an operator decides: for providers without keys
     Hold,
+    /// On WhatsApp's own wire: retry it if statuses of later messages show that none of its own is
+    /// to come, else leave it FAILED until an operator decides; elsewhere: retry
+    Reconcile,
 }
 
 /// Which messages wait for each other.
@@ -103,15 +138,24 @@ impl DeliveryArgs {
         usize::try_from(self.send_concurrency).unwrap_or(usize::MAX)
     }
 
-    /// A client of the provider, if one was given.
-    pub fn provider(&self) -> Result<Option<Client>, UsageError> {
-        let url = self.provider.provider_url.as_deref();
-        url.map(|url| self.provider_at(url)).transpose()
+    /// The providers that were given, if there is one.
+    pub fn providers(&self) -> Result<Option<Providers>, UsageError> {
+        self.provider.providers()
     }
 
-    /// A client of the provider at this URL.
-    pub fn provider_at(&self, url: &str) -> Result<Client, UsageError> {
-        self.provider.client(url)
+    /// The provider at this URL, for all channels.
+    pub fn provider_at(&self, url: &str) -> Result<Providers, UsageError> {
+        self.provider.client(url).map(Providers::usual)
+    }
+
+    /// The same of messages on a wire whose provider knows no idempotency key.
+    fn reconciling(&self) -> Ambiguity {
+        let wait = Duration::from_millis(self.reconcile_wait_ms);
+        match self.ambiguous_policy {
+            Some(AmbiguousPolicy::Hold) => Ambiguity::Hold,
+            Some(AmbiguousPolicy::Retry) => Ambiguity::Wait(wait, Unproven::Send),
+            Some(AmbiguousPolicy::Reconcile) | None => Ambiguity::Wait(wait, Unproven::Park),
+        }
     }
 
     /// How messages are delivered.
@@ -123,6 +167,7 @@ impl DeliveryArgs {
             ordered: self.delivery_order == DeliveryOrder::Conversation,
             max_wait_seconds: Duration::from_millis(self.order_max_wait_ms).as_secs_f64(),
             max_per_second: self.provider_max_per_second.map(f64::from),
+            channels: Channel::VARIANTS,
         }
     }
 
@@ -132,24 +177,33 @@ impl DeliveryArgs {
         &self,
         role: Role,
         (database, connections, plans): (Target, u32, Plans),
-        provider: Client,
+        providers: Providers,
     ) -> Settings {
+        let policy = DeliveryPolicy {
+            channels: providers.channels(),
+            ..self.policy()
+        };
         Settings {
             role,
             database: database.into(),
             connections,
             plans,
-            provider,
+            providers,
             backoff: Backoff {
                 max_attempts: self.retry_max_attempts,
                 base: Duration::from_millis(self.retry_base_ms),
                 cap: Duration::from_millis(self.retry_cap_ms),
-                holds_ambiguous: self.ambiguous_policy == AmbiguousPolicy::Hold,
+                ambiguity: match self.ambiguous_policy {
+                    Some(AmbiguousPolicy::Hold) => Ambiguity::Hold,
+                    Some(AmbiguousPolicy::Retry | AmbiguousPolicy::Reconcile) | None => {
+                        Ambiguity::Retry
+                    }
+                },
             },
+            reconciling: self.reconciling(),
             send_wait: Duration::from_millis(self.send_wait_ms),
             send_concurrency: self.send_concurrency(),
-            policy: self.policy(),
-            app_secrets: Vec::new(),
+            policy,
         }
     }
 }

@@ -11,6 +11,7 @@ mod otel;
 mod retention;
 mod secrets;
 mod usage;
+mod whatsapp;
 
 pub use self::backends::Backends;
 pub use self::database::{Database, DatabaseArgs};
@@ -21,3 +22,4 @@ pub use self::mock::MockArgs;
 pub use self::otel::TraceArgs;
 pub use self::retention::RetentionArgs;
 pub use self::secrets::{credentials, secrets};
+pub use self::whatsapp::{WhatsappArgs, check_exposure};

@@ -10,17 +10,17 @@ use tokio::sync::Notify;
 use tracing::Instrument;
 use tracing::field::{Empty, display};
 
-use super::backoff::Backoff;
+use super::backoff::{Ambiguity, Backoff, Unproven};
 use super::settle::Settle;
 use super::store::Settled;
-use super::{DeliveryPolicy, Lease, Next, Settlement};
-use crate::channel::Pause;
+use super::{DeliveryPolicy, Evidence, Lease, Next, PauseOf, Settlement};
+use crate::channel::{Channel, Pause};
 use crate::crash::{self, Point};
 use crate::database::writer::Writer;
 use crate::error::{Causes, Error, Result};
 use crate::handles::Handles;
-use crate::provider::client::Client;
-use crate::provider::{ErrorKind, Failure, Outcome};
+use crate::provider::providers::Providers;
+use crate::provider::{ErrorKind, Failure, Outcome, Recipient, hashed_id};
 use crate::tasks::Tasks;
 use crate::trace;
 
@@ -37,10 +37,12 @@ static ATTEMPTS: Handles<&str, (Counter, Histogram)> = Handles::new();
 /// Makes attempts at leased messages: what it needs for that, and for whatever runs beside it.
 #[derive(Debug)]
 pub struct Courier {
-    /// The provider.
-    pub provider: Client,
+    /// The providers.
+    pub providers: Providers,
     /// When to try again.
     pub backoff: Backoff,
+    /// What becomes of ambiguous failures where the provider knows no idempotency key.
+    pub reconciling: Ambiguity,
     /// How messages are delivered.
     pub policy: DeliveryPolicy,
     /// Writes outcomes.
@@ -78,8 +80,11 @@ impl Courier {
     }
 
     async fn make(&self, lease: Lease) -> Result<Option<Settled>> {
-        if lease.expires_at < Instant::now() + self.provider.timeout() {
+        if lease.expires_at < Instant::now() + self.providers.timeout() {
             return Err(Error::LeaseTooShort);
+        }
+        if !self.is_lost(&lease) && self.is_unproven(&lease) {
+            return self.leave(lease).await;
         }
         let started = Instant::now();
         crash::point(Point::BeforeCall);
@@ -100,18 +105,49 @@ impl Courier {
         self.record(lease, outcome).await
     }
 
-    async fn call(&self, lease: &Lease) -> Outcome {
-        let (most, detail) = if self.backoff.holds_ambiguous {
-            let detail = "the process ended, or was too slow, during an attempt at this message";
-            (MAX_UNSETTLED_CLAIMS_HELD, detail)
+    /// When to try messages of this channel again.
+    fn backoff(&self, channel: Channel) -> Backoff {
+        let ambiguity = if self.providers.is_whatsapp(channel) {
+            self.reconciling
         } else {
-            let detail = "the process ended again and again during an attempt at this message";
-            (MAX_UNSETTLED_CLAIMS, detail)
+            self.backoff.ambiguity
         };
-        if lease.unsettled_claims() > most {
-            return Outcome::Failed(Failure::new(ErrorKind::Interrupted, detail));
+        Backoff {
+            ambiguity,
+            ..self.backoff
         }
-        AssertUnwindSafe(self.provider.send(&lease.outgoing))
+    }
+
+    /// Whether so many holders of this lease have died, or were too slow, that no further attempt
+    /// is made: the message may be what kills them, or nobody knows how far they came.
+    fn is_lost(&self, lease: &Lease) -> bool {
+        let most = match self.backoff(lease.outgoing.outbound.channel).ambiguity {
+            Ambiguity::Retry => MAX_UNSETTLED_CLAIMS,
+            Ambiguity::Hold | Ambiguity::Wait(..) => MAX_UNSETTLED_CLAIMS_HELD,
+        };
+        lease.unsettled_claims() > most
+    }
+
+    /// Whether the message may have been accepted, and waits for an operator unless there is
+    /// evidence that it was not.
+    fn is_unproven(&self, lease: &Lease) -> bool {
+        let ambiguity = self.backoff(lease.outgoing.outbound.channel).ambiguity;
+        lease.evidence == Some(Evidence::None)
+            && matches!(ambiguity, Ambiguity::Wait(_, Unproven::Park))
+    }
+
+    async fn call(&self, lease: &Lease) -> Outcome {
+        let channel = lease.outgoing.outbound.channel;
+        if self.is_lost(lease) {
+            return Outcome::Failed(interrupted(self.backoff(channel).ambiguity));
+        }
+        let Some(provider) = self.providers.of(channel) else {
+            return Outcome::Failed(Failure {
+                ambiguous: false,
+                ..Failure::new(ErrorKind::Connection, "the channel is not connected")
+            });
+        };
+        AssertUnwindSafe(provider.send(&lease.outgoing, lease.claims))
             .catch_unwind()
             .await
             .unwrap_or_else(|_| {
@@ -127,36 +163,88 @@ impl Courier {
         match outcome {
             Outcome::Accepted {
                 provider_message_id,
+                recipient,
             } => {
-                let sent = Settlement::Sent {
-                    lease: Arc::clone(&lease),
-                    provider_message_id: provider_message_id.clone(),
-                };
-                let settled = self.settle(sent).await?;
-                let (message_id, conversation_id) =
-                    (lease.outgoing.message_id, lease.conversation_id);
-                tracing::info!(%message_id, %conversation_id, attempt = lease.claims, provider_message_id, "sent");
-                Ok(settled)
+                self.record_sent(lease, provider_message_id, recipient)
+                    .await
             }
-            Outcome::Failed(failure) => {
-                let failed_attempts =
-                    u32::try_from(lease.failed_attempts).expect("a count is never negative");
-                let next = self.backoff.next(&failure, failed_attempts);
-                let pause = self.backoff.pause_after(&failure, failed_attempts);
-                let failed = Settlement::Failed {
-                    lease: Arc::clone(&lease),
-                    failure: failure.clone(),
-                    next,
-                    pause: pause.map(|wait| Pause {
-                        channel: lease.outgoing.outbound.channel,
-                        wait,
-                    }),
-                };
-                let settled = self.settle(failed).await?;
-                log_failure(&lease, &failure, next, settled.as_ref());
-                Ok(settled)
-            }
+            Outcome::Failed(failure) => self.record_failed(lease, failure).await,
         }
+    }
+
+    async fn record_sent(
+        &self,
+        lease: Arc<Lease>,
+        provider_message_id: String,
+        recipient: Recipient,
+    ) -> Result<Option<Settled>> {
+        let is_keyless = self.providers.is_whatsapp(lease.outgoing.outbound.channel);
+        let shown_id = if is_keyless {
+            // It has the customer's number in it.
+            hashed_id(&provider_message_id)
+        } else {
+            provider_message_id.clone()
+        };
+        let sent = Settlement::Sent {
+            lease: Arc::clone(&lease),
+            provider_message_id,
+            recipient,
+            is_keyless,
+        };
+        let settled = self.settle(sent).await?;
+        let (message_id, conversation_id) = (lease.outgoing.message_id, lease.conversation_id);
+        tracing::info!(%message_id, %conversation_id, attempt = lease.claims, provider_message_id = shown_id, "sent");
+        Ok(settled)
+    }
+
+    async fn record_failed(&self, lease: Arc<Lease>, failure: Failure) -> Result<Option<Settled>> {
+        let channel = lease.outgoing.outbound.channel;
+        let backoff = self.backoff(channel);
+        let next = backoff.next(&failure, lease.tries);
+        let of_channel = backoff.pause_after(&failure, lease.tries);
+        let of_channel = of_channel.map(|wait| {
+            PauseOf::Channel(Pause {
+                channel,
+                wait,
+                held_token: self.refused_token(channel, &failure),
+            })
+        });
+        let pause = of_channel.or_else(|| {
+            let wait = Backoff::pair_pause_after(&failure, lease.tries);
+            wait.map(PauseOf::Conversation)
+        });
+        let failed = Settlement::Failed {
+            lease: Arc::clone(&lease),
+            failure: failure.clone(),
+            next,
+            pause,
+            is_keyless: self.providers.is_whatsapp(channel),
+        };
+        let settled = self.settle(failed).await?;
+        log_failure(&lease, &failure, next, settled.as_ref());
+        Ok(settled)
+    }
+
+    /// The fingerprint of the token, if that or the account is at fault.
+    fn refused_token(&self, channel: Channel, failure: &Failure) -> Option<String> {
+        let account = self.providers.whatsapp()?;
+        let is_refused =
+            failure.kind == ErrorKind::Unauthorized && self.providers.is_whatsapp(channel);
+        is_refused.then(|| account.fingerprint())
+    }
+
+    /// Leaves a message to an operator without a further attempt.
+    async fn leave(&self, lease: Lease) -> Result<Option<Settled>> {
+        let lease = Arc::new(lease);
+        let unproven = Settlement::Unproven {
+            lease: Arc::clone(&lease),
+        };
+        let settled = self.settle(unproven).await?;
+        if settled.is_some() {
+            let (message_id, conversation_id) = (lease.outgoing.message_id, lease.conversation_id);
+            tracing::error!(%message_id, %conversation_id, ambiguous = true, "a message may have been accepted, and no status says whether it was: it waits for an operator");
+        }
+        Ok(settled)
     }
 
     /// Hands an outcome in until it is written or refused. A row that is locked, or that the database
@@ -170,6 +258,21 @@ impl Courier {
                 settled => return settled,
             }
         }
+    }
+}
+
+/// The failure of attempts that nobody has settled.
+fn interrupted(ambiguity: Ambiguity) -> Failure {
+    let detail = match ambiguity {
+        Ambiguity::Retry => "the process ended again and again during an attempt at this message",
+        Ambiguity::Hold | Ambiguity::Wait(..) => {
+            "the process ended, or was too slow, during an attempt at this message"
+        }
+    };
+    Failure {
+        // It may have been accepted, and then a status says so.
+        retryable: matches!(ambiguity, Ambiguity::Wait(..)),
+        ..Failure::new(ErrorKind::Interrupted, detail)
     }
 }
 

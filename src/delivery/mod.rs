@@ -10,6 +10,8 @@
 pub mod attempt;
 pub mod backlog;
 pub mod backoff;
+pub mod doubles;
+pub mod hold;
 pub mod settle;
 mod states;
 pub(crate) mod store;
@@ -22,7 +24,8 @@ use uuid::Uuid;
 
 use crate::channel::Pause;
 use crate::id::{ConversationId, MessageId};
-use crate::provider::{Failure, Outgoing};
+use crate::provider::{Failure, Outgoing, Recipient};
+use backoff::Tries;
 
 /// How far a message has come: inbound ones are `RECEIVED`; outbound ones are `PENDING` until an
 /// attempt has ended, then `SENT` or `FAILED`.
@@ -71,6 +74,8 @@ pub struct DeliveryPolicy {
     pub max_wait_seconds: f64,
     /// Calls of a channel in a second, at most, by all processes together; none: no limit.
     pub max_per_second: Option<f64>,
+    /// The channels that this process sends to.
+    pub channels: &'static [&'static str],
 }
 
 /// A delivery that was claimed, or stored with its lease.
@@ -84,8 +89,23 @@ pub struct Claimed {
     pub claims: i32,
     /// Attempts that have failed, and were settled, so far.
     pub failed_attempts: i32,
+    /// Those of them that do not count: the account was at fault.
+    pub spared: i32,
+    /// The last ones of them in a row in which the provider may have accepted the message.
+    pub doubts: i32,
+    /// What is known of the last one, if it was such a one.
+    pub evidence: Option<Evidence>,
     /// The trace that its attempt belongs to.
     pub trace: Trace,
+}
+
+/// Whether the provider would have told by now that it has accepted a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// It has told so of messages that it has accepted later.
+    Some,
+    /// It has not.
+    None,
 }
 
 impl Claimed {
@@ -97,6 +117,9 @@ impl Claimed {
             conversation_id,
             claims: 1,
             failed_attempts: 0,
+            spared: 0,
+            doubts: 0,
+            evidence: None,
             trace: Trace::Current,
         }
     }
@@ -137,6 +160,10 @@ pub struct Lease {
     pub claims: i32,
     /// Attempts that have failed, and were settled, so far.
     pub failed_attempts: i32,
+    /// What follows the next failure depends on these.
+    pub tries: Tries,
+    /// Whether the last attempt left open that the message was accepted, and what speaks for it.
+    pub evidence: Option<Evidence>,
     /// The trace that its attempt belongs to.
     pub trace: Trace,
 }
@@ -153,6 +180,11 @@ impl Lease {
             expires_at: asked_at + Duration::from_secs_f64(policy.lease_seconds),
             claims: claimed.claims,
             failed_attempts: claimed.failed_attempts,
+            tries: Tries {
+                failed: count(claimed.failed_attempts - claimed.spared),
+                doubts: count(claimed.doubts),
+            },
+            evidence: claimed.evidence,
             trace: claimed.trace,
         }
     }
@@ -162,6 +194,10 @@ impl Lease {
     pub fn unsettled_claims(&self) -> i32 {
         self.claims - self.failed_attempts
     }
+}
+
+fn count(count: i32) -> u32 {
+    u32::try_from(count).expect("a count is never negative")
 }
 
 /// What follows a failed attempt.
@@ -182,6 +218,10 @@ pub enum Settlement {
         lease: Arc<Lease>,
         /// The provider's id for the message.
         provider_message_id: String,
+        /// Who the provider says that the recipient is.
+        recipient: Recipient,
+        /// Whether the provider knows no idempotency key, but tells what becomes of a message.
+        is_keyless: bool,
     },
     /// The attempt failed.
     Failed {
@@ -191,16 +231,34 @@ pub enum Settlement {
         failure: Failure,
         /// What follows.
         next: Next,
-        /// How its channel is to be left alone.
-        pause: Option<Pause>,
+        /// Who is to be left alone.
+        pause: Option<PauseOf>,
+        /// Whether the provider knows no idempotency key: then a doubt is kept, and an attempt
+        /// that nobody has settled is settled with this one.
+        is_keyless: bool,
     },
+    /// No attempt was made: nothing shows that the last one was in vain. It waits for an operator.
+    Unproven {
+        /// The lease, which ends.
+        lease: Arc<Lease>,
+    },
+}
+
+/// Who is to be left alone after a failure.
+#[derive(Debug, Clone)]
+pub enum PauseOf {
+    /// Everybody on a channel.
+    Channel(Pause),
+    /// The participant of the message's conversation, for so long.
+    Conversation(Duration),
 }
 
 impl Settlement {
     /// The message that was attempted.
     #[must_use]
     pub fn message_id(&self) -> MessageId {
-        let (Self::Sent { lease, .. } | Self::Failed { lease, .. }) = self;
+        let (Self::Sent { lease, .. } | Self::Failed { lease, .. } | Self::Unproven { lease }) =
+            self;
         lease.outgoing.message_id
     }
 }

@@ -4,15 +4,16 @@
 //! since older binaries run beside a newer schema. Here they are called what they count.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::states::query_states;
-use super::{Claimed, DeliveryPolicy, Lease, Next, Status, Trace};
+use super::{Claimed, DeliveryPolicy, Evidence, Lease, Next, Status, Trace};
 use crate::channel::{
-    BURSTS_PER_SECOND, Channel, LONGEST_RAMP, RAMP_FACTOR, RAMP_START_PER_SECOND,
+    BURSTS_PER_SECOND, Channel, LONGEST_RAMP, RAMP_FACTOR, RAMP_START_PER_SECOND, TRIAL_EVERY,
 };
 use crate::database::pool::Pool;
 use crate::id::{ConversationId, MessageId};
@@ -26,10 +27,10 @@ macro_rules! query_claimed {
             $head
                 + r#"-- Locks channels whose calls are spread, by their name, then deliveries, without waiting for them.
 with pace as (      -- null: as fast as it goes; numeric, since a long pause to come would be an underflow
-  select channel, least($4::float8, case when ramp_until > now() then $5::float8::numeric
-    * pg_catalog.power($6::float8::numeric,
+  select channel, least($4::float8, case when held_for is not null then $10::float8::numeric   -- one call tries it
+    when ramp_until > now() then $5::float8::numeric * pg_catalog.power($6::float8::numeric,
       least(extract(epoch from now() - paused_until), $7::float8::numeric)) end) as per_second
-  from channels
+  from channels where channel = any($9::text[])
 ), spread as (      -- in bursts, and never more than per_second in any second
   select c.channel, c.next_call_at, greatest(floor(p.per_second / $8::float8), 1) as burst, p.per_second
   from channels c join pace p on p.channel = c.channel
@@ -60,10 +61,13 @@ with pace as (      -- null: as fast as it goes; numeric, since a long pause to 
   update deliveries d set lease_token = $2::uuid, attempt = d.attempt + 1,
     due_at = now() + pg_catalog.make_interval(secs => $3)
   where d.message_id = any(array(select message_id from due))   -- fence: keys
-  returning d.message_id, d.attempt as claims, d.failures as failed_attempts, d.traceparent
+  returning d.message_id, d.attempt as claims, d.failures as failed_attempts, d.spared, d.doubts, d.unsure_since, d.traceparent
 )
 select m.id as "message_id: MessageId", m.channel as "channel: Channel", m.participant_id, m.address, m.type as kind, m.text,
-  m.content, m.reply_to, m.client_message_id, l.claims, l.failed_attempts, m.conversation_id as "conversation_id: ConversationId", l.traceparent
+  m.content, m.reply_to, m.client_message_id, l.claims, l.failed_attempts, l.spared, l.doubts,
+  case when l.unsure_since is not null then exists (   -- fence: rare
+    select from receipts where accepted_at > l.unsure_since and received_at is not null and message_id is not null) end as has_evidence,
+  m.conversation_id as "conversation_id: ConversationId", l.traceparent
 from leased l cross join lateral (select * from messages where id = l.message_id limit 1) m   -- fence: lookup"#,
             $limit,
             $token,
@@ -72,7 +76,9 @@ from leased l cross join lateral (select * from messages where id = l.message_id
             RAMP_START_PER_SECOND,
             RAMP_FACTOR,
             LONGEST_RAMP.as_secs_f64(),
-            BURSTS_PER_SECOND
+            BURSTS_PER_SECOND,
+            $policy.channels as &[&str],
+            1.0 / TRIAL_EVERY.as_secs_f64()
             $(, $argument)*
         )
         .map(|row| Claimed {
@@ -93,15 +99,18 @@ from leased l cross join lateral (select * from messages where id = l.message_id
             conversation_id: row.conversation_id,
             claims: row.claims,
             failed_attempts: row.failed_attempts,
+            spared: row.spared,
+            doubts: row.doubts,
+            evidence: row.has_evidence.map(|has| if has { Evidence::Some } else { Evidence::None }),
             trace: row.traceparent.map_or(Trace::Current, Trace::Carried),
         })
     };
 }
 
 /// A statement that settles, whose last part updates messages `m`: it returns what it has made of
-/// each of them.
+/// each of them. `$told` is what the provider has told of it before: the receipts `r`.
 macro_rules! query_settled {
-    ($head:literal $(, $argument:expr)*) => {
+    ($head:literal, ($bound:literal, $told:literal, $from:literal) $(, $argument:expr)*) => {
         sqlx::query_as!(
             Settled,
             $head
@@ -111,11 +120,16 @@ macro_rules! query_settled {
     m.error_code, m.error_detail, m.error_retryable, m.error_ambiguous, m.updated_at, m.sent_at, m.revision
 ), changed as (
   insert into changes (updated_ids) select pg_catalog.array_agg(id) from settled having count(*) > 0 on conflict do nothing
-)
-select id as "message_id!: MessageId", status as "status!: Status", provider_message_id, retry_count as "retry_count!",
-  next_attempt_at, error_kind as "error_kind: ErrorKind", error_http_status, error_code, error_detail, error_retryable, error_ambiguous,
-  updated_at as "updated_at!", sent_at, revision as "revision!"
-from settled"#
+)"#
+                + $bound
+                + r#"
+select id as "message_id!: MessageId", status as "status!: Status", s.provider_message_id, retry_count as "retry_count!",
+  next_attempt_at, error_kind as "error_kind: ErrorKind", error_http_status, s.error_code, s.error_detail, error_retryable, error_ambiguous,
+  updated_at as "updated_at!", s.sent_at, "#
+                + $told
+                + r#"
+from settled s"#
+                + $from
             $(, $argument)*
         )
     };
@@ -151,10 +165,10 @@ pub async fn claim(
       from (
         select message_id, channel, conversation_id, due_at from deliveries
         where channel = room.channel and due_at <= now()
-          and conversation_id <> all(array(select id from unnest($9::uuid[], $10::bigint[]) as full_ones(id, n) where n >= $11))
+          and conversation_id <> all(array(select id from unnest($11::uuid[], $12::bigint[]) as full_ones(id, n) where n >= $13))
         order by due_at limit room.n for update skip locked) f
-      left join unnest($9::uuid[], $10::bigint[]) as h(id, n) on h.id = f.conversation_id) ranked
-    where nth <= $11",
+      left join unnest($11::uuid[], $12::bigint[]) as h(id, n) on h.id = f.conversation_id) ranked
+    where nth <= $13",
         (limit, token, policy),
         &in_flight.conversation_ids as &[ConversationId],
         &in_flight.counts,
@@ -177,7 +191,7 @@ pub async fn claim_only(
 "#,
         "
     select message_id, channel, due_at from deliveries   -- fence: hidden
-    where message_id = any($9::uuid[]) and channel = room.channel and coalesce(due_at <= now(), false)
+    where message_id = any($11::uuid[]) and channel = room.channel and coalesce(due_at <= now(), false)
     order by due_at limit room.n for update skip locked",
         (limit, token, policy),
         message_ids as &[MessageId]
@@ -202,31 +216,120 @@ pub struct Settled {
     pub error_ambiguous: Option<bool>,
     pub updated_at: DateTime<Utc>,
     pub sent_at: Option<DateTime<Utc>>,
+    /// Whether the provider has told something of it before, which is not in here.
+    pub is_told: bool,
     pub revision: i64,
+}
+
+/// An acceptance by the provider.
+#[derive(Debug, Clone, Copy)]
+pub struct Accepted<'a> {
+    pub message_id: MessageId,
+    pub provider_message_id: &'a str,
+    /// Whether the provider knows no idempotency key, but tells what becomes of a message: then the
+    /// receipt of this id is the message's.
+    pub is_keyless: bool,
+    /// Whether a status says so, perhaps long afterwards, and not the answer itself.
+    pub by_status: bool,
+}
+
+/// A failure, and what follows.
+pub struct Failed<'a> {
+    pub lease: &'a Lease,
+    pub failure: &'a Failure,
+    pub next: Next,
+    /// Whether the provider knows no idempotency key: then a doubt is kept, and an attempt that
+    /// nobody has settled is settled with this one.
+    pub is_keyless: bool,
 }
 
 /// Writes `SENT`, once, with the provider's id, and the delivery goes. By message id: an acceptance
 /// is final, whoever holds the lease. Rows only for those that it settled. Must not touch
 /// conversations; a `release` of theirs must follow.
+///
+/// Where the provider knows no keys, the receipt of its id is the message's from now on. It is a
+/// witness of what was accepted earlier only: what a status settles was accepted before its attempt
+/// had ended.
 pub async fn mark_sent(
     connection: &mut PgConnection,
-    sent: &[(MessageId, &str)],
+    accepted: &[Accepted<'_>],
 ) -> sqlx::Result<Vec<Settled>> {
-    let message_ids: Vec<MessageId> = sent.iter().map(|&(id, _)| id).collect();
-    let provider_message_ids: Vec<&str> = sent.iter().map(|&(_, id)| id).collect();
+    let message_ids: Vec<MessageId> = accepted.iter().map(|it| it.message_id).collect();
+    let provider_message_ids: Vec<&str> =
+        accepted.iter().map(|it| it.provider_message_id).collect();
+    let keyless: Vec<bool> = accepted.iter().map(|it| it.is_keyless).collect();
+    let by_status: Vec<bool> = accepted.iter().map(|it| it.by_status).collect();
     query_settled!(
         r#"-- delivery::mark_sent
--- Locks deliveries by message_id, then their messages.
+-- Locks deliveries by message_id, then their messages, then receipts by provider_message_id.
 with held as (
   select message_id from deliveries where message_id = any($1::uuid[]) order by message_id for update
 ), gone as (
-  delete from deliveries where message_id = any(array(select message_id from held)) returning message_id   -- fence: keys
+  delete from deliveries where message_id = any(array(select message_id from held)) returning message_id, unsure_since   -- fence: keys
 ), settled as (
   update messages m set status = 'SENT', provider_message_id = ($2::text[])[pg_catalog.array_position($1::uuid[], id)],   -- fence: place
     next_attempt_at = null, sent_at = now(), updated_at = now(), revision = m.revision + 1
   where id = any(array(select message_id from gone))   -- fence: keys"#,
+        (
+            r#", bound as (
+  insert into receipts as r (provider_message_id, message_id, accepted_at)
+  select t.provider_message_id, t.message_id, case when t.by_status then coalesce(g.unsure_since, now()) else now() end
+  from settled s join unnest($1::uuid[], $2::text[], $3::bool[], $4::bool[]) as t(message_id, provider_message_id, is_keyless, by_status)
+    on t.message_id = s.id and t.provider_message_id = s.provider_message_id
+  join gone g on g.message_id = s.id
+  where t.is_keyless
+  order by t.provider_message_id collate "C"
+  on conflict (provider_message_id) do update set message_id = excluded.message_id, accepted_at = excluded.accepted_at
+    where r.message_id is null
+  returning r.provider_message_id, r.revision, r.received_at
+)"#,
+            r#"coalesce(b.received_at, r.received_at) is not null as "is_told!", s.revision + coalesce(b.revision, r.revision, 0) as "revision!""#,
+            r#" left join bound b on b.provider_message_id = s.provider_message_id
+left join lateral (select revision, received_at from receipts where provider_message_id = s.provider_message_id limit 1) r on true   -- fence: lookup"#
+        ),
         &message_ids as &[MessageId],
-        &provider_message_ids as &[&str]
+        &provider_message_ids as &[&str],
+        &keyless,
+        &by_status
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// A message that the provider has accepted twice.
+pub struct Double {
+    pub message_id: MessageId,
+    pub first_id: String,
+    pub second_id: String,
+}
+
+/// Writes down of which message these ids are whose messages were settled before, and returns those
+/// whose message has another id: the provider has accepted it twice.
+pub async fn bind(
+    connection: &mut PgConnection,
+    accepted: &[&Accepted<'_>],
+) -> sqlx::Result<Vec<Double>> {
+    let message_ids: Vec<MessageId> = accepted.iter().map(|it| it.message_id).collect();
+    let provider_message_ids: Vec<&str> =
+        accepted.iter().map(|it| it.provider_message_id).collect();
+    sqlx::query_as!(
+        Double,
+        r#"-- delivery::bind
+-- Locks receipts by provider_message_id.
+with bound as (
+  insert into receipts as r (provider_message_id, message_id, accepted_at)
+  select distinct on (t.provider_message_id collate "C") t.provider_message_id, t.message_id, now()
+  from unnest($1::uuid[], $2::text[]) as t(message_id, provider_message_id)
+  order by t.provider_message_id collate "C", t.message_id
+  on conflict (provider_message_id) do update set message_id = excluded.message_id, accepted_at = excluded.accepted_at
+    where r.message_id is null
+  returning r.provider_message_id, r.message_id
+)
+select m.id as "message_id: MessageId", m.provider_message_id as "first_id!", b.provider_message_id as "second_id!"
+from bound b cross join lateral (select id, provider_message_id from messages where id = b.message_id limit 1) m   -- fence: lookup
+where m.provider_message_id <> b.provider_message_id"#,
+        &message_ids as &[MessageId],
+        &provider_message_ids as &[&str],
     )
     .fetch_all(connection)
     .await
@@ -237,13 +340,15 @@ with held as (
 /// conversations must follow.
 pub async fn mark_failed(
     connection: &mut PgConnection,
-    failed: &[(&Lease, &Failure, Next)],
+    failed: &[Failed<'_>],
 ) -> sqlx::Result<Vec<Settled>> {
-    let leases = || failed.iter().map(|(lease, ..)| lease);
-    let failures = || failed.iter().map(|(_, failure, _)| failure);
-    let message_ids: Vec<MessageId> = leases().map(|l| l.outgoing.message_id).collect();
-    let tokens: Vec<Uuid> = leases().map(|l| l.token).collect();
-    let next = failed.iter().map(|(.., next)| match next {
+    let failures = || failed.iter().map(|it| it.failure);
+    let message_ids: Vec<MessageId> = failed
+        .iter()
+        .map(|it| it.lease.outgoing.message_id)
+        .collect();
+    let tokens: Vec<Uuid> = failed.iter().map(|it| it.lease.token).collect();
+    let next = failed.iter().map(|it| match it.next {
         Next::Retry(wait) => (false, wait.as_secs_f64()),
         Next::Park => (true, 0.0),
     });
@@ -255,20 +360,27 @@ pub async fn mark_failed(
     let details: Vec<&str> = failures().map(|f| &*f.detail).collect();
     let retryables: Vec<bool> = failures().map(|f| f.retryable).collect();
     let ambiguous: Vec<bool> = failures().map(|f| f.ambiguous).collect();
+    let spared: Vec<bool> = failures().map(|f| !f.counts).collect();
+    let keyless: Vec<bool> = failed.iter().map(|it| it.is_keyless).collect();
     query_settled!(
         r#"-- delivery::mark_failed
 -- Locks deliveries by message_id, then their messages.
 with inp as (
   select * from unnest($1::uuid[], $2::uuid[], $3::bool[], $4::float8[], $5::text[], $6::int[],
-      $7::text[], $8::bool[], $9::bool[], $10::bigint[])
-    as t(message_id, lease_token, parked, wait, error_kind, error_http_status, error_detail, error_retryable, error_ambiguous, error_code)
+      $7::text[], $8::bool[], $9::bool[], $10::bigint[], $11::bool[], $12::bool[])
+    as t(message_id, lease_token, parked, wait, error_kind, error_http_status, error_detail, error_retryable, error_ambiguous, error_code,
+      is_spared, is_keyless)
 ), held as (
   select i.*, case when not i.parked then now() + pg_catalog.make_interval(secs => i.wait) end as again_at
   from deliveries d join inp i on i.message_id = d.message_id and i.lease_token = d.lease_token
   where d.message_id = any($1::uuid[])   -- fence: keys
   order by d.message_id for update of d
 ), later as (
-  update deliveries d set due_at = h.again_at, lease_token = null, failures = d.failures + 1
+  update deliveries d set due_at = h.again_at, lease_token = null, failures = d.failures + 1,
+    attempt = case when h.is_keyless then d.failures + 1 else d.attempt end,
+    spared = d.spared + case when h.is_spared then 1 else 0 end,
+    unsure_since = case when h.is_keyless and h.error_ambiguous then now() end,
+    doubts = case when h.is_keyless and h.error_ambiguous then d.doubts + 1 else 0 end
   from held h where d.message_id = h.message_id and d.message_id = any($1::uuid[])   -- fence: keys
   returning h.*, d.due_at
 ), settled as (
@@ -277,6 +389,7 @@ with inp as (
     error_detail = l.error_detail,
     error_retryable = l.error_retryable, error_ambiguous = l.error_ambiguous, revision = m.revision + 1
   from later l where m.id = l.message_id and m.id = any($1::uuid[])   -- fence: keys"#,
+        ("", r#"false as "is_told!", s.revision as "revision!""#, ""),
         &message_ids as &[MessageId],
         &tokens,
         &parked,
@@ -286,10 +399,125 @@ with inp as (
         &details as &[&str],
         &retryables,
         &ambiguous,
-        &codes as &[Option<i64>]
+        &codes as &[Option<i64>],
+        &spared,
+        &keyless
     )
     .fetch_all(connection)
     .await
+}
+
+/// Parks deliveries without an attempt: their last error stays what it was. Only for the holder of
+/// the current token; rows only for those. A `release` of their conversations must follow.
+pub async fn leave(connection: &mut PgConnection, leases: &[&Lease]) -> sqlx::Result<Vec<Settled>> {
+    let message_ids: Vec<MessageId> = leases.iter().map(|it| it.outgoing.message_id).collect();
+    let tokens: Vec<Uuid> = leases.iter().map(|it| it.token).collect();
+    query_settled!(
+        r#"-- delivery::leave
+-- Locks deliveries by message_id, then their messages.
+with held as (
+  select d.message_id from deliveries d
+  join unnest($1::uuid[], $2::uuid[]) as t(message_id, lease_token) on t.message_id = d.message_id and t.lease_token = d.lease_token
+  where d.message_id = any($1::uuid[])   -- fence: keys
+  order by d.message_id for update of d
+), parked as (   -- the claim was none: no attempt was made under it
+  update deliveries d set due_at = null, lease_token = null, attempt = d.attempt - 1
+  where d.message_id = any(array(select message_id from held))   -- fence: keys
+  returning d.message_id
+), settled as (
+  update messages m set next_attempt_at = null, updated_at = now(), revision = m.revision + 1
+  where id = any(array(select message_id from parked))   -- fence: keys"#,
+        ("", r#"false as "is_told!", s.revision as "revision!""#, ""),
+        &message_ids as &[MessageId],
+        &tokens
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// A conversation to whose participant nobody writes.
+pub struct PausedConversation {
+    pub conversation_id: ConversationId,
+    pub until: DateTime<Utc>,
+}
+
+/// Leaves participants alone: what is queued for them, and nobody holds, waits, in its order; what
+/// is sent to them meanwhile will wait too. Each conversation at most once; returns those whose
+/// pause has become longer.
+pub async fn pause_conversations(
+    connection: &mut PgConnection,
+    pauses: &[(ConversationId, Duration)],
+) -> sqlx::Result<Vec<PausedConversation>> {
+    let conversation_ids: Vec<ConversationId> = pauses.iter().map(|(id, _)| *id).collect();
+    let waits: Vec<f64> = pauses.iter().map(|(_, wait)| wait.as_secs_f64()).collect();
+    sqlx::query_as!(
+        PausedConversation,
+        r#"-- delivery::pause_conversations
+-- Locks conversations by (channel, participant_id), then deliveries by message_id, then their messages.
+with locked as (
+  select c.id, now() + pg_catalog.make_interval(secs => t.wait) as until
+  from unnest($1::uuid[], $2::float8[]) as t(id, wait) join conversations c on c.id = t.id
+  where c.id = any($1::uuid[])   -- fence: keys
+  order by c.channel, c.participant_id for no key update of c
+), paused as (
+  update conversations c set paused_until = l.until
+  from locked l where c.id = l.id and c.id = any($1::uuid[]) and (c.paused_until is null or c.paused_until < l.until)   -- fence: keys
+  returning c.id, c.paused_until as until
+), held as (
+  select d.message_id, d.conversation_id, d.due_at, d.seq, p.until
+  from paused p join deliveries d on d.conversation_id = p.id
+  where d.lease_token is null and d.due_at < p.until
+  order by d.message_id for update of d
+), later as (
+  update deliveries d set due_at = o.until + o.place * interval '1 microsecond'
+  from (
+    select message_id, until, row_number() over (partition by conversation_id order by due_at, seq) as place from held) o
+  where d.message_id = o.message_id and d.message_id = any(array(select message_id from held))   -- fence: keys
+  returning d.message_id, d.due_at
+), msg as (
+  update messages m set next_attempt_at = l.due_at, updated_at = now(), revision = m.revision + 1
+  from later l where m.id = l.message_id and m.next_attempt_at is not null
+    and m.id = any(array(select message_id from later))   -- fence: keys
+  returning m.id
+), changed as (
+  insert into changes (updated_ids) select pg_catalog.array_agg(id) from msg having count(*) > 0 on conflict do nothing
+)
+select id as "conversation_id!: ConversationId", until as "until!" from paused"#,
+        &conversation_ids as &[ConversationId],
+        &waits,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Makes due now what waits on these channels because the token or the account was at fault.
+pub async fn wake_refused(connection: &mut PgConnection, channels: &[Channel]) -> sqlx::Result<()> {
+    let channels: Vec<&str> = channels.iter().map(|channel| channel.as_str()).collect();
+    query_states!(query [
+        r#"-- delivery::wake_refused
+-- Locks deliveries by message_id, then their messages.
+with held as (
+  select d.message_id from deliveries d
+  cross join lateral (select error_kind from messages where id = d.message_id limit 1) m   -- fence: lookup
+  where d.channel = any($1::text[]) and "# waiting r#" and m.error_kind = $2
+  order by d.message_id for update of d
+), due as (
+  update deliveries d set due_at = now() where d.message_id = any(array(select message_id from held))   -- fence: keys
+  returning d.message_id, d.due_at
+), msg as (
+  update messages m set next_attempt_at = d.due_at, updated_at = now(), revision = m.revision + 1
+  from due d where m.id = d.message_id and m.id = any(array(select message_id from due))   -- fence: keys
+  returning m.id
+), changed as (
+  insert into changes (updated_ids) select pg_catalog.array_agg(id) from msg having count(*) > 0 on conflict do nothing
+)
+select count(*) from msg"#],
+        &channels as &[&str],
+        ErrorKind::Unauthorized.as_str(),
+    )
+    .fetch_one(connection)
+    .await
+    .map(drop)
 }
 
 /// Makes the head of each conversation due, if it is blocked, and returns those. A statement of its
@@ -308,6 +536,7 @@ with head as (
     select message_id, seq, attempt, lease_token, due_at from deliveries
     where conversation_id = c.id and due_at is not null order by seq limit 1) d
   where "# blocked r#"
+    and not exists (select from conversations p where p.id = c.id and p.paused_until > now())   -- fence: lookup
 ), held as (   -- fence: hidden (checked below)
   select message_id, seq, attempt, lease_token, due_at from deliveries
   where message_id = any(array(select message_id from head)) order by message_id for update   -- fence: keys
@@ -333,6 +562,7 @@ cross join lateral (
   select attempt, lease_token, due_at from deliveries
   where conversation_id = b.conversation_id and due_at is not null order by seq limit 1) head
 where "# blocked r#"
+  and not exists (select from conversations p where p.id = b.conversation_id and p.paused_until > now())   -- fence: lookup
 limit $1"#],
         limit,
     )
@@ -381,7 +611,7 @@ with locked as (
     m.before + row_number() over (partition by f.conversation_id, f.parked order by f.seq) as seq
   from free f left join moved m on m.id = f.conversation_id
 ), requeued as (
-  update deliveries d set lease_token = null, attempt = 0, failures = 0,
+  update deliveries d set lease_token = null, attempt = 0, failures = 0, spared = 0, unsure_since = null, doubts = 0,
     seq = case when p.parked then p.seq else d.seq end, due_at = p.due_at
   from place p where d.message_id = p.message_id
   returning d.message_id
@@ -498,20 +728,6 @@ from deliveries join channels using (channel) where due_at is not null"#],
     .await
 }
 
-/// Whether statuses have come of a message that was accepted later than this: then those of earlier
-/// ones would have come, too.
-pub async fn has_evidence(pool: &Pool, since: DateTime<Utc>) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(
-        r#"-- delivery::has_evidence
-select (
-  select accepted_at from receipts where accepted_at > $1 and received_at is not null and message_id is not null
-  order by accepted_at limit 1) is not null as "has!"   -- fence: ordered"#,
-        since,
-    )
-    .fetch_one(pool)
-    .await
-}
-
 /// Counts all that is parked.
 pub async fn count_parked(pool: &Pool) -> sqlx::Result<i64> {
     query_states!(query_scalar [
@@ -522,13 +738,19 @@ select count(*) as "count!" from deliveries where "# parked])
 }
 
 /// Whether nothing is due now, apart from channels that are paused for longer than this.
-pub async fn is_idle(pool: &Pool, longest_pause_seconds: f64) -> sqlx::Result<bool> {
+pub async fn is_idle(
+    pool: &Pool,
+    channels: &'static [&'static str],
+    longest_pause_seconds: f64,
+) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"-- delivery::is_idle
 select not exists (
-  select from channels c where c.paused_until <= now() + pg_catalog.make_interval(secs => $1)
+  select from channels c
+  where c.channel = any($2::text[]) and greatest(c.paused_until, c.next_call_at) <= now() + pg_catalog.make_interval(secs => $1)
     and (select due_at from deliveries where channel = c.channel and due_at <= now() order by due_at limit 1) is not null) as "idle!"   -- fence: ordered"#,
         longest_pause_seconds,
+        channels as &[&str],
     )
     .fetch_one(pool)
     .await

@@ -117,8 +117,9 @@ impl Worker {
                 () = self.courier.wake.notified() => continue,
             }
             let longest_pause = LONGEST_PAUSE_OF_A_DRAIN.as_secs_f64();
+            let channels = self.courier.policy.channels;
             if matches!(
-                bounded(store::is_idle(&self.pool, longest_pause)).await,
+                bounded(store::is_idle(&self.pool, channels, longest_pause)).await,
                 Ok(true)
             ) {
                 for paused in bounded(channel::store::list_paused(&self.pool)).await? {
@@ -140,7 +141,8 @@ impl Worker {
 
     /// How long to wait when nothing could be claimed.
     async fn idle_time(&mut self) -> Duration {
-        match bounded(channel::store::next_call_in(&self.pool)).await {
+        let channels = self.courier.policy.channels;
+        match bounded(channel::store::next_call_in(&self.pool, channels)).await {
             Ok(Some(seconds)) => Duration::try_from_secs_f64(seconds)
                 .unwrap_or_default()
                 .clamp(MIN_PAUSE, POLL),

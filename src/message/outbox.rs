@@ -79,8 +79,8 @@ impl Outbox {
             return Ok(sent);
         };
         match timeout(self.send_wait, first_attempt).await {
-            Ok(Ok(Ok(Some(settled)))) => sent.message.settle(settled),
-            Ok(Ok(Ok(None))) => {
+            Ok(Ok(Ok(Some(settled)))) if !settled.is_told => sent.message.settle(settled),
+            Ok(Ok(Ok(_))) => {
                 // If it cannot be read now, the answer is how it was when it was stored.
                 if let Ok(Some(message)) = store::find(&self.pool, sent.message.id).await {
                     sent.message = message;
@@ -249,6 +249,10 @@ pub async fn requeue(
     let requeued = delivery::store::requeue(pool, ids, max_wait).await?;
     let conversation_ids: Vec<_> = requeued.iter().map(|row| row.conversation_id).collect();
     release(pool, policy, &conversation_ids).await?;
+    let message_ids: Vec<_> = requeued.iter().map(|row| row.message_id).collect();
+    if !message_ids.is_empty() {
+        delivery::hold::try_now(pool, &message_ids).await?;
+    }
     Ok(requeued)
 }
 

@@ -96,7 +96,7 @@ pub struct Stored {
 
 /// Stores each new message `PENDING`, with its place in its conversation's order and its delivery:
 /// leased to the caller's token; or due, where there is no token or the channel is paused or its
-/// calls are spread; or blocked. A known key or id changes nothing at all. Returns a row for each
+/// calls are spread, but no sooner than its conversation's pause ends; or blocked. A known key or id changes nothing at all. Returns a row for each
 /// new message, in no order. Fails with [`crate::error::fault::Fault::LostRace`] when two first
 /// messages to one participant raced. SCHEMA.md says what each part of the statement does.
 pub async fn enqueue(
@@ -156,10 +156,13 @@ with inp as (   -- in the order of the keys' columns: by bytes
     last_message_id = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_id else c.last_message_id end,
     last_message_preview = case when (excluded.last_message_at, excluded.last_message_id) > (c.last_message_at, c.last_message_id) then excluded.last_message_preview else c.last_message_preview end,
     last_message_at = greatest(excluded.last_message_at, c.last_message_at)
-  returning id, outbound_seq
+  returning id, outbound_seq, paused_until
 ), planned as (
-  select f.id, f.conversation_id, f.channel, case when p.spread then null else f.lease_token end as lease_token,
-         f.lease_token is not null and p.spread and not p.paused as claimable, f.traceparent, f.sent_by, f.sort_at,
+  select f.id, f.conversation_id, f.channel,
+         case when p.spread or c.paused_until > now() then null else f.lease_token end as lease_token,
+         f.lease_token is not null and p.spread and not p.paused and c.paused_until > now() is not true as claimable,
+         case when c.paused_until > now() then c.paused_until + f.rank * interval '1 microsecond' end as paused_until,
+         f.traceparent, f.sent_by, f.sort_at,
          c.outbound_seq - a.n + f.rank as seq,
          $10::bool and (
            f.rank > 1                                   -- behind one of this batch,
@@ -171,8 +174,8 @@ with inp as (   -- in the order of the keys' columns: by bytes
 ), delivery as (
   insert into deliveries (message_id, conversation_id, channel, seq, due_at, lease_token, attempt, traceparent, sent_by)
   select id, conversation_id, channel, seq,
-         now() + case when blocked then pg_catalog.make_interval(secs => $9) when lease_token is null then interval '0'
-                      else pg_catalog.make_interval(secs => $8) end,
+         greatest(paused_until, now() + case when blocked then pg_catalog.make_interval(secs => $9)
+           when lease_token is null then interval '0' else pg_catalog.make_interval(secs => $8) end),
          case when blocked then null else lease_token end,
          case when blocked or lease_token is null then 0 else 1 end, traceparent, sent_by
   from planned

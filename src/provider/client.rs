@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use chrono::Utc;
 use reqwest::Url;
-use reqwest::header::RETRY_AFTER;
-use serde::Serialize;
 
-use super::{Failure, Outcome, Outgoing, classify};
-use crate::channel::Channel;
-use crate::peer::{self, Peer, PeerError};
-use crate::process::hidden::Hidden;
+use super::call::Answer;
+use super::wire::Wire;
+use super::{Failure, Outcome, Outgoing};
+use crate::peer::{Peer, PeerError};
 use crate::provider::ErrorKind;
 use crate::trace;
 
@@ -27,25 +25,16 @@ const CONNECT_SHARE: f64 = 0.8;
 pub struct Client {
     http: reqwest::Client,
     peer: Peer,
-    messages_url: Hidden<Url>,
+    wire: Wire,
     timeout: Duration,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Request<'a> {
-    channel: Channel,
-    to: &'a str,
-    text: &'a str,
-    client_message_id: &'a str,
-}
-
 impl Client {
-    /// A client of the provider at this base URL, whose attempts take at most `timeout`.
+    /// A client of the provider at this peer, whose attempts take at most `timeout`.
     ///
     /// # Errors
     /// When TLS is wanted and cannot be set up.
-    pub fn new(peer: Peer, timeout: Duration) -> Result<Self, PeerError> {
+    pub fn new(peer: Peer, wire: Wire, timeout: Duration) -> Result<Self, PeerError> {
         let http = peer
             .client()
             .user_agent(concat!("gateway/", env!("CARGO_PKG_VERSION")))
@@ -58,7 +47,7 @@ impl Client {
             .build();
         Ok(Self {
             http: peer.built(http)?,
-            messages_url: peer::below(peer.url(), "/messages").into(),
+            wire,
             peer,
             timeout,
         })
@@ -76,21 +65,14 @@ impl Client {
         self.timeout
     }
 
-    /// Makes one attempt.
-    pub async fn send(&self, outgoing: &Outgoing) -> Outcome {
-        let key = outgoing.message_id.to_string();
-        let outbound = &outgoing.outbound;
-        let request = Request {
-            channel: outbound.channel,
-            to: &outbound.participant_id,
-            text: &outbound.text,
-            client_message_id: outbound.client_message_id.as_deref().unwrap_or(&key),
-        };
+    /// Makes one attempt, the `attempt`th at this message.
+    pub async fn send(&self, outgoing: &Outgoing, attempt: i32) -> Outcome {
+        let call = self.wire.encode(outgoing, attempt);
         let mut post = self
             .http
-            .post(Url::clone(&self.messages_url))
-            .header("Idempotency-Key", &key)
-            .json(&request);
+            .post(Url::clone(&call.url))
+            .headers(call.headers)
+            .body(call.body);
         if let Some(traceparent) = trace::traceparent() {
             post = post.header(trace::TRACEPARENT, traceparent);
         }
@@ -109,18 +91,22 @@ impl Client {
                 ..failure.by(&self.peer.through())
             });
         }
-        let retry_after = response
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned);
+        let headers = response.headers().clone();
+        let classify = |body: Option<&[u8]>| {
+            self.wire.classify(&Answer {
+                status,
+                headers: &headers,
+                body,
+                at: Utc::now(),
+            })
+        };
         let outcome = match read(response).await {
-            Ok(body) => classify(status, retry_after.as_deref(), Some(&body), Utc::now()),
+            Ok(body) => classify(Some(&body)),
             Err(error) if error.is_timeout() => Outcome::Failed(Failure {
                 http_status: Some(status),
                 ..no_answer(error)
             }),
-            Err(_) => classify(status, retry_after.as_deref(), None, Utc::now()),
+            Err(_) => classify(None),
         };
         match outcome {
             Outcome::Failed(failure) if self.peer.may_answer_for_itself() => {

@@ -16,6 +16,7 @@ use super::{Noted, store};
 use crate::channel::Channel;
 use crate::database;
 use crate::database::batch::{Batch, WriteError};
+use crate::delivery::store::Accepted;
 use crate::delivery::{self, Status};
 use crate::id::MessageId;
 use crate::provider::hashed_id;
@@ -134,9 +135,16 @@ impl Receipts {
             .map(|witness| (witness.message.message_id, witness))
             .collect();
         if !unsent.is_empty() {
-            let sent: Vec<(MessageId, &str)> =
-                unsent.iter().map(|(id, w)| (*id, w.wamid)).collect();
-            for settled in delivery::store::mark_sent(connection, &sent).await? {
+            let accepted: Vec<Accepted<'_>> = unsent
+                .iter()
+                .map(|(id, witness)| Accepted {
+                    message_id: *id,
+                    provider_message_id: witness.wamid,
+                    is_keyless: true,
+                    by_status: true,
+                })
+                .collect();
+            for settled in delivery::store::mark_sent(connection, &accepted).await? {
                 let message_id = settled.message_id;
                 tracing::info!(%message_id, wamid = settled.provider_message_id.as_deref().map(hashed_id), "sent, as a status says");
             }
