@@ -12,8 +12,8 @@ use crate::feed::places::Places;
 use crate::http::auth::Secrets;
 use crate::http::route;
 use crate::inbox::demo::Demo;
-use crate::provider::whatsapp::Account;
 use crate::media::fetch::Media;
+use crate::provider::whatsapp::Account;
 
 /// A route whose handler works with [`ApiState`].
 pub type Route = route::Route<ApiState>;

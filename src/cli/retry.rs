@@ -39,7 +39,9 @@ const MAX_SINCE: Duration = Duration::from_hours(24 * 3660);
     after_help = "Examples:\n  gateway retry --list\n  gateway retry --since 2h --kind timeout,connection --dry-run\n  gateway retry --all\n\n\
         Each message gets a new budget of attempts and is attempted once, here or by a running worker. If it is being sent \
         at this moment, the command waits for it. A table on stdout says how each ended. The exit code is 0 if all were \
-        sent, and 1 if not."
+        sent, and 1 if not.\n\n\
+        What may have arrived already is sent again only where the provider can tell that it is the same message, or with \
+        --ambiguous. WhatsApp cannot."
 )]
 pub struct Args {
     /// The messages to send again
@@ -64,6 +66,10 @@ pub struct Args {
     /// At most this many messages, the oldest first
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..), value_name = "N")]
     limit: Option<u64>,
+    /// Send also what may have arrived already, where the provider cannot tell that it is the same
+    /// message: it may arrive twice
+    #[arg(long, conflicts_with = "list")]
+    ambiguous: bool,
     /// List what would become due, oldest first; change and send nothing
     #[arg(long, conflicts_with = "list")]
     dry_run: bool,
@@ -137,9 +143,12 @@ async fn dry_run(args: &Args, target: &Target) -> anyhow::Result<()> {
     let pool = Pool::new(target.clone().for_reading(), 1);
     let requested = requested(args, &pool).await?;
     let ids: Vec<MessageId> = requested.iter().map(|message| message.id).collect();
+    let careful = careful(args)?;
     let mut rows: Vec<Row> = Vec::new();
+    let mut held = Vec::new();
     for page in ids.chunks(PAGE) {
-        let due = delivery::store::list_requeueable(&pool, page).await?;
+        let due = delivery::store::list_requeueable(&pool, page, &careful).await?;
+        held.extend(list_held(&pool, page, &careful).await?);
         let mut messages = store::list_by_id(&pool, &due).await?;
         messages.sort_unstable_by_key(|message| message.id);
         rows.extend(messages.iter().map(Row::of));
@@ -149,6 +158,7 @@ async fn dry_run(args: &Args, target: &Target) -> anyhow::Result<()> {
         rows.len(),
         requested.len()
     ));
+    say_held(&held);
     if rows.is_empty() && !args.json {
         return Ok(());
     }
@@ -165,6 +175,7 @@ fn print_failed(args: &Args, rows: Vec<Row>) -> anyhow::Result<()> {
         "TO",
         "ATTEMPTS",
         "ERROR",
+        "CODE",
         "AMBIGUOUS",
         "SINCE",
         "NEXT ATTEMPT",
@@ -177,6 +188,7 @@ fn print_failed(args: &Args, rows: Vec<Row>) -> anyhow::Result<()> {
             row.to,
             row.attempts.to_string(),
             row.error,
+            row.code.map(|code| code.to_string()).unwrap_or_default(),
             (if row.ambiguous { "yes" } else { "no" }).to_owned(),
             row.since,
             next,
@@ -188,11 +200,45 @@ fn print_failed(args: &Args, rows: Vec<Row>) -> anyhow::Result<()> {
 async fn requeue_only(args: &Args, target: &Target) -> anyhow::Result<()> {
     let pool = Pool::new(target.clone(), 1);
     let mut requested = requested(args, &pool).await?;
-    let due = requeue(args, &pool, &mut requested).await?;
+    let count = requested.len();
+    let requeued = requeue(args, &pool, &mut requested).await?;
     if args.json {
-        output::json(&due)?;
+        output::json(&requeued.due)?;
+    }
+    if !requeued.held.is_empty() {
+        bail!("{} of {count} messages were left", requeued.held.len());
     }
     Ok(())
+}
+
+/// The channels on which a message that may have arrived already is not sent again.
+fn careful(args: &Args) -> anyhow::Result<Vec<Channel>> {
+    let _ = args;
+    Ok(Vec::new())
+}
+
+/// Those of these messages that would become due, if they could not arrive twice.
+async fn list_held(
+    pool: &Pool,
+    ids: &[MessageId],
+    careful: &[Channel],
+) -> anyhow::Result<Vec<MessageId>> {
+    if careful.is_empty() {
+        return Ok(Vec::new());
+    }
+    let safe = delivery::store::list_requeueable(pool, ids, careful).await?;
+    let mut held = delivery::store::list_requeueable(pool, ids, &[]).await?;
+    held.retain(|id| !safe.contains(id));
+    held.sort_unstable();
+    Ok(held)
+}
+
+fn say_held(held: &[MessageId]) {
+    for id in held {
+        output::say(&format!(
+            "{id} may have arrived already: only --ambiguous sends it again"
+        ));
+    }
 }
 
 async fn send(
@@ -214,7 +260,8 @@ async fn send(
     delivery::hold::begin(&app.pool, &app.courier.providers).await?;
     let mut requested = requested(args, &app.pool).await?;
     let count = requested.len();
-    requeue(args, &app.pool, &mut requested).await?;
+    let requeued = requeue(args, &app.pool, &mut requested).await?;
+    requested.retain(|message| !requeued.held.contains(&message.id));
     let mut ended = Vec::new();
     for paused in channel::store::list_paused(&app.pool).await? {
         let why = if paused.is_held {
@@ -316,20 +363,25 @@ async fn failed<T>(
     Ok(failed)
 }
 
+/// What has become of messages that were to be made due.
+struct Requeued {
+    due: Vec<MessageId>,
+    /// They may have arrived already.
+    held: Vec<MessageId>,
+}
+
 /// Makes the messages due, and returns which have become so. One that is being sent at this
 /// moment, or is due already, stays as it is.
-async fn requeue(
-    args: &Args,
-    pool: &Pool,
-    requested: &mut [Baseline],
-) -> anyhow::Result<Vec<MessageId>> {
+async fn requeue(args: &Args, pool: &Pool, requested: &mut [Baseline]) -> anyhow::Result<Requeued> {
     let policy = args.delivery.policy();
+    let careful = careful(args)?;
     let bar = output::progress(requested.len() as u64, "making due");
-    let mut due = Vec::new();
+    let (mut due, mut held) = (Vec::new(), Vec::new());
     for page in requested.chunks_mut(PAGE) {
         let ids: Vec<MessageId> = page.iter().map(|message| message.id).collect();
-        let requeued = outbox::requeue(pool, &policy, &ids).await?;
+        let requeued = outbox::requeue(pool, &policy, &ids, &careful).await?;
         due.extend(requeued.iter().map(|row| row.message_id));
+        held.extend(list_held(pool, &ids, &careful).await?);
         let counts: HashMap<MessageId, i32> = requeued
             .into_iter()
             .map(|row| (row.message_id, row.retry_count))
@@ -345,7 +397,8 @@ async fn requeue(
     bar.finish_and_clear();
     let count = due.len();
     output::say(&format!("made {count} of {} messages due", requested.len()));
-    Ok(due)
+    say_held(&held);
+    Ok(Requeued { due, held })
 }
 
 /// Sends these messages, or sees a running worker send them, until each has ended once more.
@@ -454,6 +507,8 @@ struct Row {
     status: Status,
     attempts: i32,
     error: String,
+    /// The provider's own number for it.
+    code: Option<i64>,
     ambiguous: bool,
     since: String,
     next_attempt_at: Option<String>,
@@ -471,6 +526,7 @@ impl Row {
                 .error_kind
                 .map(|kind| kind.as_str().to_owned())
                 .unwrap_or_default(),
+            code: message.error_code,
             ambiguous: message.is_ambiguous(),
             since: seconds(message.updated_at),
             next_attempt_at: message.next_attempt_at.map(seconds),

@@ -10,7 +10,7 @@ use utoipa_axum::routes;
 use validator::Validate;
 
 use super::search::{self, Found, Prefix};
-use super::view::ConversationView;
+use super::view::{AliasView, ConversationView};
 use super::{Channel, Conversation, ConversationId, Filter, Status, store};
 use crate::api_state::{ApiState, Route};
 use crate::caller::Caller;
@@ -25,7 +25,7 @@ use crate::http::problem::Problem;
 use crate::http::route::Access;
 use crate::message::Message;
 use crate::message::store::list_thread;
-use crate::message::view::MessageView;
+use crate::message::view::ListedMessage;
 
 /// The routes of this file.
 pub fn routes() -> Vec<Route> {
@@ -54,8 +54,12 @@ pub struct ConversationList {
 pub struct ConversationDetail {
     #[serde(flatten)]
     conversation: ConversationView,
+    /// The ids that lead to it, if there are any: the newest first, at most 100.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    aliases: Vec<AliasView>,
     /// Newest first.
-    messages: Vec<MessageView>,
+    messages: Vec<ListedMessage>,
     meta: PageMeta,
 }
 
@@ -163,6 +167,10 @@ pub struct ThreadQuery {
     #[validate(custom(function = parsed))]
     #[param(inline, value_type = Option<Limit<200, 50>>)]
     limit: Parsed<Limit<200, 50>>,
+    /// `true`: each message with its `content`, if it has one.
+    #[validate(custom(function = parsed))]
+    #[param(value_type = Option<bool>, default = false)]
+    content: Option<Parsed<bool>>,
 }
 
 /// One conversation and its messages, newest first.
@@ -177,14 +185,24 @@ pub async fn get_conversation(
     Query(query): Query<ThreadQuery>,
 ) -> Result<Json<ConversationDetail>, Problem> {
     let window = Window::new(query.page, query.cursor, query.limit)?;
+    let with_content = query.content.is_some_and(Parsed::value);
+    let pool = &state.app.pool;
     // Before its messages: a reader that has seen them all hands in this `inboundCount`, so it must
     // count none that they lack.
-    let conversation = view(store::find(&state.app.pool, id).await?)?;
-    let mut rows = list_thread(&state.app.pool, id, window.start, window.to_read()).await?;
+    let found = store::find(pool, id).await?;
+    let conversation = found.ok_or(Error::NotFound("conversation"))?;
+    let aliases = if conversation.channel == Channel::Whatsapp {
+        store::list_aliases(pool, &conversation.participant_id).await?
+    } else {
+        Vec::new()
+    };
+    let mut rows = list_thread(pool, id, window.start, window.to_read()).await?;
     let meta = window.cut(&mut rows, Message::cursor);
+    let listed = |message| ListedMessage::of(message, with_content);
     Ok(Json(ConversationDetail {
-        conversation: conversation.0,
-        messages: rows.into_iter().map(MessageView::from).collect(),
+        conversation: conversation.into(),
+        aliases: aliases.into_iter().map(AliasView::from).collect(),
+        messages: rows.into_iter().map(listed).collect(),
         meta,
     }))
 }

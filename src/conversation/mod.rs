@@ -5,7 +5,7 @@ mod search;
 pub mod store;
 pub mod view;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::channel::Channel;
 use crate::cursor::Cursor;
@@ -66,8 +66,27 @@ pub struct Conversation {
     /// None: it is in the inbox.
     pub archived_at: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
+    /// What the participant calls themselves.
+    pub participant_name: Option<String>,
+    /// The newest message of the participant after which a provider takes free texts for some time.
+    pub window_from: Option<DateTime<Utc>>,
     /// Grows with each change.
     pub revision: i64,
+}
+
+/// For how long a provider that has such a window takes free texts after a participant's message.
+const WINDOW: TimeDelta = TimeDelta::hours(24);
+/// The most ids of a participant that are shown.
+const MAX_ALIASES: i64 = 100;
+
+/// An id of a participant, such as a telephone number.
+#[derive(Debug, Clone)]
+pub struct Alias {
+    pub id: String,
+    /// The time of the event that said so.
+    pub since: DateTime<Utc>,
+    /// Another person has it now.
+    pub changed_hands: bool,
 }
 
 impl Conversation {
@@ -78,6 +97,12 @@ impl Conversation {
             at: self.last_message_at,
             id: self.id.0,
         }
+    }
+
+    /// Until when the provider takes free texts.
+    #[must_use]
+    pub fn window_expires_at(&self) -> Option<DateTime<Utc>> {
+        self.window_from?.checked_add_signed(WINDOW)
     }
 }
 

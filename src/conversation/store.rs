@@ -1,6 +1,6 @@
 //! The statements of the inbox.
 
-use super::{Conversation, Filter, Status};
+use super::{Alias, Conversation, Filter, MAX_ALIASES, Status};
 use crate::channel::Channel;
 use crate::cursor::{Cursor, Start};
 use crate::database::pool::Pool;
@@ -18,7 +18,8 @@ select c.id as "id!: ConversationId", c.channel as "channel!: Channel", c.partic
   c.status as "status!: Status", c.last_message_preview as "last_message_preview!",
   coalesce((select direction from messages where id = c.last_message_id), 'INBOUND') as "last_message_direction!: Direction",
   c.last_message_at as "last_message_at!", c.unread_count as "unread_count!",
-  c.inbound_count as "inbound_count!", c.last_read_at, c.archived_at, c.created_at as "created_at!", c.revision as "revision!"
+  c.inbound_count as "inbound_count!", c.last_read_at, c.archived_at, c.created_at as "created_at!", c.revision as "revision!",
+  c.participant_name, c.window_from
 from c
 "#
                 + $tail
@@ -359,5 +360,18 @@ with c as (
         archived
     )
     .fetch_optional(pool)
+    .await
+}
+
+/// The ids that lead to a participant, the newest first.
+pub async fn list_aliases(pool: &Pool, participant_id: &str) -> sqlx::Result<Vec<Alias>> {
+    sqlx::query_as!(
+        Alias,
+        r#"-- conversation::list_aliases
+select alias as id, since, changed_hands from aliases where participant_id = $1 order by since desc, alias limit $2"#,
+        participant_id,
+        MAX_ALIASES
+    )
+    .fetch_all(pool)
     .await
 }

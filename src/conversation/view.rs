@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Channel, Conversation, ConversationId, Status};
+use super::{Alias, Channel, Conversation, ConversationId, Status};
 use crate::cursor::Cursor;
 use crate::http::timestamp::Timestamp;
 use crate::message::Direction;
@@ -17,6 +17,9 @@ pub struct ConversationView {
     channel: Channel,
     #[schema(example = "user-123")]
     participant_id: String,
+    /// What the participant calls themselves; it does not say who they are.
+    #[schema(required, max_length = 256)]
+    participant_name: Option<String>,
     /// An inbound message opens it again.
     status: Status,
     /// The first 200 characters of the newest message.
@@ -38,6 +41,10 @@ pub struct ConversationView {
     /// When it was taken out of the inbox; an inbound message puts it back.
     #[schema(required)]
     archived_at: Option<Timestamp>,
+    /// Until when the provider takes free texts, and after that only templates; null: it has no such
+    /// window, or the participant has not written yet.
+    #[schema(required)]
+    window_expires_at: Option<Timestamp>,
     /// When it began.
     created_at: Timestamp,
     /// Its place in the inbox: sorts, descending, as the list does, and pages where `nextCursor`
@@ -52,9 +59,11 @@ impl From<Conversation> for ConversationView {
     fn from(conversation: Conversation) -> Self {
         Self {
             cursor: conversation.cursor(),
+            window_expires_at: conversation.window_expires_at().map(Timestamp),
             id: conversation.id,
             channel: conversation.channel,
             participant_id: conversation.participant_id,
+            participant_name: conversation.participant_name,
             status: conversation.status,
             last_message_preview: conversation.last_message_preview,
             last_message_direction: conversation.last_message_direction,
@@ -65,6 +74,30 @@ impl From<Conversation> for ConversationView {
             archived_at: conversation.archived_at.map(Timestamp),
             created_at: Timestamp(conversation.created_at),
             revision: conversation.revision,
+        }
+    }
+}
+
+/// An id that leads to a conversation.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Alias)]
+pub struct AliasView {
+    /// A telephone number, or the provider's id for a person.
+    #[schema(example = "491701234567")]
+    id: String,
+    /// The time of the event that said so.
+    since: Timestamp,
+    /// Another person has it now: nothing is sent to it any more.
+    changed_hands: bool,
+}
+
+impl From<Alias> for AliasView {
+    fn from(alias: Alias) -> Self {
+        Self {
+            id: alias.id,
+            since: Timestamp(alias.since),
+            changed_hands: alias.changed_hands,
         }
     }
 }

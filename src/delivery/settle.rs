@@ -5,18 +5,19 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use tokio::sync::Notify;
 
 use super::store::{Accepted, Failed, Settled};
 use super::{Lease, Next, PauseOf, Settlement, doubles, hold, store};
-use crate::channel::Channel;
-use crate::channel::{self, Pause};
+use crate::channel::{self, Channel, Pause};
 use crate::crash::{self, Point};
 use crate::database;
 use crate::database::batch::{Batch, WriteError};
 use crate::id::{ConversationId, MessageId};
 use crate::provider::Recipient;
+use crate::{alias, amendment};
 
 /// An acceptance.
 struct Sent<'a> {
@@ -34,6 +35,13 @@ impl Sent<'_> {
             is_keyless: self.is_keyless,
             by_status: false,
         }
+    }
+
+    /// What the provider was called with.
+    fn address(&self) -> &str {
+        let outbound = &self.lease.outgoing.outbound;
+        let address = outbound.address.as_deref();
+        address.unwrap_or(&outbound.participant_id)
     }
 
     fn channel(&self) -> Channel {
@@ -153,6 +161,15 @@ impl Settle {
     ) -> sqlx::Result<()> {
         let accepted: Vec<Accepted<'_>> = sent.iter().map(|sent| sent.accepted()).collect();
         doubles::bind(connection, &accepted, settled).await?;
+        let ids: Vec<&str> = accepted.iter().map(|it| it.provider_message_id).collect();
+        amendment::apply(connection, &ids).await?;
+        let now = Utc::now();
+        let answers = sent.iter().filter_map(|sent| {
+            let told = sent.recipient.number.as_deref()?;
+            Some((sent.address(), told, now))
+        });
+        let answers: Vec<(&str, &str, DateTime<Utc>)> = answers.collect();
+        alias::learn(connection, &answers).await?;
         let mut channels: Vec<Channel> = sent.iter().map(|sent| sent.channel()).collect();
         channels.dedup();
         if hold::lift(connection, &channels).await? {

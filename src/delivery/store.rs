@@ -65,7 +65,7 @@ with pace as (      -- null: as fast as it goes; numeric, since a long pause to 
 )
 select m.id as "message_id: MessageId", m.channel as "channel: Channel", m.participant_id, m.address, m.type as kind, m.text,
   m.content, m.reply_to, m.client_message_id, l.claims, l.failed_attempts, l.spared, l.doubts,
-  case when l.unsure_since is not null then exists (   -- fence: rare
+  case when l.unsure_since is not null then exists (
     select from receipts where accepted_at > l.unsure_since and received_at is not null and message_id is not null) end as has_evidence,
   m.conversation_id as "conversation_id: ConversationId", l.traceparent
 from leased l cross join lateral (select * from messages where id = l.message_id limit 1) m   -- fence: lookup"#,
@@ -536,7 +536,7 @@ with head as (
     select message_id, seq, attempt, lease_token, due_at from deliveries
     where conversation_id = c.id and due_at is not null order by seq limit 1) d
   where "# blocked r#"
-    and not exists (select from conversations p where p.id = c.id and p.paused_until > now())   -- fence: lookup
+    and not exists (select from conversations p where p.id = c.id and p.paused_until > now())
 ), held as (   -- fence: hidden (checked below)
   select message_id, seq, attempt, lease_token, due_at from deliveries
   where message_id = any(array(select message_id from head)) order by message_id for update   -- fence: keys
@@ -562,7 +562,7 @@ cross join lateral (
   select attempt, lease_token, due_at from deliveries
   where conversation_id = b.conversation_id and due_at is not null order by seq limit 1) head
 where "# blocked r#"
-  and not exists (select from conversations p where p.id = b.conversation_id and p.paused_until > now())   -- fence: lookup
+  and not exists (select from conversations p where p.id = b.conversation_id and p.paused_until > now())
 limit $1"#],
         limit,
     )
@@ -580,12 +580,15 @@ pub struct Requeued {
 
 /// Gives these failed messages a fresh budget. Parked ones go to the end of their conversation's
 /// order: they are blocked for at most `max_wait_seconds` (0: due now), and a `release` must
-/// follow. The others become due, also those whose lease has expired. Leased and blocked ones stay.
+/// follow. The others become due, also those whose lease has expired. Leased and blocked ones stay,
+/// and so do those of the `careful` channels that the provider may have accepted.
 pub async fn requeue(
     pool: &Pool,
     message_ids: &[MessageId],
     max_wait_seconds: f64,
+    careful: &[Channel],
 ) -> sqlx::Result<Vec<Requeued>> {
+    let careful: Vec<&str> = careful.iter().map(|channel| channel.as_str()).collect();
     query_states!(query_as Requeued [
         r#"-- delivery::requeue
 -- Locks conversations by (channel, participant_id), then deliveries by message_id, then their messages.
@@ -600,6 +603,7 @@ with locked as (
     and ("# parked r#" and d.conversation_id = any(l.ids) or "# waiting r#"
       or "# due r#" and attempt > 0
         and (lease_token is null or (select status from messages where id = d.message_id) <> 'PENDING'))
+    and (d.channel <> all($3::text[]) or not (unsure_since is not null or lease_token is not null))
   order by d.message_id for update of d
 ), moved as (
   update conversations c set outbound_seq = c.outbound_seq + p.n
@@ -627,6 +631,7 @@ select id as "message_id!: MessageId", conversation_id as "conversation_id!: Con
 from msg"#],
         message_ids as &[MessageId],
         max_wait_seconds,
+        &careful as &[&str],
     )
     .fetch_all(pool)
     .await
@@ -636,12 +641,16 @@ from msg"#],
 pub async fn list_requeueable(
     pool: &Pool,
     message_ids: &[MessageId],
+    careful: &[Channel],
 ) -> sqlx::Result<Vec<MessageId>> {
+    let careful: Vec<&str> = careful.iter().map(|channel| channel.as_str()).collect();
     query_states!(query_scalar [
         r#"-- delivery::list_requeueable
 select message_id as "message_id: MessageId" from deliveries
-where message_id = any($1::uuid[]) and ("# parked r#" or "# waiting r#" or "# due r#" and attempt > 0)"#],
+where message_id = any($1::uuid[]) and ("# parked r#" or "# waiting r#" or "# due r#" and attempt > 0)
+  and (channel <> all($2::text[]) or not (unsure_since is not null or lease_token is not null))"#],
         message_ids as &[MessageId],
+        &careful as &[&str],
     )
     .fetch_all(pool)
     .await
@@ -654,11 +663,13 @@ pub async fn cancel(pool: &Pool, message_id: MessageId) -> sqlx::Result<Option<C
         r#"-- delivery::cancel
 -- Locks the delivery, then its message.
 with held as (
-  select message_id from deliveries
+  select message_id, case when attempt > failures then coalesce(unsure_since, now()) else unsure_since end as unsure_since
+  from deliveries
   where message_id = $1 and ("# due r#" or "# waiting r#" or "# blocked r#") for update
 ), stopped as (
-  update deliveries set due_at = null, lease_token = null where message_id = any(array(select message_id from held))
-  returning message_id, attempt > failures as unsettled
+  update deliveries d set due_at = null, lease_token = null, unsure_since = h.unsure_since
+  from held h where d.message_id = h.message_id
+  returning d.message_id, d.attempt > d.failures as unsettled
 ), msg as (
   update messages m set status = 'FAILED', next_attempt_at = null, updated_at = now(), revision = m.revision + 1,
     error_kind = $2, error_http_status = null, error_code = null, error_detail = 'canceled by an operator', error_retryable = false,
@@ -681,13 +692,15 @@ pub struct DeliveryState {
     /// An attempt is in flight.
     pub leased: bool,
     pub parked: bool,
+    /// The provider may have accepted the message.
+    pub unsure: bool,
 }
 
 /// How the delivery of a message stands. None: it has none, or not any more.
 pub async fn find(pool: &Pool, message_id: MessageId) -> sqlx::Result<Option<DeliveryState>> {
     query_states!(query_as DeliveryState [
         r#"-- delivery::find
-select coalesce("# leased r#", false) as "leased!", "# parked r#" as "parked!"
+select coalesce("# leased r#", false) as "leased!", "# parked r#" as "parked!", unsure_since is not null or lease_token is not null as "unsure!"
 from deliveries where message_id = $1"#],
         message_id as MessageId,
     )

@@ -28,6 +28,21 @@ pub enum Error {
     /// The idempotency key belongs to a record that the caller may not see.
     #[error("this clientMessageId was used by another key")]
     Taken,
+    /// The channel has no provider. The text is its name.
+    #[error("the channel {0} is not connected")]
+    NotConnected(&'static str),
+    /// The number that a message is for is another person's by now.
+    #[error("another person has this number now")]
+    ParticipantChanged,
+    /// The message that is answered is not known, or is another conversation's, or the provider has
+    /// no id for it.
+    #[error("must be the id of a message of this conversation that the provider has an id for")]
+    Unanswerable,
+    /// A retry of a message that the provider may have accepted, where it cannot tell a repeated one.
+    #[error(
+        "the provider may have accepted this message: sent again it may arrive twice, ask with ambiguous=true"
+    )]
+    Ambiguous,
     /// A queue is full. The text names the queue.
     #[error("the {0} queue is full")]
     Overloaded(&'static str),

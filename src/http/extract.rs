@@ -156,7 +156,8 @@ fn named(errors: &ValidationErrors) -> impl Iterator<Item = FieldError> {
         .field_errors()
         .into_iter()
         .flat_map(|(field, errors)| {
-            let name = field.to_lower_camel_case();
+            let parts: Vec<_> = field.split('.').map(str::to_lower_camel_case).collect();
+            let name = parts.join(".");
             errors
                 .iter()
                 .map(move |error| FieldError::new(name.clone(), error.to_string()))

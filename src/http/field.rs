@@ -52,6 +52,11 @@ impl<T> Parsed<T> {
         self.0
             .expect("a request is validated before it gets to a handler")
     }
+
+    /// The value, unless something is wrong with it.
+    pub fn ok(&self) -> Option<&T> {
+        self.0.as_ref().ok()
+    }
 }
 
 /// The one validation of a field: that it was parsed.

@@ -302,6 +302,10 @@ impl From<Error> for Problem {
             Error::NotFailed => Self::of(kind::NOT_FAILED, detail),
             Error::NotCancelable => Self::of(kind::NOT_CANCELABLE, detail),
             Error::Taken => Self::of(kind::CLIENT_MESSAGE_ID_TAKEN, detail),
+            Error::NotConnected(_) => Self::of(kind::CHANNEL_NOT_CONNECTED, detail),
+            Error::ParticipantChanged => Self::of(kind::PARTICIPANT_CHANGED, detail),
+            Error::Ambiguous => Self::of(kind::AMBIGUOUS, detail),
+            Error::Unanswerable => Self::field("replyTo", detail),
             Error::Overloaded(_) => Self::overloaded(&*detail).caused_by(&detail),
             Error::Unavailable(_) | Error::Locked => Self::unavailable(format!(
                 "{detail}: not stored, or not known to be; repeating is safe"

@@ -12,16 +12,16 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 use validator::Validate;
 
-use super::outbox::WaitFor;
+use super::outbox::{MayRepeat, WaitFor};
+use super::request::{ClientMessageId, SendRequest};
 use super::store::Unsent;
-use super::view::MessageView;
-use super::{MessageId, Outbound, store};
+use super::view::{ListedMessage, MessageView};
+use super::{Dialect, MessageId, store};
 use crate::api_state::{ApiState, Route};
 use crate::caller::Caller;
 use crate::channel::Channel;
-use crate::channel::participant::Participant;
 use crate::http::extract::{self, Id, Query};
-use crate::http::field::{Fault, Field, Parsed, bounded, identifier, one_of, parsed};
+use crate::http::field::{Fault, Field, Parsed, one_of, parsed};
 use crate::http::key::Scope;
 use crate::http::page::{Limit, NextCursor};
 use crate::http::prefer::prefers;
@@ -44,69 +44,16 @@ pub fn routes(send_wait: Duration) -> Vec<Route> {
     vec![
         Route::new(routes!(send_message), SEND)
             .extra_time(send_wait)
-            .problems(&[kind::CLIENT_MESSAGE_ID_TAKEN]),
+            .problems(&[
+                kind::CLIENT_MESSAGE_ID_TAKEN,
+                kind::CHANNEL_NOT_CONNECTED,
+                kind::PARTICIPANT_CHANGED,
+            ]),
         Route::new(routes!(list_messages), READ),
         Route::new(routes!(get_message), READ),
-        Route::new(routes!(retry_message), CHANGE).problems(&[kind::NOT_FAILED]),
+        Route::new(routes!(retry_message), CHANGE).problems(&[kind::NOT_FAILED, kind::AMBIGUOUS]),
         Route::new(routes!(cancel_message), CHANGE).problems(&[kind::NOT_CANCELABLE]),
     ]
-}
-
-/// A message to send.
-#[derive(Debug, Deserialize, Validate, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SendRequest {
-    /// Where to.
-    #[validate(custom(function = parsed))]
-    #[schema(value_type = Channel)]
-    channel: Parsed<Channel>,
-    #[schema(inline, value_type = Participant)]
-    #[validate(custom(function = parsed))]
-    to: Parsed<Participant>,
-    #[schema(inline, value_type = OutboundText)]
-    #[validate(custom(function = parsed))]
-    text: Parsed<OutboundText>,
-    #[schema(inline, value_type = ClientMessageId, required = false)]
-    #[validate(custom(function = parsed))]
-    client_message_id: Option<Parsed<ClientMessageId>>,
-}
-
-/// The message: 1 to 4096 characters (Unicode scalar values).
-#[derive(Debug, ToSchema)]
-#[schema(
-    min_length = 1,
-    max_length = 4096,
-    pattern = r"^[^\u0000]*$",
-    example = "Merhaba!"
-)]
-pub struct OutboundText(String);
-
-impl Field for OutboundText {
-    fn parse(text: &str) -> Result<Self, Fault> {
-        bounded(text, 4096).map(|text| Self(text.to_owned()))
-    }
-}
-
-/// The idempotency key: the same key on the same channel again answers with the existing record.
-#[derive(Debug, PartialEq, Eq, ToSchema)]
-#[schema(
-    value_type = Option<String>,
-    min_length = 1,
-    max_length = 128,
-    pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
-    example = "order-1001"
-)]
-pub struct ClientMessageId(String);
-
-impl ClientMessageId {
-    /// The longest one, in characters.
-    const LONGEST: usize = 128;
-}
-
-impl Field for ClientMessageId {
-    fn parse(text: &str) -> Result<Self, Fault> {
-        identifier(text, Self::LONGEST).map(Self)
-    }
 }
 
 /// Sends a message: stores it, makes the first attempt, and answers with the status after it.
@@ -129,7 +76,7 @@ impl Field for ClientMessageId {
         )),
         (status = 200, description = "The key was known: the existing record.", body = MessageView, headers(
             ("Idempotent-Replayed" = String, description = "`true`"),
-            ("Idempotent-Mismatch" = String, description = "`true` when `to` or `text` differ from the record's; the record wins"),
+            ("Idempotent-Mismatch" = String, description = "`true` when `to`, `text`, `type`, `content` or `replyTo` differ from the record's; the record wins"),
         )),
     ),
 )]
@@ -145,30 +92,18 @@ pub async fn send_message(
         (Err(problem), Err(error)) => return Err(problem.and(error)),
         (Err(problem), Ok(_)) => return Err(problem),
     };
-    let client_message_id = request.client_message_id.map(Parsed::value);
-    if key.is_some() && client_message_id.is_some() && key != client_message_id {
-        let message = "must be the Idempotency-Key of the header, where both are given";
-        return Err(Problem::field("clientMessageId", message));
-    }
-    let outbound = Outbound {
-        channel: request.channel.value(),
-        participant_id: request.to.value().0,
-        address: None,
-        kind: "text".to_owned(),
-        content: None,
-        reply_to: None,
-        reply_to_id: None,
-        text: request.text.value().0,
-        client_message_id: client_message_id.or(key).map(|id| id.0),
-    };
+    let outbox = &state.app.outbox;
+    let dialect = request
+        .channel()
+        .and_then(|channel| outbox.dialect(channel));
+    let asked = request.on(dialect.unwrap_or(Dialect::MockMeta), key)?;
     let is_async = prefers(&headers, RESPOND_ASYNC);
     let wait_for = if is_async {
         WaitFor::Commit
     } else {
         WaitFor::Attempt
     };
-    let outbox = &state.app.outbox;
-    let sent = outbox.send(&caller, outbound, wait_for).await?;
+    let sent = outbox.send(&caller, asked, wait_for).await?;
     let status = if sent.replayed {
         StatusCode::OK
     } else {
@@ -249,6 +184,10 @@ pub struct UnsentQuery {
     #[validate(custom(function = parsed))]
     #[param(inline, value_type = Option<MessageId>)]
     cursor: Option<Parsed<NextCursor<MessageId>>>,
+    /// `true`: each with its `content`, if it has one.
+    #[validate(custom(function = parsed))]
+    #[param(value_type = Option<bool>, default = false)]
+    content: Option<Parsed<bool>>,
 }
 
 /// The statuses of messages that are not sent yet.
@@ -276,7 +215,7 @@ impl Field for UnsentStatus {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UnsentList {
     /// Newest first.
-    data: Vec<MessageView>,
+    data: Vec<ListedMessage>,
     meta: UnsentMeta,
 }
 
@@ -306,6 +245,7 @@ pub async fn list_messages(
     Query(query): Query<UnsentQuery>,
 ) -> Result<Json<UnsentList>, Problem> {
     let Limit(limit) = query.limit.value();
+    let with_content = query.content.is_some_and(Parsed::value);
     let to_read = i64::from(limit) + 1;
     let pool = &state.app.pool;
     let which = Unsent {
@@ -323,8 +263,9 @@ pub async fn list_messages(
         .last()
         .filter(|_| has_more)
         .map(|message| message.id.to_string());
+    let listed = |message| ListedMessage::of(message, with_content);
     Ok(Json(UnsentList {
-        data: messages.into_iter().map(MessageView::from).collect(),
+        data: messages.into_iter().map(listed).collect(),
         meta: UnsentMeta { limit, next_cursor },
     }))
 }
@@ -333,8 +274,8 @@ pub async fn list_messages(
 #[derive(Debug, Deserialize, Validate, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct RetryQuery {
-    /// `true`: also if the provider may have accepted it (`lastError.ambiguous`), and cannot tell
-    /// that it is the same message. No channel is like that today, so nothing depends on it.
+    /// `true`: also if the provider may have accepted it (`lastError.ambiguous`) and cannot tell that
+    /// it is the same message, as WhatsApp cannot: the participant may get it twice.
     #[validate(custom(function = parsed))]
     #[param(value_type = Option<bool>, default = false)]
     ambiguous: Option<Parsed<bool>>,
@@ -355,9 +296,14 @@ pub async fn retry_message(
     State(state): State<ApiState>,
     Extension(caller): Extension<Caller>,
     Id(id): Id<MessageId>,
-    Query(_query): Query<RetryQuery>,
+    Query(query): Query<RetryQuery>,
 ) -> Result<(StatusCode, Json<MessageView>), Problem> {
-    let message = state.app.outbox.retry(&caller, id).await?;
+    let may_repeat = if query.ambiguous.is_some_and(Parsed::value) {
+        MayRepeat::Yes
+    } else {
+        MayRepeat::No
+    };
+    let message = state.app.outbox.retry(&caller, id, may_repeat).await?;
     state.app.changed.notify_one();
     Ok((StatusCode::ACCEPTED, Json(message.into())))
 }

@@ -1,9 +1,12 @@
 //! Messages: what came in, and what goes out with how it went so far.
 
+mod columns;
+mod content;
 pub mod enqueue;
 pub mod http;
 pub mod outbox;
 pub mod permits;
+pub mod request;
 pub(crate) mod store;
 pub mod view;
 
@@ -20,6 +23,15 @@ use crate::delivery::store::Settled;
 use crate::id::{ConversationId, MessageId};
 use crate::provider::ErrorKind;
 pub use crate::provider::Outbound;
+
+/// What a channel's provider understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// Texts, as the mock provider has them.
+    MockMeta,
+    /// What `WhatsApp`'s Cloud API has.
+    Whatsapp,
+}
 
 /// Which way a message goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, sqlx::Type, utoipa::ToSchema)]

@@ -9,8 +9,10 @@ use uuid::Uuid;
 
 use super::enqueue::{Enqueue, Enqueued};
 use super::permits::{SendPermit, SendPermits};
-use super::{Message, NewMessage, Outbound, Status, store};
+use super::request::Asked;
+use super::{Dialect, Message, NewMessage, Outbound, Status, content, store};
 use crate::caller::Caller;
+use crate::channel::Channel;
 use crate::crash::{self, Point};
 use crate::database;
 use crate::database::pool::Pool;
@@ -65,14 +67,15 @@ impl Outbox {
     /// Stores a message and begins the first attempt, which goes on where nobody waits for it.
     ///
     /// # Errors
-    /// `Taken`: the record with this key is none that the caller may see.
+    /// `Taken`: the record with this key is none that the caller may see. Where there is none:
+    /// `NotConnected`, `ParticipantChanged` or `Unanswerable`.
     pub async fn send(
         self: &Arc<Self>,
         caller: &Caller,
-        outbound: Outbound,
+        asked: Asked,
         wait_for: WaitFor,
     ) -> Result<SendAnswer> {
-        let stored = Arc::clone(self).store(caller.clone(), outbound);
+        let stored = Arc::clone(self).store(caller.clone(), asked);
         let stored = self.courier.tasks.run(stored).await?;
         let (mut sent, first_attempt) = stored?;
         let Some(first_attempt) = first_attempt.filter(|_| wait_for == WaitFor::Attempt) else {
@@ -92,14 +95,35 @@ impl Outbox {
         Ok(sent)
     }
 
+    /// How the provider of a channel is spoken to; none: the channel has none.
+    #[must_use]
+    pub fn dialect(&self, channel: Channel) -> Option<Dialect> {
+        let _ = channel;
+        Some(Dialect::MockMeta)
+    }
+
+    /// The channels whose provider cannot tell that a message is one that it has accepted before.
+    fn forgetful(&self) -> Vec<Channel> {
+        let _ = self;
+        Vec::new()
+    }
+
     async fn store(
         self: Arc<Self>,
         caller: Caller,
-        outbound: Outbound,
+        asked: Asked,
     ) -> Result<(SendAnswer, Option<FirstAttempt>)> {
         let queued = self.permits.queue(&caller);
         let queued = queued.ok_or_else(overloaded::<Enqueue>)?;
-        let outbound = Arc::new(outbound);
+        let outbound = match self.resolve(&asked).await {
+            Ok(outbound) => Arc::new(outbound),
+            // What was asked for before is answered as it is, whatever has become of its recipient.
+            Err(refusal) => {
+                let known = self.known(&asked.outbound).await?.ok_or(refusal)?;
+                let participant_id = &asked.outbound.participant_id;
+                return Ok((replay(&caller, known, &asked, participant_id)?, None));
+            }
+        };
         let permit = self
             .permits
             .take(&caller, outbound.channel, &outbound.participant_id);
@@ -120,12 +144,10 @@ impl Outbox {
         crash::point(Point::AfterAccept);
         log(&caller, &enqueued);
         let message = enqueued.message;
-        let replayed = !enqueued.new;
-        if replayed && !caller.may_see(message.sent_by.as_deref()) {
-            return Err(Error::Taken);
+        if !enqueued.new {
+            let known = replay(&caller, message, &asked, &outbound.participant_id)?;
+            return Ok((known, None));
         }
-        let mismatch = replayed
-            && (message.participant_id != outbound.participant_id || message.text != outbound.text);
         let first_attempt = match (permit, enqueued.lease_token) {
             (Some(permit), Some(token)) => {
                 let outgoing = Outgoing {
@@ -140,10 +162,51 @@ impl Outbox {
         };
         let sent = SendAnswer {
             message,
-            replayed,
-            mismatch,
+            replayed: false,
+            mismatch: false,
         };
         Ok((sent, first_attempt))
+    }
+
+    /// The message with what only the database knows: whom the recipient's id leads to, and what the
+    /// provider calls the message that is answered.
+    async fn resolve(&self, asked: &Asked) -> Result<Outbound> {
+        let mut outbound = asked.outbound.clone();
+        let channel = outbound.channel;
+        match self.dialect(channel) {
+            None => return Err(Error::NotConnected(channel.as_str())),
+            Some(Dialect::MockMeta) => return Ok(outbound),
+            Some(Dialect::Whatsapp) => {}
+        }
+        let recipient = store::find_recipient(&self.pool, &outbound.participant_id).await?;
+        if recipient.changed_hands {
+            return Err(Error::ParticipantChanged);
+        }
+        outbound.participant_id = recipient.participant_id;
+        outbound.address = recipient
+            .number
+            .filter(|number| *number != outbound.participant_id);
+        if let Some(id) = asked.reply_to {
+            let answered = store::find(&self.pool, id).await?.filter(|message| {
+                message.channel == channel && message.participant_id == outbound.participant_id
+            });
+            let provider_message_id = answered.and_then(|message| message.provider_message_id);
+            outbound.reply_to = Some(provider_message_id.ok_or(Error::Unanswerable)?);
+            outbound.reply_to_id = Some(id);
+        }
+        Ok(outbound)
+    }
+
+    /// The record that has this message's key.
+    async fn known(&self, outbound: &Outbound) -> Result<Option<Message>> {
+        let Some(key) = &outbound.client_message_id else {
+            return Ok(None);
+        };
+        let known = store::find_by_key(&self.pool, outbound.channel, key).await?;
+        if known.is_some() {
+            database::store::confirm(&self.pool).await?;
+        }
+        Ok(known)
     }
 
     fn start_attempt(&self, lease: Lease, permit: SendPermit) -> FirstAttempt {
@@ -159,14 +222,24 @@ impl Outbox {
     /// attempt is in flight.
     ///
     /// # Errors
-    /// `NotFound`, or `NotFailed`.
-    pub async fn retry(self: &Arc<Self>, caller: &Caller, id: MessageId) -> Result<Message> {
+    /// `NotFound`, `NotFailed`, or `Ambiguous`: it may arrive twice, and that was not asked for.
+    pub async fn retry(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: MessageId,
+        may_repeat: MayRepeat,
+    ) -> Result<Message> {
         if caller.only_sender().is_some() {
             self.find(caller, id).await?;
         }
         let task = Arc::clone(self);
+        let careful = match may_repeat {
+            MayRepeat::Yes => Vec::new(),
+            MayRepeat::No => self.forgetful(),
+        };
         let requeued = async move {
-            let requeued = requeue(&task.pool, &task.courier.policy, &[id]).await?;
+            let policy = &task.courier.policy;
+            let requeued = requeue(&task.pool, policy, &[id], &careful).await?;
             task.courier.wake.notify_one();
             for row in &requeued {
                 tracing::info!(message_id = %row.message_id, conversation_id = %row.conversation_id, "made due again");
@@ -178,12 +251,15 @@ impl Outbox {
         if !requeued.is_empty() {
             return Ok(message);
         }
-        let is_due = message.status == Status::Failed
-            || delivery::store::find(&self.pool, id)
-                .await?
-                .is_some_and(|state| state.leased);
-        if !is_due {
+        let state = delivery::store::find(&self.pool, id).await?;
+        let is_leased = state.as_ref().is_some_and(|state| state.leased);
+        if message.status != Status::Failed && !is_leased {
             return Err(Error::NotFailed);
+        }
+        let is_unsure = state.is_some_and(|state| state.unsure);
+        let may_be_twice = is_unsure && self.forgetful().contains(&message.channel);
+        if may_be_twice && may_repeat == MayRepeat::No && !is_leased {
+            return Err(Error::Ambiguous);
         }
         database::store::confirm(&self.pool).await?;
         Ok(message)
@@ -234,19 +310,31 @@ impl Outbox {
     }
 }
 
+/// Whether a message that the provider may have accepted is sent again, where the provider cannot
+/// tell that it is the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MayRepeat {
+    /// Whoever asks takes the risk.
+    Yes,
+    /// It stays as it is.
+    No,
+}
+
 /// Gives those of these messages that have failed a fresh budget and makes them due, or puts them
-/// at the end of their conversation's order; returns which those are.
+/// at the end of their conversation's order; returns which those are. Those of the `careful`
+/// channels that the provider may have accepted stay as they are.
 pub async fn requeue(
     pool: &Pool,
     policy: &DeliveryPolicy,
     ids: &[MessageId],
+    careful: &[Channel],
 ) -> Result<Vec<delivery::store::Requeued>> {
     let max_wait = if policy.ordered {
         policy.max_wait_seconds
     } else {
         0.0
     };
-    let requeued = delivery::store::requeue(pool, ids, max_wait).await?;
+    let requeued = delivery::store::requeue(pool, ids, max_wait, careful).await?;
     let conversation_ids: Vec<_> = requeued.iter().map(|row| row.conversation_id).collect();
     release(pool, policy, &conversation_ids).await?;
     let message_ids: Vec<_> = requeued.iter().map(|row| row.message_id).collect();
@@ -268,6 +356,31 @@ async fn release(
         released?;
     }
     Ok(())
+}
+
+/// The answer to a request whose key is known.
+fn replay(
+    caller: &Caller,
+    message: Message,
+    asked: &Asked,
+    participant_id: &str,
+) -> Result<SendAnswer> {
+    if !caller.may_see(message.sent_by.as_deref()) {
+        return Err(Error::Taken);
+    }
+    let outbound = &asked.outbound;
+    // The recipient may have had another id when it was stored.
+    let is_to = [participant_id, &outbound.participant_id].contains(&&*message.participant_id);
+    let is_same = is_to
+        && message.kind == outbound.kind
+        && message.text == outbound.text
+        && message.reply_to_id == asked.reply_to
+        && content::is_same(message.content.as_deref(), outbound.content.as_deref());
+    Ok(SendAnswer {
+        message,
+        replayed: true,
+        mismatch: !is_same,
+    })
 }
 
 /// What a key has changed is in the log.

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor};
+use uuid::Uuid;
 
+use super::columns::{Columns, More};
 use super::{Direction, Message, NewMessage, Origin, PREVIEW_LENGTH, Receipt, Status};
 use crate::channel::Channel;
 use crate::cursor::{Cursor, Start};
@@ -104,32 +107,20 @@ pub async fn enqueue(
     messages: &[&NewMessage],
     policy: &DeliveryPolicy,
 ) -> sqlx::Result<Vec<Stored>> {
-    let ids: Vec<MessageId> = messages.iter().map(|m| m.id).collect();
-    let conversation_ids: Vec<ConversationId> =
-        messages.iter().map(|m| m.conversation_id).collect();
-    let outbound = || messages.iter().map(|m| &m.outbound);
-    let channels: Vec<&str> = outbound().map(|o| o.channel.as_str()).collect();
-    let participant_ids: Vec<&str> = outbound().map(|o| &*o.participant_id).collect();
-    let texts: Vec<&str> = outbound().map(|o| &*o.text).collect();
-    let client_message_ids: Vec<Option<&str>> =
-        outbound().map(|o| o.client_message_id.as_deref()).collect();
-    let tokens: Vec<Option<uuid::Uuid>> = messages.iter().map(|m| m.lease_token).collect();
-    let traceparents: Vec<Option<&str>> =
-        messages.iter().map(|m| m.traceparent.as_deref()).collect();
-    let sent_by: Vec<Option<&str>> = messages.iter().map(|m| m.sent_by.as_deref()).collect();
+    let new = Columns::of(messages);
     sqlx::query_as!(
         Stored,
         r#"-- message::enqueue
 -- Locks messages by (channel, key, id), then conversations by (channel, participant_id).
 with inp as (   -- in the order of the keys' columns: by bytes
   select id, conversation_id, channel collate "C" as channel, participant_id collate "C" as participant_id, text,
-         client_message_id collate "C" as client_message_id, lease_token, traceparent, sent_by, ord
-  from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::uuid[], $11::text[], $13::text[])
-    with ordinality as t(id, conversation_id, channel, participant_id, text, client_message_id, lease_token, traceparent, sent_by, ord)
+         client_message_id collate "C" as client_message_id, lease_token, traceparent, sent_by, more, ord
+  from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::uuid[], $11::text[], $13::text[], $15::jsonb[])
+    with ordinality as t(id, conversation_id, channel, participant_id, text, client_message_id, lease_token, traceparent, sent_by, more, ord)
 ), pace as materialized (   -- once, not for each message
   select channel, paused_until > now() as paused, $12::bool or ramp_until > now() as spread from channels
 ), place as (   -- the conversation: the one that exists, else the batch's first id for it
-  select i.id, i.channel, i.participant_id, i.text, i.client_message_id, i.lease_token, i.traceparent, i.sent_by, i.ord,
+  select i.id, i.channel, i.participant_id, i.text, i.client_message_id, i.lease_token, i.traceparent, i.sent_by, i.more, i.ord,
          coalesce(c.outbound_seq, 0) as seen, coalesce(c.id, pg_catalog.first_value(i.conversation_id) over w) as conversation_id,
          now() + (row_number() over w)::float8 * interval '1 microsecond' as sort_at
   from inp i left join lateral (
@@ -137,9 +128,9 @@ with inp as (   -- in the order of the keys' columns: by bytes
   window w as (partition by i.channel, i.participant_id order by i.ord)
 ), msg as (     -- what is known already, by key or by id, ends here
   insert into messages (id, conversation_id, channel, participant_id, direction, text, status, client_message_id, sent_by,
-    timestamp, sort_at, created_at, updated_at)
+    timestamp, sort_at, created_at, updated_at, type, content, address, reply_to, reply_to_id)
   select id, conversation_id, channel, participant_id, 'OUTBOUND', text, 'PENDING', client_message_id, sent_by, sort_at,
-    sort_at, sort_at, sort_at
+    sort_at, sort_at, sort_at, coalesce(more ->> 'type', 'text'), more ->> 'content', more ->> 'address', more ->> 'reply_to', (more ->> 'reply_to_id')::uuid
   from place order by channel, client_message_id, id
   on conflict do nothing returning id
 ), fresh as (
@@ -186,20 +177,21 @@ with inp as (   -- in the order of the keys' columns: by bytes
 select id as "id!: MessageId", conversation_id as "conversation_id!: ConversationId", sort_at as "created_at!",
        lease_token is not null and not blocked as "leased!", coalesce(claimable and not blocked, false) as "claimable!"
 from planned"#,
-        &ids as &[MessageId],
-        &conversation_ids as &[ConversationId],
-        &channels as &[&str],
-        &participant_ids as &[&str],
-        &texts as &[&str],
-        &client_message_ids as &[Option<&str>],
-        &tokens as &[Option<uuid::Uuid>],
+        &new.ids as &[MessageId],
+        &new.conversation_ids as &[ConversationId],
+        &new.channels as &[&str],
+        &new.participant_ids as &[&str],
+        &new.texts as &[&str],
+        &new.client_message_ids as &[Option<&str>],
+        &new.tokens as &[Option<Uuid>],
         policy.lease_seconds,
         policy.max_wait_seconds,
         policy.ordered,
-        &traceparents as &[Option<&str>],
+        &new.traceparents as &[Option<&str>],
         policy.max_per_second.is_some(),
-        &sent_by as &[Option<&str>],
+        &new.sent_by as &[Option<&str>],
         PREVIEW_LENGTH,
+        &new.more as &[Option<Json<More<'_>>>],
     )
     .fetch_all(connection)
     .await
@@ -227,7 +219,7 @@ pub async fn find_replayed(
     let channels: Vec<&str> = outbound().map(|o| o.channel.as_str()).collect();
     let client_message_ids: Vec<Option<&str>> =
         outbound().map(|o| o.client_message_id.as_deref()).collect();
-    let tokens: Vec<Option<uuid::Uuid>> = messages.iter().map(|m| m.lease_token).collect();
+    let tokens: Vec<Option<Uuid>> = messages.iter().map(|m| m.lease_token).collect();
     sqlx::query_as!(
         Replayed,
         r#"-- message::find_replayed
@@ -247,7 +239,7 @@ left join lateral (select lease_token from deliveries where message_id = m.id li
         &ids as &[MessageId],
         &channels as &[&str],
         &client_message_ids as &[Option<&str>],
-        &tokens as &[Option<uuid::Uuid>],
+        &tokens as &[Option<Uuid>],
     )
     .fetch_all(connection)
     .await
@@ -279,6 +271,54 @@ with m as (select * from messages where id = any($1::uuid[]) limit $2)"#,
         i64::try_from(ids.len()).unwrap_or(i64::MAX)
     )
     .fetch_all(pool)
+    .await
+}
+
+/// The message that has this key on this channel.
+pub async fn find_by_key(
+    pool: &Pool,
+    channel: Channel,
+    client_message_id: &str,
+) -> sqlx::Result<Option<Message>> {
+    query_messages!(
+        r#"-- message::find_by_key
+with m as (select * from messages where channel = $1 and client_message_id = $2)"#,
+        "",
+        channel.as_str(),
+        client_message_id
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Whom an id of a person leads to.
+pub struct Recipient {
+    /// The participant of their conversation.
+    pub participant_id: String,
+    /// The newest number that leads to them.
+    pub number: Option<String>,
+    /// It is another person's by now.
+    pub changed_hands: bool,
+}
+
+/// Finds whom a number or a user id leads to: where nothing is known of it, to itself.
+pub async fn find_recipient(pool: &Pool, id: &str) -> sqlx::Result<Recipient> {
+    sqlx::query_as!(
+        Recipient,
+        r#"-- message::find_recipient
+select p.participant_id as "participant_id!", p.changed_hands as "changed_hands!", n.number as "number?"
+from (
+  select coalesce(a.participant_id, $1) as participant_id, coalesce(a.changed_hands, false) as changed_hands
+  from (select) one left join aliases a on a.alias = $1
+) p
+left join lateral (
+  select alias as number from aliases
+  where participant_id = p.participant_id and alias ~ '^[0-9]+$' and not changed_hands
+  order by since desc, alias limit 1
+) n on true"#,
+        id
+    )
+    .fetch_one(pool)
     .await
 }
 

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::Schema;
+use utoipa::{PartialSchema, ToSchema};
 
 use super::{Direction, ErrorKind, Message, MessageId, Origin, Status};
 use crate::channel::Channel;
@@ -33,9 +35,10 @@ pub struct MessageView {
     /// What it says, or what stands for it.
     #[schema(example = "Merhaba!")]
     text: String,
-    /// The object of its kind, as it came or was sent. Lists have it only on request.
+    /// The object of its kind, as it came or is sent; null: there is none. A list that was not asked
+    /// for it leaves it out.
     #[serde(skip_serializing_if = "Content::is_left_out")]
-    #[schema(value_type = Option<serde_json::Value>)]
+    #[schema(required, value_type = Option<serde_json::Value>)]
     content: Content,
     /// The message that it answers.
     #[schema(required)]
@@ -104,6 +107,40 @@ pub struct MessageView {
     revision: i64,
 }
 
+/// A message in a list: without its `content`, unless there is none or it was asked for.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct ListedMessage(MessageView);
+
+impl ListedMessage {
+    /// The message, with or without what is large about it.
+    #[must_use]
+    pub fn of(message: Message, with_content: bool) -> Self {
+        let mut view = MessageView::from(message);
+        if !with_content && matches!(view.content, Content::Shown(Some(_))) {
+            view.content = Content::LeftOut;
+        }
+        Self(view)
+    }
+}
+
+impl PartialSchema for ListedMessage {
+    fn schema() -> RefOr<Schema> {
+        let mut schema = MessageView::schema();
+        if let RefOr::T(Schema::Object(object)) = &mut schema {
+            object.required.retain(|name| name != "content");
+            object.description = Some("A message in a list.".to_owned());
+        }
+        schema
+    }
+}
+
+impl ToSchema for ListedMessage {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        MessageView::schemas(schemas);
+    }
+}
+
 /// The object of a message's kind, where it is asked for.
 #[derive(Debug)]
 pub enum Content {
@@ -167,9 +204,10 @@ pub struct DeliveryError {
 pub struct LastError {
     /// The kind of error: `rate_limited` is 429, `server_error` 5xx, `unreadable` a success that
     /// cannot be read, `rejected` any other answer. `canceled`: an operator canceled it.
-    /// `unauthorized`: the channel's token or account is at fault. `window_closed`: the participant has
-    /// not written for so long that only templates are taken. `interrupted`: the process died again and again during the attempt. `internal`: an error of
-    /// the gateway. New kinds may be added.
+    /// `interrupted`: the process died during the attempt, again and again where the provider can
+    /// tell a repeated message. `internal`: an error of the gateway. `unauthorized`: the channel's
+    /// token or account is at fault. `window_closed`: the participant has not written for so long
+    /// that only templates are taken. New kinds may be added.
     kind: ErrorKind,
     /// The HTTP status of the provider's answer, if there was one.
     #[schema(required, example = 429)]

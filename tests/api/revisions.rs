@@ -38,7 +38,7 @@ impl Copies {
                     newest.insert(id(message).to_owned(), self.take(message));
                     self.take(&system.message(id(message)).await);
                 }
-                for of_thread in ["messages", "meta"] {
+                for of_thread in ["aliases", "messages", "meta"] {
                     detail.as_object_mut().unwrap().remove(of_thread);
                 }
                 self.take(&detail);

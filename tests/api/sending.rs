@@ -33,7 +33,9 @@ async fn a_message_is_delivered_once_under_its_own_id() {
     let conversation = system.client.conversation("user-1").await;
     let expected = json!({
         "id": message["id"], "conversationId": conversation["id"], "channel": "whatsapp", "participantId": "user-1",
-        "direction": "OUTBOUND", "type": "text", "text": "Merhaba!", "status": "SENT",
+        "direction": "OUTBOUND", "type": "text", "text": "Merhaba!", "content": null, "replyTo": null,
+        "participantName": null, "origin": "api", "reactions": [], "editedAt": null, "deletedAt": null, "status": "SENT",
+        "deliveryStatus": null, "deliveredAt": null, "readAt": null, "deliveryError": null,
         "clientMessageId": "order-1", "sentBy": null, "providerMessageId": at_provider.provider_message_id,
         "retryCount": 0, "nextAttemptAt": null, "lastError": null,
         "timestamp": message["createdAt"], "createdAt": message["createdAt"],

@@ -309,8 +309,8 @@ fn printed_settings() {
     let matches = environment::matches(&command, ["deliver".into()]).unwrap();
     let delivery = DeliveryArgs::from_arg_matches(&matches).unwrap();
     let database = gateway::database::url::parse(&std::env::var("DATABASE_URL").unwrap()).unwrap();
-    let provider = delivery.provider().unwrap().unwrap();
-    let settings = delivery.settings(Role::Command, (database, 2, Plans::default()), provider);
+    let providers = delivery.providers().unwrap().unwrap();
+    let settings = delivery.settings(Role::Command, (database, 2, Plans::default()), providers);
     println!("{delivery:?}\n{delivery:#?}\n{settings:?}\n{settings:#?}");
 }
 
@@ -332,6 +332,11 @@ fn nothing_that_is_printed_of_a_setting_has_a_secret() {
         ("WEBHOOK_SECRET", "s3cret-5"),
         ("SIMULATE_AGAINST", "http://u:s3cret-6@127.0.0.1"),
         ("SIMULATE_MOCK", "http://u:s3cret-7@127.0.0.1"),
+        ("WHATSAPP_PHONE_NUMBER_ID", "106540352242922"),
+        ("WHATSAPP_ACCESS_TOKEN", "s3cret-8"),
+        ("META_APP_SECRET", "s3cret-9,s3cret-10"),
+        ("META_VERIFY_TOKEN", "s3cret-11-of-20-characters"),
+        ("GRAPH_URL", "http://u:s3cret-12@127.0.0.1"),
     ] {
         command.env(name, value);
     }
@@ -342,7 +347,8 @@ fn nothing_that_is_printed_of_a_setting_has_a_secret() {
         "database_url",
         "against",
         "Settings {",
-        "messages_url",
+        "MockMeta",
+        "access_token",
     ] {
         assert!(ended.stdout.contains(part), "{part}: {}", ended.stdout);
     }

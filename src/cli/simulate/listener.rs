@@ -275,13 +275,16 @@ async fn fetch(ask: &Ask, conversation_ids: &[String]) -> anyhow::Result<Vec<Val
 }
 
 async fn fetch_one(ask: Ask, id: String) -> anyhow::Result<Vec<Value>> {
-    let first = format!("/conversations/{id}?limit=200");
+    let first = format!("/conversations/{id}?limit=200&content=true");
     let mut records = Vec::new();
     let mut next = Some(first.clone());
     while let Some(page) = next {
         let thread: Thread = get(&ask, &page).await?;
         if page == first {
-            records.push(Value::Object(thread.conversation));
+            let mut conversation = thread.conversation;
+            // Only the detail has them.
+            conversation.remove("aliases");
+            records.push(Value::Object(conversation));
         }
         records.extend(thread.messages);
         let cursor = thread.meta.next_cursor;

@@ -95,6 +95,27 @@ pub const CLIENT_MESSAGE_ID_TAKEN: Kind = Kind::new(
     "the record with this `clientMessageId` is none that the key may see.",
 );
 
+/// Nothing can be sent there.
+pub const CHANNEL_NOT_CONNECTED: Kind = Kind::new(
+    StatusCode::CONFLICT,
+    "channel_not_connected",
+    "the channel has no provider.",
+);
+
+/// Another person has the number by now.
+pub const PARTICIPANT_CHANGED: Kind = Kind::new(
+    StatusCode::CONFLICT,
+    "participant_changed",
+    "another person has the number by now: the conversation is closed to it.",
+);
+
+/// Only whoever takes the risk sends again what may have arrived.
+pub const AMBIGUOUS: Kind = Kind::new(
+    StatusCode::CONFLICT,
+    "ambiguous",
+    "the provider may have accepted it, and cannot tell that it is the same message; `ambiguous=true` sends it all the same.",
+);
+
 const NOT_DONE: &str = "not done, or not known to be; repeating is safe.";
 
 /// The database is away.

@@ -96,6 +96,9 @@ pub const PLACE: &str = "place";
 pub const GUESS: &str = "guess";
 pub const SETTING: &str = "setting";
 
+/// What a process sends to.
+const CHANNELS: &str = "'{whatsapp,instagram}'";
+
 fn array(kind: &str, items: impl Iterator<Item = impl Display>) -> String {
     let items: Vec<String> = items.map(|item| format!("'{item}'")).collect();
     format!("array[{}]::{kind}[]", items.join(", "))
@@ -274,15 +277,15 @@ fn operations() -> Vec<Case> {
         ),
     ];
     for (statement, arguments) in [
-        ("delivery::is_idle", "7200"),
-        ("channel::list_paused", ""),
-        ("channel::next_call_in", ""),
+        ("delivery::is_idle", format!("7200, {CHANNELS}")),
+        ("channel::list_paused", String::new()),
+        ("channel::next_call_in", CHANNELS.to_owned()),
     ] {
         cases.push(read(
             statement,
             ORDERED,
             vec![(" order by due_at limit 1)", " limit 1)")],
-            arguments.to_owned(),
+            arguments,
             Most::Rows(10.0),
             &[Empty, New, Young, Drained, Known, Gone],
             Gone,
@@ -296,8 +299,9 @@ fn operations() -> Vec<Case> {
 fn claims() -> Vec<Case> {
     let is_due = |n: &usize| matches!(n % 10, 4 | 5 | 6 | 9);
     let only = ids(OUTBOUND, (1..).filter(is_due).take(64));
-    let claim = format!("64, '{TOKEN}', 30, 10000, 50, 2, 10, 20, '{{}}', '{{}}', 4");
-    let claim_only = format!("64, '{TOKEN}', 30, 10000, 50, 2, 10, 20, {only}");
+    let claim =
+        format!("64, '{TOKEN}', 30, 10000, 50, 2, 10, 20, {CHANNELS}, 0.001, '{{}}', '{{}}', 4");
+    let claim_only = format!("64, '{TOKEN}', 30, 10000, 50, 2, 10, 20, {CHANNELS}, 0.001, {only}");
     let ordered = (
         "(select due_at from deliveries where channel = c.channel and due_at <= now() order by due_at limit 1) is not null",
         "exists (select from deliveries where channel = c.channel and due_at <= now())",
@@ -345,7 +349,7 @@ fn claims() -> Vec<Case> {
 fn failures() -> Case {
     let token = each(&format!("'{TOKEN}'::uuid"));
     let arguments = format!(
-        "{}, {token}, {}, {}, {}, {}, {}, {}, {}, {}",
+        "{}, {token}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}",
         ids(OUTBOUND, (0..64).map(|n| 10 * n + 8)),
         each("false"),
         each("1::float8"),
@@ -355,6 +359,8 @@ fn failures() -> Case {
         each("true"),
         each("true"),
         each("null::bigint"),
+        each("false"),
+        each("false"),
     );
     let keys = vec![
         ("where d.message_id = any($1::uuid[])", ""),
@@ -408,9 +414,11 @@ fn batches() -> Vec<Case> {
         array("text", batch().map(|n| format!("new-{n}"))),
     );
     let sent = format!(
-        "{}, {}",
+        "{}, {}, {}, {}",
         ids(OUTBOUND, batch()),
-        array("text", batch().map(|n| format!("mid-{n}")))
+        array("text", batch().map(|n| format!("mid-{n}"))),
+        each("false"),
+        each("false"),
     );
     let release = ids(CONVERSATION, (0..64).map(|n| 10 * n + 8));
     let replayed_lookup = (
