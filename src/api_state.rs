@@ -13,7 +13,6 @@ use crate::http::auth::Secrets;
 use crate::http::route;
 use crate::inbox::demo::Demo;
 use crate::media::fetch::Media;
-use crate::provider::whatsapp::Account;
 
 /// A route whose handler works with [`ApiState`].
 pub type Route = route::Route<ApiState>;
@@ -31,10 +30,6 @@ pub struct Parts {
     pub stopping: CancellationToken,
     /// What callers must know.
     pub secrets: Arc<Secrets>,
-    /// The account of `WhatsApp`'s Cloud API, where the channel is connected to that.
-    pub whatsapp: Option<Arc<Account>>,
-    /// Whether the provider of the plain wire is connected.
-    pub has_mock_meta: bool,
     /// The names of this machine that callers may use, where they need no secret.
     pub hosts: Arc<AllowedHosts>,
     /// Lets a made-up customer write; only where the mock provider is built in.

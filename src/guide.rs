@@ -22,6 +22,8 @@ macro_rules! links {
 [retention]: crate::guide::operations#retention
 [traces]: crate::guide::operations#traces
 [security]: crate::guide::security
+[WhatsApp]: crate::guide::whatsapp
+[a lost answer]: crate::guide::whatsapp#a-lost-answer
 [fairness]: crate::guide::security#fairness
 [web pages]: crate::guide::security#web-pages
 
@@ -55,6 +57,10 @@ pub mod alerts {}
 #[doc = links!()]
 #[doc = include_str!("docs/more-than-one-machine.md")]
 pub mod more_than_one_machine {}
+
+#[doc = links!()]
+#[doc = include_str!("docs/whatsapp.md")]
+pub mod whatsapp {}
 
 #[doc = links!()]
 #[doc = include_str!("docs/security.md")]

@@ -16,7 +16,8 @@
 //! 5. [`operations`]: health, readiness, metrics.
 //! 6. The features. [`feed`]: tells live what changes. [`inbox`]: the page for agents.
 //!    [`webhook`]: events come in. [`conversation`]: the inbox. [`forget`]: a customer is
-//!    forgotten. [`seed`]: made-up conversations. [`message`]: messages go out.
+//!    forgotten. [`seed`]: made-up conversations. [`media`]: files of messages, passed on from the
+//!    provider. [`message`]: messages go out.
 //! 7. [`receipt`]: how far messages have come, as the provider tells, and what was accepted although
 //!    the answer was lost. [`delivery`]: the lease, the attempt, the outcome, and the worker.
 //! 8. [`provider`]: the only caller of the provider, and what its answers mean. [`channel`]: how

@@ -9,3 +9,4 @@ mod feed;
 mod operation;
 mod proof;
 mod support;
+mod whatsapp;

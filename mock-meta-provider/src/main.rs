@@ -21,6 +21,9 @@ static ALLOCATOR: MiMalloc = MiMalloc;
     version,
     after_help = "WEBHOOK_SECRET in the environment, or in the file that WEBHOOK_SECRET_FILE names, \
     signs the posts to the webhook (X-Hub-Signature-256).\n\
+    WHATSAPP_ACCESS_TOKEN, META_APP_SECRET and META_VERIFY_TOKEN, or files likewise, are WhatsApp's: the \
+    token that its calls must have, what signs its posts, and what the handshake shows; of a list the \
+    first one counts.\n\
     RUST_LOG sets what is logged [default: info]."
 )]
 struct Cli {

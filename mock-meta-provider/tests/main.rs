@@ -10,6 +10,7 @@
 mod admin;
 mod callers;
 mod fault;
+mod graph;
 mod inbound;
 mod message;
 mod program;

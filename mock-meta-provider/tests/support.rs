@@ -87,7 +87,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    async fn read(request: RequestBuilder) -> Self {
+    pub async fn read(request: RequestBuilder) -> Self {
         let answer = request.send().await.unwrap();
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         let text = answer.text().await.unwrap();

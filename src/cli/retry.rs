@@ -143,12 +143,12 @@ async fn dry_run(args: &Args, target: &Target) -> anyhow::Result<()> {
     let pool = Pool::new(target.clone().for_reading(), 1);
     let requested = requested(args, &pool).await?;
     let ids: Vec<MessageId> = requested.iter().map(|message| message.id).collect();
-    let careful = careful(args)?;
+    let keyless = held(args)?;
     let mut rows: Vec<Row> = Vec::new();
     let mut held = Vec::new();
     for page in ids.chunks(PAGE) {
-        let due = delivery::store::list_requeueable(&pool, page, &careful).await?;
-        held.extend(list_held(&pool, page, &careful).await?);
+        let due = delivery::store::list_requeueable(&pool, page, keyless).await?;
+        held.extend(list_held(&pool, page, keyless).await?);
         let mut messages = store::list_by_id(&pool, &due).await?;
         messages.sort_unstable_by_key(|message| message.id);
         rows.extend(messages.iter().map(Row::of));
@@ -211,23 +211,25 @@ async fn requeue_only(args: &Args, target: &Target) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The channels on which a message that may have arrived already is not sent again.
-fn careful(args: &Args) -> anyhow::Result<Vec<Channel>> {
-    let _ = args;
-    Ok(Vec::new())
+/// Where a message that may have arrived already is not sent again: the channels whose provider
+/// cannot tell that it is the same one. None: it is sent all the same.
+fn held(args: &Args) -> anyhow::Result<Option<&'static [Channel]>> {
+    let providers = args.delivery.providers()?;
+    let keyless = providers.map_or(&[][..], |providers| providers.keyless());
+    Ok((!args.ambiguous).then_some(keyless))
 }
 
 /// Those of these messages that would become due, if they could not arrive twice.
 async fn list_held(
     pool: &Pool,
     ids: &[MessageId],
-    careful: &[Channel],
+    keyless: Option<&[Channel]>,
 ) -> anyhow::Result<Vec<MessageId>> {
-    if careful.is_empty() {
+    if keyless.is_none() {
         return Ok(Vec::new());
     }
-    let safe = delivery::store::list_requeueable(pool, ids, careful).await?;
-    let mut held = delivery::store::list_requeueable(pool, ids, &[]).await?;
+    let safe = delivery::store::list_requeueable(pool, ids, keyless).await?;
+    let mut held = delivery::store::list_requeueable(pool, ids, None).await?;
     held.retain(|id| !safe.contains(id));
     held.sort_unstable();
     Ok(held)
@@ -374,14 +376,14 @@ struct Requeued {
 /// moment, or is due already, stays as it is.
 async fn requeue(args: &Args, pool: &Pool, requested: &mut [Baseline]) -> anyhow::Result<Requeued> {
     let policy = args.delivery.policy();
-    let careful = careful(args)?;
+    let keyless = held(args)?;
     let bar = output::progress(requested.len() as u64, "making due");
     let (mut due, mut held) = (Vec::new(), Vec::new());
     for page in requested.chunks_mut(PAGE) {
         let ids: Vec<MessageId> = page.iter().map(|message| message.id).collect();
-        let requeued = outbox::requeue(pool, &policy, &ids, &careful).await?;
+        let requeued = outbox::requeue(pool, &policy, &ids, keyless).await?;
         due.extend(requeued.iter().map(|row| row.message_id));
-        held.extend(list_held(pool, &ids, &careful).await?);
+        held.extend(list_held(pool, &ids, keyless).await?);
         let counts: HashMap<MessageId, i32> = requeued
             .into_iter()
             .map(|row| (row.message_id, row.retry_count))

@@ -26,6 +26,7 @@ use crate::delivery;
 use crate::feed::places::Places;
 use crate::http::server::Server;
 use crate::inbox::demo::Demo;
+use crate::media::fetch::Media;
 use crate::provider::providers::Providers;
 use crate::telemetry;
 use crate::{api_state, router};
@@ -119,15 +120,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         ready = ready => ready?,
         () = stop.cancelled() => return Ok(()),
     };
+    let providers = &app.courier.providers;
     let state = api_state::Parts {
         app: Arc::clone(&app),
         stopping: stop.clone(),
         secrets,
-        whatsapp: None,
-        has_mock_meta: true,
         hosts,
         demo: ready.demo()?,
-        media: None,
+        media: media(providers)?,
         places: Arc::new(Places::new(args.feed.max_streams(), args.client.proxies())),
         metrics,
     };
@@ -147,6 +147,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     shut_down(app, Some(server), args.shutdown.timeout()).await;
     ready.stop().await?;
     served
+}
+
+/// Fetches files of messages, where WhatsApp is connected.
+fn media(providers: &Providers) -> anyhow::Result<Option<Arc<Media>>> {
+    let media = providers.whatsapp().cloned().map(Media::new).transpose();
+    Ok(media.context("files cannot be fetched")?.map(Arc::new))
 }
 
 /// What a process with these providers does.

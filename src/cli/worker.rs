@@ -107,8 +107,6 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             app: Arc::clone(&app),
             stopping: stop.clone(),
             secrets,
-            whatsapp: None,
-            has_mock_meta: true,
             hosts,
             demo: None,
             places: Arc::default(),

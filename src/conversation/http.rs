@@ -12,6 +12,7 @@ use validator::Validate;
 use super::search::{self, Found, Prefix};
 use super::view::{AliasView, ConversationView};
 use super::{Channel, Conversation, ConversationId, Filter, Status, store};
+use crate::alias;
 use crate::api_state::{ApiState, Route};
 use crate::caller::Caller;
 use crate::channel::participant::Participant;
@@ -192,7 +193,7 @@ pub async fn get_conversation(
     let found = store::find(pool, id).await?;
     let conversation = found.ok_or(Error::NotFound("conversation"))?;
     let aliases = if conversation.channel == Channel::Whatsapp {
-        store::list_aliases(pool, &conversation.participant_id).await?
+        alias::list(pool, &conversation.participant_id).await?
     } else {
         Vec::new()
     };

@@ -76,19 +76,6 @@ pub struct Conversation {
 
 /// For how long a provider that has such a window takes free texts after a participant's message.
 const WINDOW: TimeDelta = TimeDelta::hours(24);
-/// The most ids of a participant that are shown.
-const MAX_ALIASES: i64 = 100;
-
-/// An id of a participant, such as a telephone number.
-#[derive(Debug, Clone)]
-pub struct Alias {
-    pub id: String,
-    /// The time of the event that said so.
-    pub since: DateTime<Utc>,
-    /// Another person has it now.
-    pub changed_hands: bool,
-}
-
 impl Conversation {
     /// Its place in the inbox.
     #[must_use]

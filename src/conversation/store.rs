@@ -1,6 +1,6 @@
 //! The statements of the inbox.
 
-use super::{Alias, Conversation, Filter, MAX_ALIASES, Status};
+use super::{Conversation, Filter, Status};
 use crate::channel::Channel;
 use crate::cursor::{Cursor, Start};
 use crate::database::pool::Pool;
@@ -360,18 +360,5 @@ with c as (
         archived
     )
     .fetch_optional(pool)
-    .await
-}
-
-/// The ids that lead to a participant, the newest first.
-pub async fn list_aliases(pool: &Pool, participant_id: &str) -> sqlx::Result<Vec<Alias>> {
-    sqlx::query_as!(
-        Alias,
-        r#"-- conversation::list_aliases
-select alias as id, since, changed_hands from aliases where participant_id = $1 order by since desc, alias limit $2"#,
-        participant_id,
-        MAX_ALIASES
-    )
-    .fetch_all(pool)
     .await
 }

@@ -3,7 +3,8 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Alias, Channel, Conversation, ConversationId, Status};
+use super::{Channel, Conversation, ConversationId, Status};
+use crate::alias::store::Alias;
 use crate::cursor::Cursor;
 use crate::http::timestamp::Timestamp;
 use crate::message::Direction;
@@ -95,7 +96,7 @@ pub struct AliasView {
 impl From<Alias> for AliasView {
     fn from(alias: Alias) -> Self {
         Self {
-            id: alias.id,
+            id: alias.alias,
             since: Timestamp(alias.since),
             changed_hands: alias.changed_hands,
         }

@@ -578,17 +578,22 @@ pub struct Requeued {
     pub retry_count: i32,
 }
 
+fn names(channels: &[Channel]) -> Vec<&'static str> {
+    channels.iter().map(|channel| channel.as_str()).collect()
+}
+
 /// Gives these failed messages a fresh budget. Parked ones go to the end of their conversation's
 /// order: they are blocked for at most `max_wait_seconds` (0: due now), and a `release` must
 /// follow. The others become due, also those whose lease has expired. Leased and blocked ones stay,
-/// and so do those of the `careful` channels that the provider may have accepted.
+/// and so do those that the provider may have accepted and could not tell as the same, where the
+/// channels that are so (`keyless`) are given.
 pub async fn requeue(
     pool: &Pool,
     message_ids: &[MessageId],
     max_wait_seconds: f64,
-    careful: &[Channel],
+    keyless: Option<&[Channel]>,
 ) -> sqlx::Result<Vec<Requeued>> {
-    let careful: Vec<&str> = careful.iter().map(|channel| channel.as_str()).collect();
+    let keyless = keyless.map(names);
     query_states!(query_as Requeued [
         r#"-- delivery::requeue
 -- Locks conversations by (channel, participant_id), then deliveries by message_id, then their messages.
@@ -603,7 +608,7 @@ with locked as (
     and ("# parked r#" and d.conversation_id = any(l.ids) or "# waiting r#"
       or "# due r#" and attempt > 0
         and (lease_token is null or (select status from messages where id = d.message_id) <> 'PENDING'))
-    and (d.channel <> all($3::text[]) or not (unsure_since is not null or lease_token is not null))
+    and ($3::text[] is null or not (unsure_since is not null or lease_token is not null and d.channel = any($3)))
   order by d.message_id for update of d
 ), moved as (
   update conversations c set outbound_seq = c.outbound_seq + p.n
@@ -631,7 +636,7 @@ select id as "message_id!: MessageId", conversation_id as "conversation_id!: Con
 from msg"#],
         message_ids as &[MessageId],
         max_wait_seconds,
-        &careful as &[&str],
+        keyless as Option<Vec<&str>>,
     )
     .fetch_all(pool)
     .await
@@ -641,16 +646,16 @@ from msg"#],
 pub async fn list_requeueable(
     pool: &Pool,
     message_ids: &[MessageId],
-    careful: &[Channel],
+    keyless: Option<&[Channel]>,
 ) -> sqlx::Result<Vec<MessageId>> {
-    let careful: Vec<&str> = careful.iter().map(|channel| channel.as_str()).collect();
+    let keyless = keyless.map(names);
     query_states!(query_scalar [
         r#"-- delivery::list_requeueable
 select message_id as "message_id: MessageId" from deliveries
 where message_id = any($1::uuid[]) and ("# parked r#" or "# waiting r#" or "# due r#" and attempt > 0)
-  and (channel <> all($2::text[]) or not (unsure_since is not null or lease_token is not null))"#],
+  and ($2::text[] is null or not (unsure_since is not null or lease_token is not null and channel = any($2)))"#],
         message_ids as &[MessageId],
-        &careful as &[&str],
+        keyless as Option<Vec<&str>>,
     )
     .fetch_all(pool)
     .await
@@ -658,12 +663,16 @@ where message_id = any($1::uuid[]) and ("# parked r#" or "# waiting r#" or "# du
 
 /// Parks a delivery that nobody holds, as `FAILED` and canceled, and returns its conversation, to
 /// be released. It is ambiguous if it was before, or if somebody who held it never settled it.
-pub async fn cancel(pool: &Pool, message_id: MessageId) -> sqlx::Result<Option<ConversationId>> {
+pub async fn cancel(
+    pool: &Pool,
+    message_id: MessageId,
+    keyless: &[Channel],
+) -> sqlx::Result<Option<ConversationId>> {
     query_states!(query_scalar [
         r#"-- delivery::cancel
 -- Locks the delivery, then its message.
 with held as (
-  select message_id, case when attempt > failures then coalesce(unsure_since, now()) else unsure_since end as unsure_since
+  select message_id, case when attempt > failures and channel = any($3) then coalesce(unsure_since, now()) else unsure_since end as unsure_since
   from deliveries
   where message_id = $1 and ("# due r#" or "# waiting r#" or "# blocked r#") for update
 ), stopped as (
@@ -682,6 +691,7 @@ with held as (
 select conversation_id as "conversation_id: ConversationId" from msg"#],
         message_id as MessageId,
         ErrorKind::Canceled.as_str(),
+        &names(keyless) as &[&str],
     )
     .fetch_optional(pool)
     .await
@@ -692,17 +702,22 @@ pub struct DeliveryState {
     /// An attempt is in flight.
     pub leased: bool,
     pub parked: bool,
-    /// The provider may have accepted the message.
+    /// The provider may have accepted the message, and could not tell that it is the same one.
     pub unsure: bool,
 }
 
 /// How the delivery of a message stands. None: it has none, or not any more.
-pub async fn find(pool: &Pool, message_id: MessageId) -> sqlx::Result<Option<DeliveryState>> {
+pub async fn find(
+    pool: &Pool,
+    message_id: MessageId,
+    keyless: &[Channel],
+) -> sqlx::Result<Option<DeliveryState>> {
     query_states!(query_as DeliveryState [
         r#"-- delivery::find
-select coalesce("# leased r#", false) as "leased!", "# parked r#" as "parked!", unsure_since is not null or lease_token is not null as "unsure!"
+select coalesce("# leased r#", false) as "leased!", "# parked r#" as "parked!", unsure_since is not null or lease_token is not null and channel = any($2) as "unsure!"
 from deliveries where message_id = $1"#],
         message_id as MessageId,
+        &names(keyless) as &[&str],
     )
     .fetch_optional(pool)
     .await

@@ -25,7 +25,7 @@ pub async fn forget(pool: &Pool, request: Request, wait: Duration) -> Result<(Fo
     loop {
         let unsent = store::list_unsent(pool, request).await?;
         for message_id in &unsent {
-            let canceled = delivery::store::cancel(pool, *message_id).await?;
+            let canceled = delivery::store::cancel(pool, *message_id, &[]).await?;
             forgotten.canceled += i64::from(canceled.is_some());
         }
         if store::list_unsent(pool, request).await?.is_empty() || Instant::now() >= deadline {

@@ -221,8 +221,8 @@ fn refused(problem: Problem) -> Received {
 }
 
 fn no_room() -> Problem {
-    let error = "too much of large bodies is arriving, and this one was the slowest";
-    Problem::overloaded(error).caused_by(&error)
+    // No line in the log: strangers would write it.
+    Problem::overloaded("too much of large bodies is arriving, and this one was the slowest")
 }
 
 fn too_large(limit: usize) -> Problem {

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -15,8 +15,6 @@ use super::route::BodyLimit;
 pub const BLOCK: usize = BodyLimit::USUAL;
 /// What all bodies share: 32 MiB.
 const SHARED_BLOCKS: usize = 512;
-/// How many bodies are parsed at a time: what was made of them also takes memory.
-const MOST_PARSED: usize = 4;
 
 /// The blocks that bodies share.
 #[derive(Debug, Clone)]
@@ -27,7 +25,6 @@ struct Shared {
     ledger: Mutex<Ledger>,
     /// Some blocks were given back.
     freed: Notify,
-    parsing: Semaphore,
 }
 
 #[derive(Debug)]
@@ -81,7 +78,6 @@ impl BodyBudget {
                 arriving: HashMap::new(),
             }),
             freed: Notify::new(),
-            parsing: Semaphore::new(MOST_PARSED),
         }))
     }
 
@@ -96,12 +92,6 @@ impl BodyBudget {
             blocks: 0,
             given_up: CancellationToken::new(),
         }
-    }
-
-    /// Waits until fewer than four bodies are being parsed. The turn ends when it is dropped.
-    pub async fn turn_to_parse(&self) -> SemaphorePermit<'_> {
-        let turn = self.0.parsing.acquire().await;
-        turn.expect("nobody closes the semaphore")
     }
 
     fn lock(&self) -> MutexGuard<'_, Ledger> {
@@ -270,18 +260,5 @@ mod tests {
         };
         let (has, ()) = tokio::join!(fast.take(), leaves);
         assert!(has);
-    }
-
-    #[tokio::test]
-    async fn four_bodies_are_parsed_at_a_time() {
-        let budget = BodyBudget::default();
-        let mut turns = Vec::new();
-        for _ in 0..4 {
-            turns.push(budget.turn_to_parse().await);
-        }
-        let fifth = tokio::time::timeout(Duration::from_millis(20), budget.turn_to_parse());
-        assert!(fifth.await.is_err());
-        turns.pop();
-        budget.turn_to_parse().await;
     }
 }

@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use hmac::{Hmac, KeyInit, Mac};
 use reqwest::header::AUTHORIZATION;
 use reqwest::{RequestBuilder, Response, Url};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::Value;
-use sha2::Sha256;
 use tokio::time::timeout;
 
 use super::places::{Place, Places};
@@ -139,13 +137,9 @@ impl Media {
     fn url_of(&self, id: &MediaId) -> Url {
         let account = &self.account;
         let path = format!("/{}/{id}", account.graph_version);
-        let mut url = below(&account.graph_url, &path);
-        let mut query = url.query_pairs_mut();
-        query.append_pair("phone_number_id", &account.phone_number_id);
-        if let Some(proof) = self.proof() {
-            query.append_pair("appsecret_proof", &proof);
-        }
-        drop(query);
+        let mut url = Url::clone(&account.proven(&path));
+        url.query_pairs_mut()
+            .append_pair("phone_number_id", &account.phone_number_id);
         url
     }
 
@@ -175,16 +169,6 @@ impl Media {
     fn with_token(&self, call: RequestBuilder) -> RequestBuilder {
         let token = self.account.access_token.expose_secret();
         call.header(AUTHORIZATION, format!("Bearer {token}"))
-    }
-
-    /// Proves to Graph that the token is in the hands of its app.
-    fn proof(&self) -> Option<String> {
-        let secret = self.account.app_secrets.first()?;
-        let mac = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes());
-        let mac = mac.expect("HMAC takes a key of any length");
-        let token = self.account.access_token.expose_secret();
-        let proof = mac.chain_update(token).finalize().into_bytes();
-        Some(hex::encode(proof))
     }
 }
 

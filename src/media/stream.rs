@@ -24,6 +24,7 @@ const LONGEST: Duration = Duration::from_mins(15);
 /// A file's beginning, and the rest of it.
 pub struct File {
     response: reqwest::Response,
+    length: Option<u64>,
     hash: Sha256,
     expected: [u8; 32],
     /// What has come and was not passed on. The last byte of it may be the last of all.
@@ -60,14 +61,14 @@ impl File {
         response: reqwest::Response,
         expected: [u8; 32],
     ) -> Result<Self, MediaError> {
-        if response
-            .content_length()
-            .is_some_and(|length| length > MOST_BYTES)
-        {
+        // Later this would be the length of the rest.
+        let length = response.content_length();
+        if length.is_some_and(|length| length > MOST_BYTES) {
             return Err(Broken::TooLarge.into());
         }
         let mut file = Self {
             response,
+            length,
             hash: Sha256::new(),
             expected,
             held: Bytes::new(),
@@ -82,12 +83,16 @@ impl File {
             start.extend_from_slice(&bytes);
         }
         file.held = start.freeze();
+        if length == Some(file.received) {
+            // It has come in one piece: whoever asks can be told.
+            file.check()?;
+        }
         Ok(file)
     }
 
     /// Its length, if that is known.
     pub fn length(&self) -> Option<u64> {
-        self.response.content_length()
+        self.length
     }
 
     /// How it begins.
@@ -122,10 +127,7 @@ impl File {
                 return Ok(Some(self.held.split_to(PIECE)));
             }
             let Some(bytes) = self.receive().await? else {
-                if self.hash.clone().finalize()[..] != self.expected {
-                    return Err(Broken::Hash);
-                }
-                self.is_checked = true;
+                self.check()?;
                 break;
             };
             let before = std::mem::replace(&mut self.held, bytes);
@@ -135,6 +137,14 @@ impl File {
         }
         let last = std::mem::take(&mut self.held);
         Ok(Some(last).filter(|last| !last.is_empty()))
+    }
+
+    fn check(&mut self) -> Result<(), Broken> {
+        if self.hash.clone().finalize()[..] != self.expected {
+            return Err(Broken::Hash);
+        }
+        self.is_checked = true;
+        Ok(())
     }
 
     /// What comes next; nothing at the end.

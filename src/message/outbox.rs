@@ -11,6 +11,7 @@ use super::enqueue::{Enqueue, Enqueued};
 use super::permits::{SendPermit, SendPermits};
 use super::request::Asked;
 use super::{Dialect, Message, NewMessage, Outbound, Status, content, store};
+use crate::alias;
 use crate::caller::Caller;
 use crate::channel::Channel;
 use crate::crash::{self, Point};
@@ -95,17 +96,14 @@ impl Outbox {
         Ok(sent)
     }
 
-    /// How the provider of a channel is spoken to; none: the channel has none.
+    /// What the provider of a channel understands; none: the channel has none.
     #[must_use]
     pub fn dialect(&self, channel: Channel) -> Option<Dialect> {
-        let _ = channel;
-        Some(Dialect::MockMeta)
-    }
-
-    /// The channels whose provider cannot tell that a message is one that it has accepted before.
-    fn forgetful(&self) -> Vec<Channel> {
-        let _ = self;
-        Vec::new()
+        let providers = &self.courier.providers;
+        if providers.is_whatsapp(channel) {
+            return Some(Dialect::Whatsapp);
+        }
+        providers.has(channel).then_some(Dialect::MockMeta)
     }
 
     async fn store(
@@ -178,14 +176,10 @@ impl Outbox {
             Some(Dialect::MockMeta) => return Ok(outbound),
             Some(Dialect::Whatsapp) => {}
         }
-        let recipient = store::find_recipient(&self.pool, &outbound.participant_id).await?;
-        if recipient.changed_hands {
-            return Err(Error::ParticipantChanged);
-        }
-        outbound.participant_id = recipient.participant_id;
-        outbound.address = recipient
-            .number
-            .filter(|number| *number != outbound.participant_id);
+        let route = alias::resolve_send(&self.pool, &outbound.participant_id).await?;
+        let route = route.map_err(|_| Error::ParticipantChanged)?;
+        outbound.participant_id = route.participant_id;
+        outbound.address = route.address;
         if let Some(id) = asked.reply_to {
             let answered = store::find(&self.pool, id).await?.filter(|message| {
                 message.channel == channel && message.participant_id == outbound.participant_id
@@ -233,13 +227,11 @@ impl Outbox {
             self.find(caller, id).await?;
         }
         let task = Arc::clone(self);
-        let careful = match may_repeat {
-            MayRepeat::Yes => Vec::new(),
-            MayRepeat::No => self.forgetful(),
-        };
+        let keyless = self.courier.providers.keyless();
+        let held = (may_repeat == MayRepeat::No).then_some(keyless);
         let requeued = async move {
             let policy = &task.courier.policy;
-            let requeued = requeue(&task.pool, policy, &[id], &careful).await?;
+            let requeued = requeue(&task.pool, policy, &[id], held).await?;
             task.courier.wake.notify_one();
             for row in &requeued {
                 tracing::info!(message_id = %row.message_id, conversation_id = %row.conversation_id, "made due again");
@@ -251,14 +243,13 @@ impl Outbox {
         if !requeued.is_empty() {
             return Ok(message);
         }
-        let state = delivery::store::find(&self.pool, id).await?;
+        let state = delivery::store::find(&self.pool, id, keyless).await?;
         let is_leased = state.as_ref().is_some_and(|state| state.leased);
         if message.status != Status::Failed && !is_leased {
             return Err(Error::NotFailed);
         }
         let is_unsure = state.is_some_and(|state| state.unsure);
-        let may_be_twice = is_unsure && self.forgetful().contains(&message.channel);
-        if may_be_twice && may_repeat == MayRepeat::No && !is_leased {
+        if is_unsure && may_repeat == MayRepeat::No && !is_leased {
             return Err(Error::Ambiguous);
         }
         database::store::confirm(&self.pool).await?;
@@ -276,7 +267,8 @@ impl Outbox {
         }
         let task = Arc::clone(self);
         let canceled = async move {
-            let conversation_id = delivery::store::cancel(&task.pool, id).await?;
+            let keyless = task.courier.providers.keyless();
+            let conversation_id = delivery::store::cancel(&task.pool, id, keyless).await?;
             if let Some(conversation_id) = conversation_id {
                 release(&task.pool, &task.courier.policy, &[conversation_id]).await?;
                 task.courier.wake.notify_one();
@@ -289,7 +281,7 @@ impl Outbox {
         if canceled {
             return Ok(message);
         }
-        match delivery::store::find(&self.pool, id).await? {
+        match delivery::store::find(&self.pool, id, &[]).await? {
             Some(state) if state.parked => {
                 database::store::confirm(&self.pool).await?;
                 Ok(message)
@@ -321,20 +313,20 @@ pub enum MayRepeat {
 }
 
 /// Gives those of these messages that have failed a fresh budget and makes them due, or puts them
-/// at the end of their conversation's order; returns which those are. Those of the `careful`
-/// channels that the provider may have accepted stay as they are.
+/// at the end of their conversation's order; returns which those are. Where the channels are given
+/// whose provider knows no idempotency key, what it may have accepted stays as it is.
 pub async fn requeue(
     pool: &Pool,
     policy: &DeliveryPolicy,
     ids: &[MessageId],
-    careful: &[Channel],
+    keyless: Option<&[Channel]>,
 ) -> Result<Vec<delivery::store::Requeued>> {
     let max_wait = if policy.ordered {
         policy.max_wait_seconds
     } else {
         0.0
     };
-    let requeued = delivery::store::requeue(pool, ids, max_wait, careful).await?;
+    let requeued = delivery::store::requeue(pool, ids, max_wait, keyless).await?;
     let conversation_ids: Vec<_> = requeued.iter().map(|row| row.conversation_id).collect();
     release(pool, policy, &conversation_ids).await?;
     let message_ids: Vec<_> = requeued.iter().map(|row| row.message_id).collect();

@@ -99,9 +99,10 @@ pub struct Stored {
 
 /// Stores each new message `PENDING`, with its place in its conversation's order and its delivery:
 /// leased to the caller's token; or due, where there is no token or the channel is paused or its
-/// calls are spread, but no sooner than its conversation's pause ends; or blocked. A known key or id changes nothing at all. Returns a row for each
-/// new message, in no order. Fails with [`crate::error::fault::Fault::LostRace`] when two first
-/// messages to one participant raced. SCHEMA.md says what each part of the statement does.
+/// calls are spread, but no sooner than its conversation's pause ends; or blocked. A known key or id
+/// changes nothing at all. Returns a row for each new message, in no order. Fails with
+/// [`crate::error::fault::Fault::LostRace`] when two first messages to one participant raced.
+/// SCHEMA.md says what each part of the statement does.
 pub async fn enqueue(
     connection: &mut PgConnection,
     messages: &[&NewMessage],
@@ -288,37 +289,6 @@ with m as (select * from messages where channel = $1 and client_message_id = $2)
         client_message_id
     )
     .fetch_optional(pool)
-    .await
-}
-
-/// Whom an id of a person leads to.
-pub struct Recipient {
-    /// The participant of their conversation.
-    pub participant_id: String,
-    /// The newest number that leads to them.
-    pub number: Option<String>,
-    /// It is another person's by now.
-    pub changed_hands: bool,
-}
-
-/// Finds whom a number or a user id leads to: where nothing is known of it, to itself.
-pub async fn find_recipient(pool: &Pool, id: &str) -> sqlx::Result<Recipient> {
-    sqlx::query_as!(
-        Recipient,
-        r#"-- message::find_recipient
-select p.participant_id as "participant_id!", p.changed_hands as "changed_hands!", n.number as "number?"
-from (
-  select coalesce(a.participant_id, $1) as participant_id, coalesce(a.changed_hands, false) as changed_hands
-  from (select) one left join aliases a on a.alias = $1
-) p
-left join lateral (
-  select alias as number from aliases
-  where participant_id = p.participant_id and alias ~ '^[0-9]+$' and not changed_hands
-  order by since desc, alias limit 1
-) n on true"#,
-        id
-    )
-    .fetch_one(pool)
     .await
 }
 

@@ -74,6 +74,15 @@ impl Providers {
         channel == Channel::Whatsapp && self.whatsapp.is_some()
     }
 
+    /// The channels whose provider cannot tell that a message is one that it has accepted before.
+    #[must_use]
+    pub fn keyless(&self) -> &'static [Channel] {
+        match self.whatsapp {
+            Some(_) => &[Channel::Whatsapp],
+            None => &[],
+        }
+    }
+
     /// Whether the mock's wire is connected.
     #[must_use]
     pub fn has_mock_meta(&self) -> bool {

@@ -13,6 +13,7 @@ use super::recipient::is_recipient;
 use super::steps::Steps;
 use super::store::{Row, Witnessed};
 use super::{Noted, store};
+use crate::amendment;
 use crate::channel::Channel;
 use crate::database;
 use crate::database::batch::{Batch, WriteError};
@@ -163,6 +164,8 @@ impl Receipts {
                 tracing::warn!(%message_id, first, second, "a message was sent twice: the provider has two ids for it");
             }
         }
+        // What has come about them before they were known.
+        amendment::apply(connection, &ids).await?;
         Ok(ids.into_iter().map(str::to_owned).collect())
     }
 

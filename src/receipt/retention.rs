@@ -1,5 +1,4 @@
-//! Removes what has come about messages that never became known, and all but the newest of what
-//! could not be read.
+//! Removes what has come about messages that never became known.
 
 use std::time::{Duration, Instant};
 
@@ -12,8 +11,6 @@ use crate::error::{Causes, Result};
 
 /// How long what is known of an unknown message is kept.
 const DAYS: i32 = 30;
-/// How many bodies that could not be read are kept.
-const BODIES: i64 = 100;
 /// How often to look, also after the database failed.
 const INTERVAL: Duration = Duration::from_mins(10);
 /// Rows of each kind that one statement removes.
@@ -44,16 +41,14 @@ pub async fn run(pool: Pool, stop: CancellationToken) {
 
 /// Removes some; whether there may be more.
 async fn step(pool: &Pool) -> Result<bool> {
-    let purged = bounded(store::purge(pool, DAYS, BODIES, BATCH)).await?;
-    let removed = purged.receipts + purged.amendments + purged.bodies;
-    if removed > 0 {
-        let (receipts, amendments, bodies) = (purged.receipts, purged.amendments, purged.bodies);
+    let purged = bounded(store::purge(pool, DAYS, BATCH)).await?;
+    let (receipts, amendments) = (purged.receipts, purged.amendments);
+    if receipts + amendments > 0 {
         tracing::info!(
             receipts,
             amendments,
-            bodies,
             "removed what has come about unknown messages"
         );
     }
-    Ok(purged.receipts == BATCH || purged.amendments == BATCH)
+    Ok(receipts == BATCH || amendments == BATCH)
 }

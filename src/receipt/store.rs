@@ -193,33 +193,29 @@ select provider_message_id as "provider_message_id!", message_id as "message_id!
 pub struct Purged {
     pub receipts: i64,
     pub amendments: i64,
-    pub bodies: i64,
 }
 
 /// Removes at most `limit` receipts, and as many changes, of messages that have not become known
-/// for so many days, and all but the newest `bodies` of what could not be read.
-pub async fn purge(pool: &Pool, days: i32, bodies: i64, limit: i64) -> sqlx::Result<Purged> {
+/// for so many days.
+pub async fn purge(pool: &Pool, days: i32, limit: i64) -> sqlx::Result<Purged> {
     sqlx::query_as!(
         Purged,
         r#"-- receipt::purge
 with old_receipt as (
   select provider_message_id from receipts
   where message_id is null and received_at < now() - pg_catalog.make_interval(days => $1)
-  order by received_at limit $3 for update skip locked
+  order by received_at limit $2 for update skip locked
 ), receipt as (
   delete from receipts where provider_message_id = any(array(select provider_message_id from old_receipt)) returning 1
 ), old_amendment as (
   select target_id, kind, sender from amendments
-  where stored_at < now() - pg_catalog.make_interval(days => $1) order by stored_at limit $3 for update skip locked
+  where stored_at < now() - pg_catalog.make_interval(days => $1) order by stored_at limit $2 for update skip locked
 ), amendment as (
   delete from amendments a using old_amendment o where a.target_id = o.target_id and a.kind = o.kind and a.sender = o.sender
   returning 1
-), body as (
-  delete from unreadable_webhooks where id <= (select id from unreadable_webhooks order by id desc limit 1 offset $2) returning 1
 )
-select (select count(*) from receipt) as "receipts!", (select count(*) from amendment) as "amendments!", (select count(*) from body) as "bodies!""#,
+select (select count(*) from receipt) as "receipts!", (select count(*) from amendment) as "amendments!""#,
         days,
-        bodies,
         limit,
     )
     .fetch_one(pool)

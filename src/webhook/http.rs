@@ -99,7 +99,7 @@ pub async fn receive_webhook(
     State(state): State<ApiState>,
     request: Request,
 ) -> Result<Json<ReceiptView>, Problem> {
-    if !state.has_mock_meta {
+    if !state.app.courier.providers.has_mock_meta() {
         return Err(no_such_route(request.body()));
     }
     let (parts, body) = request.into_parts();
@@ -181,7 +181,7 @@ fn admitted(state: &ApiState, parts: &Parts, received: Received) -> Result<Event
     let signed = state.secrets.check_signature(headers, &received.bytes);
     signed.inspect_err(|_| Failure::WrongSignature.happened(audit::client(&parts.extensions)))?;
     let event = event(headers, &received.bytes)?;
-    if event.channel == Channel::Whatsapp && state.whatsapp.is_some() {
+    if state.app.courier.providers.is_whatsapp(event.channel) {
         return Err(Problem::forbidden(
             "the channel whatsapp is connected elsewhere: its events come to /webhooks/whatsapp",
         ));

@@ -11,7 +11,7 @@ mod inbox;
 mod keys;
 mod large_bodies;
 mod logins;
-mod media;
+pub mod media;
 pub mod openapi;
 mod origins;
 mod ownership;

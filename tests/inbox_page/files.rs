@@ -92,7 +92,7 @@ async fn a_file_that_cannot_be_had_says_why() {
         let document = json!({ "id": "13", "filename": "A <b>.pdf" });
         let (_, document) = comes(stage, "A <b>.pdf", "document", &document).await;
         for id in [&lost, &voice, &document] {
-            let why = problem(404, "WhatsApp has it no longer");
+            let why = problem(404, "not_found", "WhatsApp has it no longer");
             stage.gate.has(&format!("GET /messages/{id}/media"), why);
         }
         stage.page.expect("status of 404");
@@ -119,7 +119,9 @@ async fn a_busy_gateway_is_asked_for_a_picture_again() {
     play(async |stage| {
         let image = json!({ "id": "11", "mime_type": "image/png" });
         let (conversation, _) = comes(stage, "[image]", "image", &image).await;
-        stage.gate.has("GET /messages/", problem(503, "busy"));
+        stage
+            .gate
+            .has("GET /messages/", problem(503, "overloaded", "busy"));
         stage.page.expect("status of 503");
         let page = &stage.page;
         page.open().await;

@@ -10,6 +10,7 @@
 mod access;
 mod axe;
 mod chromium;
+mod cloud;
 mod connection;
 mod drafts;
 mod files;

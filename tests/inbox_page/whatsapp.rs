@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
-use crate::stage::play;
-use crate::wire::{CUSTOMER, change, is_told, picture, sends};
+use crate::stage::{play, play_with};
+use crate::support::NO_RETRY;
+use crate::wire::{CUSTOMER, change, is_told, picture, problem, sends};
 
 #[tokio::test]
 async fn ticks_say_how_far_a_message_has_come() {
@@ -143,6 +144,65 @@ async fn a_window_that_is_closed_is_said_and_a_text_can_be_tried_all_the_same() 
             .await;
         page.send("All the same").await;
         page.becomes("All the same", "SENT").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_the_gateway_refuses_is_said_in_words() {
+    play_with(&[NO_RETRY], async |stage| {
+        stage.page.expect("status of 409");
+        let conversation = stage.writes(CUSTOMER, "Hello").await;
+        let page = &stage.page;
+        page.open().await;
+        page.select(&conversation).await;
+        for (text, code, words) in [
+            (
+                "To whom?",
+                "participant_changed",
+                "this number belongs to somebody else now",
+            ),
+            (
+                "From where?",
+                "channel_not_connected",
+                "WhatsApp is not connected to this gateway",
+            ),
+        ] {
+            stage
+                .gate
+                .has("POST /messages/send", problem(409, code, "no"));
+            page.send(text).await;
+            let said = "return withText(given[0])[0].innerText.includes(given[1])";
+            page.until_with("it says why", said, &json!([text, words]))
+                .await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_retry_that_only_the_gateway_knows_to_be_doubtful_is_asked_about_too() {
+    play_with(&[NO_RETRY], async |stage| {
+        stage.page.expect("status of 409");
+        let conversation = stage.writes(CUSTOMER, "Hello").await;
+        let mock = &stage.system.mock;
+        mock.script(CUSTOMER, [mock_meta_provider::Fault::Reject]);
+        let page = &stage.page;
+        page.open().await;
+        page.select(&conversation).await;
+        page.send("Good morning").await;
+        let id = page.becomes("Good morning", "FAILED").await;
+        let retry = format!("POST /messages/{id}/retry");
+        stage.gate.has(&retry, problem(409, "ambiguous", "it may have arrived"));
+        page.click("[data-testid=retry]").await;
+        let asks = "return document.querySelector('dialog[open]')?.innerText.includes('It may already have arrived')";
+        page.until("it asks", asks).await;
+        page.click("dialog[open] button[value=yes]").await;
+        page.until("it says why not", "return document.getElementById('note').textContent.includes('the customer may have it already')")
+            .await;
+        let asked = stage.gate.asked();
+        let asked: Vec<_> = asked.iter().filter(|line| line.starts_with(&retry)).collect();
+        assert_eq!(asked, [&retry, &format!("{retry}?ambiguous=true")]);
     })
     .await;
 }

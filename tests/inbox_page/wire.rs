@@ -7,7 +7,7 @@ use crate::gate::File;
 use crate::stage::Stage;
 
 /// A picture of four pixels by three.
-const PICTURE: &[u8] = include_bytes!("picture.png");
+pub const PICTURE: &[u8] = include_bytes!("picture.png");
 pub const CUSTOMER: &str = "491701234567";
 
 pub fn picture() -> File {
@@ -18,8 +18,8 @@ pub fn picture() -> File {
     }
 }
 
-pub fn problem(status: u16, detail: &str) -> File {
-    let problem = json!({ "title": "-", "status": status, "code": "not_found", "detail": detail });
+pub fn problem(status: u16, code: &str, detail: &str) -> File {
+    let problem = json!({ "title": "-", "status": status, "code": code, "detail": detail });
     File {
         status,
         content_type: "application/problem+json",

@@ -18,7 +18,7 @@ use super::callers::{Receipt, Request};
 
 const PHONE_NUMBER_ID: &str = "106540352242922";
 const APP_SECRET: &str = "the app's secret of a proof";
-const TOKEN: &str = "the token of a proof";
+const TOKEN: &str = "token-of-a-proof";
 const SIGNATURE: &str = "x-hub-signature-256";
 /// How long a message whose answer was lost waits for its status: longer than a status is on its way
 /// while processes and the database come and go.

@@ -282,7 +282,8 @@ impl Database {
         for (promise, sql) in [
             (
                 "an event is one message",
-                "select count(*) from webhook_events e full join (select * from messages where direction = 'INBOUND') m on m.id = e.message_id
+                "select count(*) from (select * from webhook_events where message_id is not null or provider <> 'whatsapp') e
+                 full join (select * from messages where direction = 'INBOUND' or origin is not null) m on m.id = e.message_id
                  where e.message_id is null or m.id is null",
             ),
             (

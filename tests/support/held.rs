@@ -16,7 +16,7 @@ pub struct Held {
 
 /// A call that waits for its answer.
 pub struct HeldCall {
-    /// Its `Idempotency-Key`.
+    /// Its `Idempotency-Key`, if it has one.
     pub key: String,
     /// Its `traceparent`.
     pub traceparent: Option<String>,
@@ -110,7 +110,7 @@ async fn read(mut stream: TcpStream) -> Option<HeldCall> {
         let length: usize = header("content-length")?.parse().ok()?;
         if body.len() >= length {
             let body = serde_json::from_str(body).ok()?;
-            let key = header("idempotency-key")?;
+            let key = header("idempotency-key").unwrap_or_default();
             let traceparent = header("traceparent");
             return Some(HeldCall {
                 key,

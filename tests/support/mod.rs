@@ -15,6 +15,7 @@ mod proxy;
 mod repository;
 mod settings;
 mod standby;
+pub mod whatsapp;
 
 use std::time::{Duration, Instant};
 

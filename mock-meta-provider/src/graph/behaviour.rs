@@ -136,17 +136,17 @@ impl WhatsappBehaviour {
     }
 }
 
-/// Codes with their weights, such as `130429=1,131000=4`.
+/// Codes with their weights, such as `130429=1,131000=4`, in the order of the codes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Codes(Cow<'static, [(u32, u32)]>);
 
 impl Codes {
     /// Seldom a throttle, else what may be repeated.
     pub const USUAL: Self = Self(Cow::Borrowed(&[
-        (130_429, 1),
-        (131_056, 1),
-        (131_000, 4),
         (2, 4),
+        (130_429, 1),
+        (131_000, 4),
+        (131_056, 1),
     ]));
 
     /// Only this code.
@@ -187,9 +187,15 @@ impl FromStr for Codes {
             let (code, weight) = pair.split_once('=').unwrap_or((pair, "1"));
             Some((code.trim().parse().ok()?, weight.trim().parse().ok()?))
         };
-        let codes: Option<Vec<(u32, u32)>> = text.split(',').map(pair).collect();
+        let codes: Option<BTreeMap<u32, u32>> = text.split(',').map(pair).collect();
         let codes = codes.ok_or("must be codes with weights, such as 130429=1,131000=4")?;
-        Ok(Self(codes.into()))
+        Ok(codes.into())
+    }
+}
+
+impl From<BTreeMap<u32, u32>> for Codes {
+    fn from(codes: BTreeMap<u32, u32>) -> Self {
+        Self(codes.into_iter().collect())
     }
 }
 
@@ -201,13 +207,7 @@ impl Serialize for Codes {
 
 impl<'de> Deserialize<'de> for Codes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let codes = BTreeMap::<String, u32>::deserialize(deserializer)?;
-        let codes: Result<Vec<_>, _> = codes
-            .into_iter()
-            .map(|(code, weight)| code.parse().map(|code| (code, weight)))
-            .collect();
-        let codes = codes.map_err(|_| serde::de::Error::custom("a code is a number"))?;
-        Ok(Self(codes.into()))
+        BTreeMap::deserialize(deserializer).map(Self::from)
     }
 }
 
@@ -219,10 +219,10 @@ mod tests {
     fn a_code_is_drawn_as_often_as_it_weighs() {
         let codes: Codes = "130429=1,2=3".parse().unwrap();
         assert_eq!(
-            (codes.at(0.0), codes.at(0.2), codes.at(0.3), codes.at(0.99)),
+            (codes.at(0.8), codes.at(0.99), codes.at(0.7), codes.at(0.0)),
             (130_429, 130_429, 2, 2)
         );
-        assert_eq!(codes.to_string(), "130429=1,2=3");
+        assert_eq!(codes.to_string(), "2=3,130429=1");
         assert!("often".parse::<Codes>().is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! The bodies of webhooks in Meta's envelope, and their way to the webhook.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -42,7 +43,25 @@ pub(crate) fn change(field: &str, value: &Value) -> Value {
 pub(crate) fn body(changes: &[Value]) -> Bytes {
     let entry = json!({ "id": ACCOUNT, "changes": changes });
     let body = json!({ "object": "whatsapp_business_account", "entry": [entry] });
-    body.to_string().into()
+    escaped(&body.to_string()).into()
+}
+
+/// JSON as Meta writes it: what is not ASCII is escaped, and slashes are too.
+fn escaped(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for char in json.chars() {
+        match char {
+            '/' => escaped.push_str("\\/"),
+            _ if char.is_ascii() => escaped.push(char),
+            _ => {
+                for unit in char.encode_utf16(&mut [0; 2]) {
+                    // A string takes whatever is written to it.
+                    write!(escaped, "\\u{unit:04x}").ok();
+                }
+            }
+        }
+    }
+    escaped
 }
 
 /// Seconds as Meta writes them.

@@ -47,6 +47,9 @@ fn change(items: &[Item], usual: &str) -> Value {
             envelope::change("standby", &value)
         }
         Place::Echoes => {
+            if !contacts.is_empty() {
+                value["contacts"] = json!(contacts);
+            }
             value["message_echoes"] = json!(all);
             envelope::change("smb_message_echoes", &value)
         }

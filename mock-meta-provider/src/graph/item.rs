@@ -42,6 +42,8 @@ pub(crate) struct ItemRequest {
     pub(crate) new_user_id: Option<String>,
     pub(crate) group_id: Option<String>,
     pub(crate) forwarded: bool,
+    /// No contacts stand beside it.
+    pub(crate) bare: bool,
     /// Replaces the object of the type.
     pub(crate) content: Option<Value>,
     /// More fields of the item; null takes one away.
@@ -144,7 +146,7 @@ impl ItemRequest {
                 item.insert("id".into(), json!(wamid));
                 item.insert("timestamp".into(), timestamp);
                 put_content(&mut item, &wire_type, content);
-                (Place::Echoes, item.into(), None)
+                (Place::Echoes, item.into(), self.contact())
             }
             (standby, false) => {
                 let item = self.message(&wamid, timestamp, &wire_type, content);
@@ -174,10 +176,14 @@ impl ItemRequest {
         content: Option<Value>,
     ) -> Value {
         let mut item = Map::new();
-        let context = self
-            .reply_to
-            .as_ref()
-            .map(|id| json!({ "from": DISPLAY_NUMBER, "id": id }));
+        // An answer to a choice is always one to the message that offered it.
+        let is_choice = matches!(
+            self.kind(),
+            "button" | "button_reply" | "list_reply" | "nfm_reply"
+        );
+        let reply_to = self.reply_to.clone();
+        let reply_to = reply_to.or_else(|| is_choice.then(names::wamid));
+        let context = reply_to.map(|id| json!({ "from": DISPLAY_NUMBER, "id": id }));
         let forwarded = self.forwarded.then(|| json!({ "forwarded": true }));
         insert(&mut item, "context", context.or(forwarded));
         insert(&mut item, "from", self.number());
@@ -196,13 +202,10 @@ impl ItemRequest {
         item.into()
     }
 
-    /// Who wrote it; a system message and one that is not supported come without.
+    /// Who the customer is; a system message comes without.
     fn contact(&self) -> Option<Value> {
-        let is_anonymous = matches!(
-            self.kind(),
-            "user_changed_number" | "user_changed_user_id" | "unsupported"
-        );
-        if is_anonymous {
+        let is_system = matches!(self.kind(), "user_changed_number" | "user_changed_user_id");
+        if is_system || self.bare {
             return None;
         }
         let mut profile = Map::new();

@@ -47,7 +47,7 @@ pub(crate) async fn post(
 ) -> Response {
     let asked = read(&app, &phone_number_id, &headers, proof.as_deref(), body).await;
     let send = match asked {
-        Ok(Request::Send(send)) => send,
+        Ok(Request::Send(send)) => *send,
         Ok(Request::MarkRead) => {
             app.state().stats.whatsapp.read_marks += 1;
             return axum::Json(json!({ "success": true })).into_response();

@@ -13,7 +13,7 @@ const TYPES: &str = "{AUDIO, CONTACTS, DOCUMENT, IMAGE, INTERACTIVE, LOCATION, R
 /// The body of `POST /{version}/{phone number id}/messages`.
 #[derive(Debug)]
 pub(crate) enum Request {
-    Send(Send),
+    Send(Box<Send>),
     /// A message is marked as read, and all before it.
     MarkRead,
 }
@@ -61,7 +61,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Request, GraphError> {
             "Param biz_opaque_callback_data must be at most 512 characters long.",
         ));
     }
-    Ok(Request::Send(Send {
+    Ok(Request::Send(Box::new(Send {
         input,
         to,
         addressed_by,
@@ -69,7 +69,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Request, GraphError> {
         content,
         reply_to: reply_to(&body)?,
         opaque: opaque.map(str::to_owned),
-    }))
+    })))
 }
 
 impl Send {

@@ -5,13 +5,14 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use indicatif::HumanCount;
-use mock_meta_provider::Ledger;
+use mock_meta_provider::{Ledger, LedgerMessage};
 
 use super::client::MessageView;
 use super::drive::Seen;
 use super::guarantee::Guarantee;
 use super::plan::{Conversation, RETRY_AFTER_SECONDS};
 use super::scenario::Scenario;
+use super::whatsapp::{WITNESS, Wire};
 
 /// Characters of a preview.
 const PREVIEW: usize = 200;
@@ -22,6 +23,7 @@ pub struct Evidence<'a> {
     pub conversations: &'a [(Conversation, Seen)],
     pub ledger: &'a Ledger,
     pub ordered: bool,
+    pub wire: Wire,
 }
 
 impl Evidence<'_> {
@@ -38,6 +40,11 @@ impl Evidence<'_> {
             guarantees.push(self.nothing_is_stuck());
             if self.ordered {
                 guarantees.push(self.delivered_in_order());
+            }
+            if self.wire == Wire::Whatsapp {
+                guarantees.push(self.told_in_the_end());
+                guarantees.extend(self.lost_answers_are_settled());
+                guarantees.extend(self.held_in_silence());
             }
         }
         guarantees.push(self.listed_in_order());
@@ -110,10 +117,10 @@ impl Evidence<'_> {
     }
 
     fn one_delivery_a_record(&self) -> Guarantee {
-        let keys = self.ledger.messages.iter();
-        let mut ledger: HashMap<&str, u64> = keys
+        let keys = self.keys();
+        let mut ledger: HashMap<String, u64> = keys
             .clone()
-            .map(|key| (&*key.idempotency_key, key.deliveries))
+            .map(|key| (record_id(&key.idempotency_key), key.deliveries))
             .collect();
         let mut violations = Vec::new();
         let mut records = 0;
@@ -134,7 +141,8 @@ impl Evidence<'_> {
         );
         let calls: u64 = keys.map(|key| key.calls).sum();
         let tried = format!("{} records, {} calls", number(records), HumanCount(calls));
-        let observed = format!("{} deliveries", number(self.ledger.deliveries()));
+        let deliveries: u64 = self.keys().map(|key| key.deliveries).sum();
+        let observed = format!("{} deliveries", HumanCount(deliveries));
         Guarantee::new("a record is one delivery", tried, observed, violations)
     }
 
@@ -143,7 +151,7 @@ impl Evidence<'_> {
         let unsent = self.flat(|(_, seen)| {
             let unsent = seen
                 .messages(Side::Outbound)
-                .filter(|record| record.status != "SENT");
+                .filter(|record| record.status != "SENT" && !self.is_held(record));
             let messages = unsent.map(|record| {
                 let error = record
                     .last_error
@@ -154,7 +162,14 @@ impl Evidence<'_> {
             messages.collect()
         });
         let tried = format!("{} records", number(records));
-        let observed = format!("{} left unsent", number(unsent.len()));
+        let held = self.count(|(_, seen)| {
+            let records = seen.messages(Side::Outbound);
+            records.filter(|record| self.is_held(record)).count()
+        });
+        let mut observed = format!("{} left unsent", number(unsent.len()));
+        if held > 0 {
+            observed = format!("{observed}, {} held for an operator", number(held));
+        }
         Guarantee::new("nothing is stuck", tried, observed, unsent)
     }
 
@@ -218,6 +233,106 @@ impl Evidence<'_> {
                 Some((is_right, "the preview is another one's".to_owned()))
             },
         )
+    }
+
+    /// Whether it may have arrived, and the provider could not tell that it is the same message.
+    fn is_held(&self, record: &MessageView) -> bool {
+        self.wire == Wire::Whatsapp && record.is_held()
+    }
+
+    /// What the provider knows of the participants' messages.
+    fn keys(&self) -> impl Iterator<Item = &LedgerMessage> + Clone {
+        let keys = self.ledger.messages.iter();
+        keys.filter(|key| key.participant_id != WITNESS)
+    }
+
+    /// How often the provider was called for a record.
+    fn calls(&self) -> HashMap<String, u64> {
+        let keys = self.keys();
+        keys.map(|key| (record_id(&key.idempotency_key), key.calls))
+            .collect()
+    }
+
+    fn told_in_the_end(&self) -> Guarantee {
+        let told = self.count(|(_, seen)| {
+            let records = seen.messages(Side::Outbound);
+            records
+                .filter(|record| record.delivery_status.is_some())
+                .count()
+        });
+        let records = self.count(|(_, seen)| seen.messages(Side::Outbound).count());
+        let violations = self.flat(|(conversation, seen)| {
+            let records = seen.messages(Side::Outbound);
+            let missing = records.filter(|record| !conversation.is_told(record));
+            let messages = missing.map(|record| {
+                let step = record.delivery_status.as_deref().unwrap_or("nothing");
+                format!("{}: {step} is known of it", record.id)
+            });
+            messages.collect()
+        });
+        Guarantee::new(
+            "statuses in any order tell how far a message came",
+            format!("{} records", number(records)),
+            format!("{} told of", number(told)),
+            violations,
+        )
+    }
+
+    /// One call, whose answer was lost, and a status.
+    fn lost_answers_are_settled(&self) -> Option<Guarantee> {
+        let calls = self.calls();
+        let may_be_lost = |record: &&MessageView| {
+            let error = record.last_error.as_ref();
+            error.is_some_and(|error| error.ambiguous)
+        };
+        let (mut lost, mut settled) = (0, 0);
+        for (conversation, seen) in self.conversations {
+            if conversation.scenario != Scenario::LostAnswer {
+                continue;
+            }
+            for record in seen.messages(Side::Outbound).filter(may_be_lost) {
+                lost += 1;
+                let is_one_call = calls.get(&record.id) == Some(&1);
+                settled += usize::from(record.status == "SENT" && is_one_call);
+            }
+        }
+        let none = "no status has settled a message".to_owned();
+        (lost > 0).then(|| {
+            Guarantee::new(
+                "a status settles a message whose answer was lost",
+                format!("{} answers lost", number(lost)),
+                format!("{} settled without a second call", number(settled)),
+                Vec::from_iter((settled == 0).then_some(none)),
+            )
+        })
+    }
+
+    /// Nothing tells whether they were accepted, so none is sent a second time.
+    fn held_in_silence(&self) -> Option<Guarantee> {
+        let calls = self.calls();
+        let silent = self.conversations.iter();
+        let silent = silent.filter(|(conversation, _)| conversation.scenario == Scenario::Silence);
+        let records: Vec<_> = silent
+            .flat_map(|(_, seen)| seen.messages(Side::Outbound))
+            .collect();
+        let held = records.iter().filter(|record| record.is_held()).count();
+        let wrong = records.iter().filter(|record| {
+            let is_one_call = calls.get(&record.id) == Some(&1);
+            !is_one_call || record.status != "SENT" && !record.is_held()
+        });
+        let violations = wrong.map(|record| {
+            let calls = calls.get(&record.id).copied().unwrap_or_default();
+            format!("{}: {} after {calls} calls", record.id, record.status)
+        });
+        let violations = violations.collect();
+        (!records.is_empty()).then(|| {
+            Guarantee::new(
+                "what nobody told of is held, and not sent again",
+                format!("{} records without statuses", number(records.len())),
+                format!("{} held", number(held)),
+                violations,
+            )
+        })
     }
 
     /// Only the answer to a send has both: when its attempt ended, and when the next one is.
@@ -307,7 +422,10 @@ fn inbound<'a>(
     events.map(|(event, answers)| Requested {
         name: &event.id,
         text: &event.text,
-        ids: answers.iter().map(|answer| &*answer.message_id).collect(),
+        ids: answers
+            .iter()
+            .filter_map(|answer| answer.message_id.as_deref())
+            .collect(),
     })
 }
 
@@ -382,6 +500,15 @@ fn newest_first<'a>(conversation: &'a Conversation, seen: &'a Seen) -> Vec<&'a s
     received.sort_unstable_by_key(|(at, id, _)| Reverse((*at, *id)));
     let received = received.into_iter().map(|(_, _, text)| text);
     sent.into_iter().rev().chain(received).collect()
+}
+
+/// The id of the record that has this key at the provider: on WhatsApp's wire it is written in
+/// another way.
+fn record_id(key: &str) -> String {
+    if key.starts_with("msg_") {
+        return key.to_owned();
+    }
+    format!("msg_{}", key.replace('-', ""))
 }
 
 fn number(count: usize) -> String {

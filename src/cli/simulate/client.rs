@@ -16,6 +16,7 @@ use super::baseline::transaction::Stored;
 use super::listener::Ask;
 use super::plan::{Conversation, Event, Send};
 use super::repeat::{Refusal, answered};
+use super::whatsapp::{self, WITNESS, Wire};
 use crate::edge::signature::sign;
 use crate::http::auth::SIGNATURE_HEADER;
 use crate::peer::{self, Peer};
@@ -49,11 +50,12 @@ impl Credentials {
     }
 
     /// The variables that make a gateway require them.
-    pub fn environment(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let variables = [
-            ("API_KEYS", &self.api_key),
-            ("WEBHOOK_SECRET", &self.webhook_secret),
-        ];
+    pub fn environment(&self, wire: Wire) -> impl Iterator<Item = (&'static str, String)> {
+        let secret = match wire {
+            Wire::MockMeta => "WEBHOOK_SECRET",
+            Wire::Whatsapp => "META_APP_SECRET",
+        };
+        let variables = [("API_KEYS", &self.api_key), (secret, &self.webhook_secret)];
         variables
             .into_iter()
             .filter_map(|(name, value)| Some((name, value.clone()?)))
@@ -64,10 +66,20 @@ impl Credentials {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EventAnswer {
-    pub conversation_id: String,
-    pub message_id: String,
+    /// WhatsApp's wire does not tell: see [`super::drive::Seen::identify`].
+    pub conversation_id: Option<String>,
+    /// Likewise.
+    pub message_id: Option<String>,
     /// Whether an earlier delivery of the event has made the message.
     pub duplicate: bool,
+}
+
+/// The answer to a body with items of WhatsApp's wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Taken {
+    pub received: usize,
+    pub duplicates: usize,
+    pub ignored: usize,
 }
 
 /// A conversation as the API shows it.
@@ -102,6 +114,9 @@ pub struct MessageView {
     pub updated_at: DateTime<Utc>,
     pub next_attempt_at: Option<DateTime<Utc>>,
     pub last_error: Option<LastError>,
+    pub provider_message_id: Option<String>,
+    #[serde(default)]
+    pub delivery_status: Option<String>,
 }
 
 impl MessageView {
@@ -117,12 +132,21 @@ impl MessageView {
             _ => true,
         }
     }
+
+    /// Whether it waits for an operator, since the provider may have accepted it.
+    pub fn is_held(&self) -> bool {
+        let error = self.last_error.as_ref();
+        let is_ambiguous = error.is_some_and(|error| error.ambiguous);
+        self.status == "FAILED" && self.next_attempt_at.is_none() && is_ambiguous
+    }
 }
 
 /// Why an attempt failed.
 #[derive(Debug, Clone, Deserialize)]
 pub struct LastError {
     pub kind: String,
+    #[serde(default)]
+    pub ambiguous: bool,
 }
 
 /// A caller of the gateway.
@@ -132,16 +156,18 @@ pub struct Gateway {
     peer: Peer,
     url: RwLock<Url>,
     credentials: Credentials,
+    wire: Wire,
 }
 
 impl Gateway {
-    pub fn new(url: Url, credentials: Credentials) -> anyhow::Result<Self> {
+    pub fn new(url: Url, credentials: Credentials, wire: Wire) -> anyhow::Result<Self> {
         let peer = Peer::at(url);
         Ok(Self {
             http: http(&peer)?,
             url: RwLock::new(peer.url().clone()),
             peer,
             credentials,
+            wire,
         })
     }
 
@@ -195,12 +221,38 @@ impl Gateway {
         conversation: &Conversation,
         event: &Event,
     ) -> Result<EventAnswer, Refusal> {
+        if self.wire == Wire::Whatsapp {
+            let body = whatsapp::body([(conversation, event)]);
+            let answer = self.receive(&body).await?;
+            if answer.received != 1 || answer.ignored != 0 {
+                let error = anyhow::anyhow!("{} is answered {answer:?}", event.id);
+                return Err(Refusal::Final(error));
+            }
+            return Ok(EventAnswer {
+                conversation_id: None,
+                message_id: None,
+                duplicate: answer.duplicates == 1,
+            });
+        }
         let body = json!({
             "eventId": event.id, "channel": conversation.channel, "from": conversation.participant,
             "text": event.text, "timestamp": event.timestamp,
-        })
-        .to_string();
-        let mut request = self.http.post(self.url("/webhooks/mock-meta"));
+        });
+        self.webhook("/webhooks/mock-meta", &body).await
+    }
+
+    /// Delivers a body of WhatsApp's wire.
+    pub async fn receive(&self, body: &serde_json::Value) -> Result<Taken, Refusal> {
+        self.webhook("/webhooks/whatsapp", body).await
+    }
+
+    async fn webhook<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> Result<T, Refusal> {
+        let body = body.to_string();
+        let mut request = self.http.post(self.url(path));
         if let Some(secret) = &self.credentials.webhook_secret {
             request = request.header(SIGNATURE_HEADER, sign(secret, body.as_bytes()));
         }
@@ -222,6 +274,33 @@ impl Gateway {
         });
         let request = self.http.post(self.url("/messages/send")).json(&body);
         answered(self.with_key(request)).await
+    }
+
+    /// Sends something to the one who takes no part in the run.
+    pub async fn witness(&self) -> Result<MessageView, Refusal> {
+        let body = json!({ "channel": "whatsapp", "to": WITNESS, "text": "Merhaba" });
+        let request = self.http.post(self.url("/messages/send")).json(&body);
+        answered(self.with_key(request)).await
+    }
+
+    /// Finds the conversation of a participant.
+    pub async fn find(&self, participant: &str) -> Result<Option<String>, Refusal> {
+        #[derive(Deserialize)]
+        struct List {
+            data: Vec<Row>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Row {
+            id: String,
+            participant_id: String,
+        }
+        let mut url = self.url("/conversations");
+        url.set_query(Some(&format!("limit=100&participant={participant}")));
+        let list: List = self.get(url).await?;
+        let mut rows = list.data.into_iter();
+        let found = rows.find(|row| row.participant_id == participant);
+        Ok(found.map(|row| row.id))
     }
 
     /// Reads a conversation with all its messages.

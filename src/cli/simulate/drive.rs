@@ -1,14 +1,16 @@
 //! Carries out a plan, and keeps every answer.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt, future, stream};
 use indicatif::ProgressBar;
 
-use super::client::{ConversationView, EventAnswer, Gateway, MessageView};
+use super::client::{ConversationView, EventAnswer, Gateway, MessageView, Taken};
 use super::plan::{Conversation, Request};
 use super::repeat::{Refusal, repeat};
 use super::system::{Part, System};
+use super::whatsapp::{self, Wire};
 
 /// How long a request is repeated before it counts as not acknowledged.
 const RETRY_FOR: Duration = Duration::from_mins(1);
@@ -37,6 +39,8 @@ pub struct Seen {
     pub unacknowledged: Vec<String>,
     /// How long each answer took.
     pub times: Vec<Duration>,
+    /// The conversation's id, where no answer has told it.
+    found: Option<String>,
     /// What the API shows in the end.
     pub view: Option<ConversationView>,
 }
@@ -54,9 +58,31 @@ impl Seen {
         let event = self.events.iter().flatten().next();
         let send = self.sends.iter().flatten().next();
         event
-            .map(|answer| &*answer.conversation_id)
+            .and_then(|answer| answer.conversation_id.as_deref())
             .or_else(|| send.map(|answer| &*answer.conversation_id))
+            .or(self.found.as_deref())
     }
+
+    /// Notes which messages the events have become, where their answers did not tell. One that has
+    /// become none keeps its own id, which no message has.
+    fn identify(&mut self, conversation: &Conversation) {
+        let shown = self.view.iter().flat_map(|view| &view.messages);
+        let ids: HashMap<&str, &str> = shown
+            .filter_map(|message| Some((message.provider_message_id.as_deref()?, &*message.id)))
+            .collect();
+        for (event, answers) in conversation.events.iter().zip(&mut self.events) {
+            let wamid = whatsapp::wamid(event);
+            for answer in answers {
+                let id = ids.get(&*wamid).copied().unwrap_or(&wamid).to_owned();
+                answer.message_id.get_or_insert(id);
+            }
+        }
+    }
+}
+
+/// Whether nothing more will happen to a message, nor be told of it.
+fn is_over(wire: Wire, conversation: &Conversation, message: &MessageView) -> bool {
+    message.has_ended() && (wire == Wire::MockMeta || conversation.is_told(message))
 }
 
 /// How often each part was killed.
@@ -64,6 +90,64 @@ impl Seen {
 pub struct Crashes {
     pub servers: u64,
     pub workers: u64,
+}
+
+/// Items of a body.
+const BATCH: usize = 50;
+/// How often each body is delivered.
+const BATCH_TIMES: usize = 2;
+
+/// Delivers the events of all conversations together, many in a body with what nobody understands:
+/// the first events of all, then the second ones. Each body comes twice.
+pub async fn batches(
+    system: &System,
+    conversations: &[Conversation],
+    bar: &ProgressBar,
+) -> anyhow::Result<Vec<Seen>> {
+    let mut seen: Vec<Seen> = conversations.iter().map(Seen::nothing_of).collect();
+    let longest = conversations.iter().map(|c| c.events.len()).max();
+    let turns = (0..longest.unwrap_or_default()).flat_map(|event| {
+        let having = conversations.iter().enumerate();
+        let having = having.filter(move |(_, conversation)| event < conversation.events.len());
+        having.map(move |(place, _)| (place, event))
+    });
+    let turns: Vec<(usize, usize)> = turns.collect();
+    for batch in turns.chunks(BATCH) {
+        let events: Vec<_> = batch
+            .iter()
+            .map(|(place, event)| {
+                (
+                    &conversations[*place],
+                    &conversations[*place].events[*event],
+                )
+            })
+            .collect();
+        let (body, strangers) = whatsapp::body_with_strangers(&events);
+        for time in 0..BATCH_TIMES {
+            let started_at = Instant::now();
+            let answer = repeat(RETRY_FOR, PAUSE, || system.gateway.receive(&body)).await;
+            let is_right = |answer: &Taken| {
+                answer.received == batch.len() + strangers && answer.ignored == strangers
+            };
+            for (place, event) in batch {
+                let seen = &mut seen[*place];
+                seen.times.push(started_at.elapsed());
+                bar.inc(u64::from(time == 0));
+                match &answer {
+                    Ok(answer) if is_right(answer) => seen.events[*event].push(EventAnswer {
+                        conversation_id: None,
+                        message_id: None,
+                        duplicate: time > 0,
+                    }),
+                    other => seen.unacknowledged.push(format!(
+                        "{}: its body is answered {other:?}",
+                        conversations[*place].events[*event].id
+                    )),
+                }
+            }
+        }
+    }
+    Ok(seen)
 }
 
 /// Makes all requests of these conversations, `concurrency` conversations at a time.
@@ -234,20 +318,25 @@ pub async fn settle(
     let mut moved_at = Instant::now();
     while !open.is_empty() {
         let looks = open.iter().map(|place| {
-            let id = conversations[*place].1.conversation_id().map(str::to_owned);
-            async move { (*place, look(system, id).await) }
+            let (conversation, seen) = &conversations[*place];
+            async move { (*place, look(system, conversation, seen).await) }
         });
         let looks: Vec<_> = stream::iter(looks).buffered(concurrency).collect().await;
         let mut unsettled = 0;
-        for (place, view) in looks {
-            let view = view?;
+        for (place, looked) in looks {
+            let (conversation, seen) = &mut conversations[place];
+            let (found, view) = looked?.unzip();
             let messages = view.iter().flat_map(|view| &view.messages);
-            unsettled += messages.filter(|message| !message.has_ended()).count();
-            conversations[place].1.view = view;
+            let is_open = |message: &&MessageView| !is_over(system.wire, conversation, message);
+            unsettled += messages.filter(is_open).count();
+            (seen.found, seen.view) = (found, view);
+            seen.identify(conversation);
         }
         open.retain(|place| {
-            let view = conversations[*place].1.view.as_ref();
-            view.is_some_and(|view| !view.messages.iter().all(MessageView::has_ended))
+            let (conversation, seen) = &conversations[*place];
+            let view = seen.view.as_ref();
+            let is_over = |message| is_over(system.wire, conversation, message);
+            view.is_some_and(|view| !view.messages.iter().all(is_over))
         });
         bar.set_position((conversations.len() - open.len()) as u64);
         if unsettled != left {
@@ -259,22 +348,37 @@ pub async fn settle(
         }
         system.check().await?;
         if !open.is_empty() {
+            system.witness().await;
             tokio::time::sleep(POLL).await;
         }
     }
     Ok(())
 }
 
-/// Reads a conversation; none if no request to it was ever acknowledged.
-async fn look(system: &System, id: Option<String>) -> anyhow::Result<Option<ConversationView>> {
-    let Some(id) = id else {
-        return Ok(None);
-    };
-    match repeat(RETRY_FOR, PAUSE, || system.gateway.conversation(&id)).await {
-        Ok(view) => Ok(Some(view)),
+/// Reads a conversation, and its id; none if no request to it was ever acknowledged.
+async fn look(
+    system: &System,
+    conversation: &Conversation,
+    seen: &Seen,
+) -> anyhow::Result<Option<(String, ConversationView)>> {
+    let participant = &conversation.participant;
+    let looked = repeat(RETRY_FOR, PAUSE, || async {
+        let id = match seen.conversation_id() {
+            Some(id) => id.to_owned(),
+            None if seen.events.iter().all(Vec::is_empty) => return Ok(None),
+            None => match system.gateway.find(participant).await? {
+                Some(id) => id,
+                None => return Ok(None),
+            },
+        };
+        let view = system.gateway.conversation(&id).await?;
+        Ok(Some((id, view)))
+    });
+    match looked.await {
+        Ok(looked) => Ok(looked),
         Err(Refusal::Final(error)) => Err(error),
         Err(Refusal::Again(reason)) => {
-            anyhow::bail!("conversation {id} cannot be read: {reason}")
+            anyhow::bail!("the conversation with {participant} cannot be read: {reason}")
         }
     }
 }

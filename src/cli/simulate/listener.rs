@@ -19,6 +19,7 @@ use tokio::time::{sleep, timeout};
 
 use super::guarantee::Guarantee;
 use super::repeat::{Refusal, answered, hint, repeat};
+use super::whatsapp::rank;
 
 /// The longest silence: the feed sends a `ping` each 15 s.
 const SILENCE: Duration = Duration::from_secs(35);
@@ -50,6 +51,9 @@ struct Heard {
     last_id: Option<String>,
     connections: u64,
     trouble: Option<String>,
+    /// How often a message's `deliveryStatus` went on, and each time that it went back.
+    steps: usize,
+    steps_back: Vec<String>,
 }
 
 /// The copy of a record, or what is left of it.
@@ -57,6 +61,8 @@ struct Heard {
 struct Record {
     revision: i64,
     digest: u64,
+    /// The place of a message's `deliveryStatus` among those that may follow one another.
+    step: usize,
 }
 
 impl Record {
@@ -70,6 +76,7 @@ impl Record {
         let record = Self {
             revision: value["revision"].as_i64()?,
             digest: hasher.finish(),
+            step: rank(value["deliveryStatus"].as_str()),
         };
         Some((value["id"].as_str()?, record))
     }
@@ -83,7 +90,13 @@ impl Heard {
             Some(known) if known.revision == record.revision && *known != record => {
                 bail!("{id}: two copies with revision {}", record.revision)
             }
-            Some(known) => *known = record,
+            Some(known) => {
+                self.steps += usize::from(record.step > known.step);
+                if record.step < known.step {
+                    self.steps_back.push(format!("{id}: its step went back"));
+                }
+                *known = record;
+            }
             None => drop(self.records.insert(id.to_owned(), record)),
         }
         Ok(())
@@ -145,6 +158,18 @@ impl Listener {
             format!("{} heard as they are", number(alike)),
             differences,
         ))
+    }
+
+    /// Whether each message only ever went on.
+    #[must_use]
+    pub fn steps(&self) -> Guarantee {
+        let heard = self.heard();
+        Guarantee::new(
+            "how far a message came never goes back",
+            format!("{} records", HumanCount(heard.records.len() as u64)),
+            format!("{} steps", HumanCount(heard.steps as u64)),
+            heard.steps_back.clone(),
+        )
     }
 
     fn differences(&self, shown: &[Value]) -> anyhow::Result<Vec<String>> {

@@ -18,9 +18,10 @@ mod process;
 pub mod repeat;
 mod scenario;
 mod system;
+mod whatsapp;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use indicatif::HumanCount;
@@ -42,6 +43,11 @@ use listener::Listener;
 use plan::{Conversation, RunSettings};
 use scenario::Scenario;
 use system::System;
+use whatsapp::{PREFIX, Wire};
+
+/// What is sent while nothing that is held may be, and the wait after each of them.
+const WITNESSES: u32 = 15;
+const WITNESS_PAUSE: Duration = Duration::from_millis(200);
 
 /// Test the guarantees under duplicates, disorder, provider failures and crashes, and report which
 /// held
@@ -50,6 +56,10 @@ use system::System;
 ///
 /// It starts a system of its own, and stops it at the end: a private PostgreSQL in a temporary
 /// directory, a mock provider, `serve` and `worker`.
+///
+/// With --whatsapp the provider speaks WhatsApp's Cloud API. There it knows no idempotency keys, but
+/// tells by statuses what became of each message: they come early, late, twice, in any order, many
+/// in a body, or never.
 ///
 /// With --against and --mock it drives a running gateway instead. It uses API_KEYS and
 /// WEBHOOK_SECRET of the environment (or the files that API_KEYS_FILE and WEBHOOK_SECRET_FILE
@@ -94,6 +104,21 @@ pub struct Args {
     /// --against there is no database for the transaction, and so no ratio.
     #[arg(long)]
     burst: bool,
+    /// Let the provider speak WhatsApp's Cloud API; not with --against
+    #[arg(long, conflicts_with = "against")]
+    whatsapp: bool,
+    /// Deliver many events in a body, among items that nobody understands; with --whatsapp
+    #[arg(long, requires = "whatsapp")]
+    batches: bool,
+    /// Statuses come early, late, twice, in any order and many in a body; with --whatsapp
+    #[arg(long, requires = "whatsapp")]
+    statuses: bool,
+    /// Messages fail after they were accepted; with --whatsapp
+    #[arg(long, requires = "whatsapp")]
+    undelivered: bool,
+    /// No statuses come, while answers are lost; with --whatsapp
+    #[arg(long, requires = "whatsapp")]
+    silence: bool,
     /// Run all scenarios; with --against: all except --crash
     #[arg(long)]
     all: bool,
@@ -147,14 +172,27 @@ impl Args {
             Scenario::Delay => self.delay,
             Scenario::Crash => self.crash,
             Scenario::BurstOfEvents | Scenario::BurstOfSends => self.burst,
+            Scenario::Batches => self.batches,
+            Scenario::Statuses => self.statuses,
+            Scenario::Undelivered => self.undelivered,
+            Scenario::Silence => self.silence,
         };
         let mut scenarios = Scenario::ALL.to_vec();
+        scenarios.retain(|scenario| self.whatsapp || !scenario.is_of_whatsapp());
         if self.all || !scenarios.iter().any(requested) {
             scenarios.retain(|scenario| self.against.is_none() || *scenario != Scenario::Crash);
         } else {
             scenarios.retain(requested);
         }
         scenarios
+    }
+
+    fn wire(&self) -> Wire {
+        if self.whatsapp {
+            Wire::Whatsapp
+        } else {
+            Wire::MockMeta
+        }
     }
 
     async fn system(&self) -> anyhow::Result<System> {
@@ -172,7 +210,7 @@ impl Args {
         }
         output::say("bringing up a system of its own");
         let order = order.unwrap_or(DeliveryOrder::Conversation);
-        System::start(order, !self.break_deduplication).await
+        System::start(order, !self.break_deduplication, self.wire()).await
     }
 }
 
@@ -245,33 +283,46 @@ async fn simulate(
         prefix: prefix(seed, system),
         events: usize::try_from(args.events)?,
         too_late_ms: system.too_late_ms,
+        wire: system.wire,
     };
     let concurrency = usize::try_from(args.concurrency)?;
     let before = system.provider.stats().await?;
-    let listener = Listener::start(
-        Arc::clone(&system.gateway).ask(),
-        Some(settings.prefix.clone()),
-    )
-    .await?;
+    // On WhatsApp some have user ids; but then nobody else is there.
+    let prefix = Some(settings.prefix.clone()).filter(|_| system.wire == Wire::MockMeta);
+    let ask = Arc::clone(&system.gateway).ask();
+    let listener = Listener::start(ask, prefix.clone()).await?;
     let mut run = Run::default();
     for scenario in scenarios {
         if *scenario == Scenario::BurstOfEvents {
             run.burst_of_events(system, &settings, concurrency).await?;
             continue;
         }
+        system.behave(*scenario)?;
         let plan = settings.plan(*scenario);
         run.carry_out(system, *scenario, plan, concurrency).await?;
+        if system.wire == Wire::Whatsapp {
+            // How statuses come is not changed before all of the scenario's have come.
+            run.settle(system, concurrency).await?;
+        }
     }
+    run.outlast_silence(system).await?;
     run.settle(system, concurrency).await?;
-    let ledger = system.provider.ledger(&settings.prefix).await?;
+    let ledger = system
+        .provider
+        .ledger(prefix.as_deref().unwrap_or_default())
+        .await?;
     let after = system.provider.stats().await?;
     let evidence = Evidence {
         conversations: &run.conversations,
         ledger: &ledger,
         ordered: system.ordered,
+        wire: system.wire,
     };
     let mut guarantees = evidence.check();
     guarantees.push(listener.compare(&run.conversation_ids()).await?);
+    if system.wire == Wire::Whatsapp {
+        guarantees.push(listener.steps());
+    }
     if let Some(comparison) = &mut run.comparison {
         comparison.count(&run.conversations);
     }
@@ -327,14 +378,16 @@ impl Run {
         let requests = requests.sum();
         let bar = output::progress(requests, scenario.name());
         let began_at = Instant::now();
-        let driven = drive::requests(system, &plan, concurrency, &bar);
-        let seen = if scenario == Scenario::Crash {
+        let driven = || drive::requests(system, &plan, concurrency, &bar);
+        let seen = if scenario == Scenario::Batches {
+            drive::batches(system, &plan, &bar).await?
+        } else if scenario == Scenario::Crash {
             let killed = drive::crashes(system, requests, &bar);
-            let (seen, killed) = tokio::try_join!(driven, killed)?;
+            let (seen, killed) = tokio::try_join!(driven(), killed)?;
             self.crashes = killed;
             seen
         } else {
-            driven.await?
+            driven().await?
         };
         if scenario == Scenario::BurstOfSends {
             self.bursts
@@ -349,6 +402,19 @@ impl Run {
         let seen = self.conversations.iter();
         seen.filter_map(|(_, seen)| seen.conversation_id().map(str::to_owned))
             .collect()
+    }
+
+    /// After a silence statuses come again: nothing that is held may be sent for that.
+    async fn outlast_silence(&self, system: &System) -> anyhow::Result<()> {
+        let mut scenarios = self.conversations.iter().map(|(c, _)| c.scenario);
+        if scenarios.any(|scenario| scenario == Scenario::Silence) {
+            system.behave(Scenario::BurstOfSends)?;
+            for _ in 0..WITNESSES {
+                system.witness().await;
+                tokio::time::sleep(WITNESS_PAUSE).await;
+            }
+        }
+        Ok(())
     }
 
     async fn settle(&mut self, system: &System, concurrency: usize) -> anyhow::Result<()> {
@@ -408,7 +474,9 @@ impl Run {
 /// The beginning of every participant's name. A running system may have seen the same seed before,
 /// and what that run made must not count again.
 fn prefix(seed: u64, system: &System) -> String {
-    if system.is_shared() {
+    if system.wire == Wire::Whatsapp {
+        PREFIX.to_owned()
+    } else if system.is_shared() {
         format!("sim-{seed}-{:x}-", chrono::Utc::now().timestamp_millis())
     } else {
         format!("sim-{seed}-")

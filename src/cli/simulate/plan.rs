@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use mock_meta_provider::Fault;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
 use super::scenario::Scenario;
+use super::whatsapp::{self, Wire};
 use crate::channel::Channel;
 
 /// The most conversations of a scenario. For more events they become longer.
@@ -76,13 +77,19 @@ pub struct RunSettings {
     pub events: usize,
     /// An answer after this time comes when the gateway has given up.
     pub too_late_ms: u64,
+    /// How the provider is spoken to.
+    pub wire: Wire,
 }
 
 impl RunSettings {
     /// The same for one of several rounds, with participants and events of its own.
     pub fn round(&self, number: usize) -> Self {
+        let name = match self.wire {
+            Wire::MockMeta => format!("round-{number}-"),
+            Wire::Whatsapp => number.to_string(),
+        };
         Self {
-            prefix: format!("{}round-{number}-", self.prefix),
+            prefix: format!("{}{name}", self.prefix),
             ..*self
         }
     }
@@ -101,18 +108,30 @@ impl RunSettings {
 
     fn conversation(&self, scenario: Scenario, number: usize, length: usize) -> Conversation {
         let mut rng = self.rng(scenario, number);
-        let participant = format!("{}{scenario}-{number}", self.prefix);
-        let channel = if rng.random_bool(0.5) {
+        let is_whatsapp = rng.random_bool(0.5) || self.wire == Wire::Whatsapp;
+        let channel = if is_whatsapp {
             Channel::Whatsapp
         } else {
             Channel::Instagram
         };
+        let participant = match self.wire {
+            Wire::MockMeta => format!("{}{scenario}-{number}", self.prefix),
+            Wire::Whatsapp => whatsapp::participant(&self.prefix, scenario, number),
+        };
         let (inbound, outbound) = match scenario {
-            Scenario::Duplicate | Scenario::OutOfOrder | Scenario::BurstOfEvents => (length, 0),
+            Scenario::Duplicate
+            | Scenario::OutOfOrder
+            | Scenario::BurstOfEvents
+            | Scenario::Batches => (length, 0),
             Scenario::Crash => (length, length),
             _ => (0, length),
         };
-        let events = events(&mut rng, &participant, inbound);
+        let mut events = events(&mut rng, &participant, inbound);
+        if self.wire == Wire::Whatsapp {
+            for event in &mut events {
+                event.timestamp = event.timestamp.trunc_subsecs(0);
+            }
+        }
         let sends = (0..outbound).map(|n| send(&mut rng, &participant, n));
         Conversation {
             scenario,
@@ -164,7 +183,10 @@ impl RunSettings {
             Scenario::Duplicate
             | Scenario::OutOfOrder
             | Scenario::BurstOfEvents
-            | Scenario::BurstOfSends => Fault::Ok,
+            | Scenario::BurstOfSends
+            | Scenario::Batches
+            | Scenario::Statuses
+            | Scenario::Undelivered => Fault::Ok,
             Scenario::RateLimit => Fault::rate_limit_after(RETRY_AFTER_SECONDS),
             Scenario::ServerError => {
                 Fault::server_error(if rng.random_bool(0.5) { 500 } else { 503 })
@@ -173,7 +195,7 @@ impl RunSettings {
             Scenario::Timeout => Fault::delay(self.too_late_ms),
             // The gateway sees the same each time, and cannot know whether the message was
             // accepted.
-            Scenario::LostAnswer => match rng.random_range(0..3) {
+            Scenario::LostAnswer | Scenario::Silence => match rng.random_range(0..3) {
                 0 => Fault::LostAnswer,
                 1 => Fault::Unreadable,
                 _ => Fault::Reset,
@@ -236,7 +258,7 @@ fn steps(
             let both = events.zip(sends).flat_map(|(event, send)| [event, send]);
             repeated(rng, both.collect(), 1..=2)
         }
-        Scenario::BurstOfEvents => events.map(|event| vec![event]).collect(),
+        Scenario::BurstOfEvents | Scenario::Batches => events.map(|event| vec![event]).collect(),
         Scenario::BurstOfSends => sends.map(|send| vec![send]).collect(),
         // Up to three callers race with one key.
         _ => sends
@@ -318,6 +340,7 @@ mod tests {
             prefix: "sim-7-".to_owned(),
             events,
             too_late_ms: 1500,
+            wire: Wire::MockMeta,
         }
     }
 
@@ -408,6 +431,29 @@ mod tests {
                 assert!(conversation.answers.last().is_none_or(|a| *a == Fault::Ok));
             }
         }
+    }
+
+    #[test]
+    fn on_whatsapp_everybody_has_a_number_or_a_user_id_of_their_own() {
+        let settings = RunSettings {
+            prefix: "49".to_owned(),
+            wire: Wire::Whatsapp,
+            ..settings(100_000)
+        };
+        let mut seen = HashSet::new();
+        for settings in [settings.round(0), settings.round(4), settings] {
+            for scenario in Scenario::ALL {
+                for conversation in settings.plan(scenario) {
+                    let id = conversation.participant;
+                    let digits = id.strip_prefix("DE.").unwrap_or(&id);
+                    assert!(digits.bytes().all(|byte| byte.is_ascii_digit()), "{id}");
+                    assert!((5..=20).contains(&digits.len()), "{id}");
+                    assert_eq!(conversation.channel, Channel::Whatsapp);
+                    assert!(seen.insert(id.clone()), "{id}");
+                }
+            }
+        }
+        assert!(seen.iter().any(|id| id.starts_with("DE.")));
     }
 
     #[test]

@@ -15,11 +15,15 @@ pub enum Scenario {
     Crash,
     BurstOfEvents,
     BurstOfSends,
+    Batches,
+    Statuses,
+    Undelivered,
+    Silence,
 }
 
 impl Scenario {
     /// In the order in which they run: the bursts first, while nothing else is going on.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::BurstOfEvents,
         Self::BurstOfSends,
         Self::Duplicate,
@@ -30,7 +34,20 @@ impl Scenario {
         Self::LostAnswer,
         Self::Delay,
         Self::Crash,
+        // Of WhatsApp's wire. The last one leaves behind what waits for an operator.
+        Self::Batches,
+        Self::Statuses,
+        Self::Undelivered,
+        Self::Silence,
     ];
+
+    /// Whether only WhatsApp's wire has it.
+    pub fn is_of_whatsapp(self) -> bool {
+        matches!(
+            self,
+            Self::Batches | Self::Statuses | Self::Undelivered | Self::Silence
+        )
+    }
 
     pub fn name(self) -> &'static str {
         match self {
@@ -44,6 +61,10 @@ impl Scenario {
             Self::Crash => "crash",
             Self::BurstOfEvents => "burst-of-events",
             Self::BurstOfSends => "burst-of-sends",
+            Self::Batches => "batches",
+            Self::Statuses => "statuses",
+            Self::Undelivered => "undelivered",
+            Self::Silence => "silence",
         }
     }
 }

@@ -14,13 +14,23 @@ use tokio::sync::Mutex;
 
 use super::client::{Credentials, Gateway, Provider};
 use super::process::Process;
+use super::scenario::Scenario;
+use super::whatsapp::{self, PHONE_NUMBER_ID, Wire};
 use crate::config::DeliveryOrder;
 use crate::database::embedded::Embedded;
+use crate::peer;
 
 /// `PROVIDER_TIMEOUT_MS` of a system of our own. A lease is twice as long and 5 s.
 const PROVIDER_TIMEOUT_MS: u64 = 1000;
 /// The default, which a running system is believed to have.
 const USUAL_PROVIDER_TIMEOUT_MS: u64 = 10_000;
+/// `RECONCILE_WAIT_MS` of a system of our own: statuses come within it, also on a busy machine.
+const RECONCILE_WAIT_MS: u64 = 2000;
+/// Where WhatsApp's events and statuses are posted to.
+const WHATSAPP_WEBHOOK: &str = "/webhooks/whatsapp";
+/// Of a provider that is started and stopped with the run, on this machine.
+const ACCESS_TOKEN: &str = "the-token-of-a-simulation";
+const VERIFY_TOKEN: &str = "the-verify-token-of-a-simulation";
 /// How long a system of our own may take to be ready.
 const START: Duration = Duration::from_mins(1);
 /// The most connections of the hand-written transaction. The database server has 100, and the
@@ -40,6 +50,7 @@ pub struct System {
     pub too_late_ms: u64,
     /// If nothing moves for this long, what is left counts as stuck.
     pub stuck_after: Duration,
+    pub wire: Wire,
     own: Option<Own>,
 }
 
@@ -80,11 +91,12 @@ impl System {
         order: DeliveryOrder,
     ) -> anyhow::Result<Self> {
         let system = Self {
-            gateway: Arc::new(Gateway::new(gateway_url, credentials)?),
+            gateway: Arc::new(Gateway::new(gateway_url, credentials, Wire::MockMeta)?),
             provider: Provider::new(mock_url)?,
             ordered: order == DeliveryOrder::Conversation,
             too_late_ms: USUAL_PROVIDER_TIMEOUT_MS + 500,
             stuck_after: Duration::from_mins(3),
+            wire: Wire::MockMeta,
             own: None,
         };
         system.gateway.ready(Duration::ZERO).await?;
@@ -93,8 +105,8 @@ impl System {
 
     /// Starts a system: a private PostgreSQL in a temporary directory, the mock provider, and
     /// `serve` and `worker` as processes of their own. With `dedupe` the mock delivers an
-    /// idempotency key once.
-    pub async fn start(order: DeliveryOrder, dedupe: bool) -> anyhow::Result<Self> {
+    /// idempotency key once; on WhatsApp's wire there are none.
+    pub async fn start(order: DeliveryOrder, dedupe: bool, wire: Wire) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new()
             .prefix("gateway-simulate-")
             // The user that PostgreSQL runs as must pass it; the data directory in it is closed.
@@ -103,7 +115,10 @@ impl System {
             .context("cannot make a temporary directory")?;
         let database = Embedded::start(&directory.path().join("data")).await?;
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let credentials = Credentials::random();
+        let app_secret = credentials.webhook_secret.clone().unwrap_or_default();
         let config = Config {
+            whatsapp: whatsapp::provider(ACCESS_TOKEN, &app_secret),
             ledger_max_keys: LEDGER_KEYS,
             behaviour: Behaviour {
                 dedupe,
@@ -112,10 +127,11 @@ impl System {
             ..Config::calm()
         };
         let mock = Mock::start(config, listener)?;
-        let credentials = Credentials::random();
-        let environment = environment(&database, &mock, &credentials, order);
+        let environment = environment(&database, &mock, &credentials, order, wire);
         let (server, listening) = Process::start("serve", &environment, "listening").await?;
-        let gateway = Arc::new(Gateway::new(address(&listening)?, credentials)?);
+        let url = address(&listening)?;
+        mock.set_whatsapp_webhook_url(peer::below(&url, WHATSAPP_WEBHOOK).as_str())?;
+        let gateway = Arc::new(Gateway::new(url, credentials, wire)?);
         gateway.ready(START).await?;
         let (worker, _) = Process::start("worker", &environment, "working").await?;
         Ok(Self {
@@ -124,6 +140,7 @@ impl System {
             ordered: order == DeliveryOrder::Conversation,
             too_late_ms: PROVIDER_TIMEOUT_MS + 500,
             stuck_after: Duration::from_mins(1),
+            wire,
             own: Some(Own {
                 environment,
                 server: Mutex::new(Some(server)),
@@ -134,6 +151,23 @@ impl System {
                 _directory: directory,
             }),
         })
+    }
+
+    /// How WhatsApp's statuses come from now on.
+    pub fn behave(&self, scenario: Scenario) -> anyhow::Result<()> {
+        if let Some(own) = self.own.as_ref().filter(|_| self.wire == Wire::Whatsapp) {
+            let behaviour = whatsapp::behaviour(scenario);
+            own.mock.set_whatsapp_behaviour(behaviour)?;
+        }
+        Ok(())
+    }
+
+    /// Sends something whose statuses are a witness that statuses come. Whether it works is not what
+    /// is tried.
+    pub async fn witness(&self) {
+        if self.wire == Wire::Whatsapp {
+            self.gateway.witness().await.ok();
+        }
     }
 
     /// Whether others use it too.
@@ -154,7 +188,7 @@ impl System {
         *own.hand_written.lock().await = Some(process);
         Ok(Some(HandWritten {
             // It checks no signature, but making one costs the caller the same as with the gateway.
-            gateway: Gateway::new(address(&listening)?, Credentials::random())?,
+            gateway: Gateway::new(address(&listening)?, Credentials::random(), Wire::MockMeta)?,
             connections,
         }))
     }
@@ -186,7 +220,10 @@ impl System {
         let (started, fields) = Process::start(subcommand, &own.environment, message).await?;
         *process = Some(started);
         if matches!(part, Part::Server) {
-            self.gateway.moved(address(&fields)?);
+            let url = address(&fields)?;
+            own.mock
+                .set_whatsapp_webhook_url(peer::below(&url, WHATSAPP_WEBHOOK).as_str())?;
+            self.gateway.moved(url);
         }
         Ok(())
     }
@@ -224,6 +261,7 @@ fn environment(
     mock: &Mock,
     credentials: &Credentials,
     order: DeliveryOrder,
+    wire: Wire,
 ) -> Vec<(&'static str, String)> {
     let order = match order {
         DeliveryOrder::None => "none",
@@ -234,7 +272,6 @@ fn environment(
             "DATABASE_URL",
             database.options().to_url_lossy().to_string(),
         ),
-        ("PROVIDER_URL", mock.url()),
         ("PORT", "0".to_owned()),
         ("DELIVERY_ORDER", order.to_owned()),
         // The usual behaviour, but faster.
@@ -245,7 +282,17 @@ fn environment(
         ("LOG_FORMAT", "json".to_owned()),
         ("RUST_LOG", "warn,gateway::cli=info".to_owned()),
     ];
-    environment.extend(credentials.environment());
+    environment.extend(credentials.environment(wire));
+    environment.extend(match wire {
+        Wire::MockMeta => vec![("PROVIDER_URL", mock.url())],
+        Wire::Whatsapp => vec![
+            ("GRAPH_URL", mock.url()),
+            ("WHATSAPP_PHONE_NUMBER_ID", PHONE_NUMBER_ID.to_owned()),
+            ("WHATSAPP_ACCESS_TOKEN", ACCESS_TOKEN.to_owned()),
+            ("META_VERIFY_TOKEN", VERIFY_TOKEN.to_owned()),
+            ("RECONCILE_WAIT_MS", RECONCILE_WAIT_MS.to_string()),
+        ],
+    });
     environment
 }
 

@@ -55,7 +55,7 @@ pub async fn verify_whatsapp_webhook(
     State(state): State<ApiState>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
-    let Some(account) = &state.whatsapp else {
+    let Some(account) = state.app.courier.providers.whatsapp() else {
         return Err(Problem::not_found("no such route"));
     };
     let asked = Handshake::parse(query.as_deref().unwrap_or_default())?;
@@ -138,7 +138,7 @@ pub async fn receive_whatsapp_webhook(
     State(state): State<ApiState>,
     request: Request,
 ) -> Result<Json<TakenView>, Problem> {
-    let Some(account) = state.whatsapp.clone() else {
+    let Some(account) = state.app.courier.providers.whatsapp() else {
         return Err(no_such_route(request.body()));
     };
     let (parts, body) = request.into_parts();
@@ -148,16 +148,17 @@ pub async fn receive_whatsapp_webhook(
         return Err(before_body(Secrets::not_signed(), &body));
     }
     let received = body::read(body, BodyLimit::of(&parts.extensions)).await;
-    let body = admitted(&account, &parts, received).inspect_err(log_refused)?;
+    let body = admitted(account, &parts, received).inspect_err(log_refused)?;
     // It goes on when Meta hangs up.
     let app = Arc::clone(&state.app);
+    let phone_number_id = account.phone_number_id.clone();
     let taken = state.app.courier.tasks.run(async move {
         let intake = Intake {
             ingest: &app.ingest,
             receipts: &app.receipts,
             pool: &app.pool,
         };
-        intake.take(&account.phone_number_id, body).await
+        intake.take(&phone_number_id, body).await
     });
     match taken.await.flatten() {
         Ok(taken) => Ok(Json(taken.into())),

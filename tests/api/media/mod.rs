@@ -11,14 +11,15 @@ use self::host::{GRAPH, Host, answered, found, hanging, in_pieces, refused};
 use crate::support::{Answer, System};
 
 const TOKEN: &str = "token-of-the-number";
+pub const APP_SECRET: &str = "app-secret-of-16-or-more";
 const PNG: &[u8] = b"\x89PNG\r\n\x1A\nand what follows";
 
 /// What `gateway serve` needs to be connected to a number whose Graph is here.
-fn connected(graph: &str) -> [(&str, &str); 6] {
+pub fn connected(graph: &str) -> [(&str, &str); 6] {
     [
         ("WHATSAPP_PHONE_NUMBER_ID", "106540352242922"),
         ("WHATSAPP_ACCESS_TOKEN", TOKEN),
-        ("META_APP_SECRET", "app-secret-of-16-or-more"),
+        ("META_APP_SECRET", APP_SECRET),
         ("META_VERIFY_TOKEN", "verify-token-of-16-or-more"),
         ("GRAPH_URL", graph),
         ("RUST_LOG", "debug"),
@@ -110,7 +111,7 @@ async fn a_picture_is_passed_on_with_its_type_and_the_headers_that_keep_pages_sa
         assert_eq!(answer.header(name), value, "{name}");
     }
     let calls = host.calls();
-    let proof = crate::support::signature("app-secret-of-16-or-more", TOKEN);
+    let proof = crate::support::signature(APP_SECRET, TOKEN);
     let proof = proof.strip_prefix("sha256=").unwrap();
     let paths: Vec<&str> = calls.iter().map(|call| &*call.path).collect();
     let graph = format!("{GRAPH}?appsecret_proof={proof}&phone_number_id=106540352242922");
@@ -211,7 +212,11 @@ async fn a_file_that_is_not_what_its_hash_says_breaks_off_before_its_end() {
     })
     .await;
     let (system, id) = with_message(&host, "image", &json!({ "id": "1" })).await;
-    assert_eq!(broken(&system, &id).await, b"");
+    let problem = get(&system, &id)
+        .await
+        .expect_problem(502, "provider_failed");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.ends_with("it is not what its hash says"), "{detail}");
     system.client.get("/health").await.expect(200);
 }
 

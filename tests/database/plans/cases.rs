@@ -603,7 +603,6 @@ fn receipts() -> Vec<Case> {
         "where message_id = t.message_id)",
     );
     let keys = (" and r.provider_message_id = any($1::text[])", "");
-    let ordered = ("\n  order by accepted_at limit 1)", " limit 1)");
     let hidden = (
         "any($1::text[]) order by provider_message_id",
         "any($1::text[]) and message_id is null order by provider_message_id",
@@ -644,15 +643,6 @@ fn receipts() -> Vec<Case> {
         bind(LOOKUP, of_t, Young),
         bind(KEYS, keys, Empty),
         bind(HIDDEN, hidden, Young),
-        case(
-            "delivery::has_evidence",
-            ORDERED,
-            vec![ordered],
-            READS,
-            "now()",
-            200.0,
-            New,
-        ),
     ]
 }
 

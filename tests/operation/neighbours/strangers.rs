@@ -13,7 +13,10 @@ use super::Bounded;
 use super::clients::{
     IMPATIENT, PATIENT, ask, assert_answered, connect_many, large_page, serve_limited_to_files,
 };
-use crate::support::{Client, Database, System, assert_full_service, eventually, mock, rest};
+use crate::api::media::{APP_SECRET, connected};
+use crate::support::{
+    Client, Database, NOWHERE, System, assert_full_service, eventually, mock, rest, signature,
+};
 
 const SIGNED: (&str, &str) = ("WEBHOOK_SECRET", "a-secret-of-16-or-more");
 /// As many as src/docs/security.md speaks of.
@@ -117,6 +120,54 @@ async fn a_webhook_that_cannot_be_signed_is_refused_before_its_body_has_come() {
             .await,
         0
     );
+}
+
+/// The beginning of a webhook of `WhatsApp`'s of this length, with this signature.
+fn large(signature: &str, length: usize) -> String {
+    format!(
+        "POST /webhooks/whatsapp HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\nx-hub-signature-256: {signature}\r\ncontent-length: {length}\r\n\r\n"
+    )
+}
+
+#[tokio::test]
+async fn large_webhooks_with_made_up_signatures_share_their_memory_and_hold_up_no_signed_one() {
+    const MIB: usize = 1024 * 1024;
+    let system = System::with(&[&connected(NOWHERE)[..], &[PATIENT]].concat()).await;
+    let address = system.client.address();
+    let bounded = Bounded::to(32 + 30, &system.gateway);
+    let made_up = large(&format!("sha256={}", "0".repeat(64)), 4 * MIB);
+    let strangers = (0..40).map(async |_| {
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        write(&mut connection, made_up.as_bytes()).await;
+        // All but the end, as fast as it is taken.
+        write(&mut connection, &vec![b' '; 4 * MIB - 1]).await;
+        rest(&mut connection).await
+    });
+    let body = format!(
+        "{{\"object\":\"whatsapp_business_account\",\"entry\":[]{}}}",
+        " ".repeat(3 * MIB)
+    );
+    let signed = async {
+        let signature = signature(APP_SECRET, &body);
+        eventually("a signed one is taken", async || {
+            let mut connection = TcpStream::connect(address).await.unwrap();
+            write(&mut connection, large(&signature, body.len()).as_bytes()).await;
+            write(&mut connection, body.as_bytes()).await;
+            let answer = rest(&mut connection).await;
+            answer.starts_with("HTTP/1.1 200 ").then_some(())
+        })
+        .await;
+    };
+    let (refused, ()) = tokio::join!(join_all(strangers), signed);
+    // Given up for others, or too slow with the last byte; or a reset, after so much was sent.
+    for answer in refused {
+        let is_refused = ["HTTP/1.1 503 ", "HTTP/1.1 408 "]
+            .iter()
+            .any(|start| answer.starts_with(start));
+        assert!(answer.is_empty() || is_refused, "{answer}");
+    }
+    bounded.check();
+    system.client.get("/ready").await.expect(200);
 }
 
 #[tokio::test]

@@ -145,3 +145,231 @@ impl Contact {
         person.user_id = person.user_id.take().or_else(|| user_id.clone());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn value(text: &str) -> Value<'_> {
+        Value::of(text.as_bytes())
+    }
+
+    fn known(number: Option<&str>, user_id: Option<&str>) -> Person {
+        Person {
+            number: number.map(str::to_owned),
+            user_id: user_id.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn an_id_of_a_person_is_told_by_its_shape() {
+        let longest = format!("US.{}", "a".repeat(128));
+        let too_long = format!("US.{}", "a".repeat(129));
+        for (id, number, user_id) in [
+            ("16505551234", Some("16505551234"), None),
+            ("+16505551234", Some("16505551234"), None),
+            (" 16505551234 ", Some("16505551234"), None),
+            ("12345", Some("12345"), None),
+            ("12345678901234567890", Some("12345678901234567890"), None),
+            ("1234", None, None),
+            ("123456789012345678901", None, None),
+            ("++16505551234", None, None),
+            ("+250 788 123 200", None, None),
+            ("१२३४५६", None, None),
+            ("bla", None, None),
+            ("", None, None),
+            (
+                "US.13491208655302741918",
+                None,
+                Some("US.13491208655302741918"),
+            ),
+            (&longest, None, Some(&*longest)),
+            (&too_long, None, None),
+            ("US.", None, None),
+            ("us.1", None, None),
+            ("USA.1", None, None),
+            ("US.1 2", None, None),
+            // That of a parent is no id of a person.
+            ("US.ENT.11815799212886844830", None, None),
+            ("foo_bar", None, None),
+        ] {
+            let text = json!(id).to_string();
+            assert_eq!(person([Some(value(&text))]), known(number, user_id), "{id}");
+        }
+        let both = person([
+            Some(value("\"bla\"")),
+            None,
+            Some(value("16505551234")),
+            Some(value("\"US.1\"")),
+        ]);
+        assert_eq!(both, known(Some("16505551234"), Some("US.1")));
+    }
+
+    #[test]
+    fn an_id_of_a_message_is_printable_and_not_too_long() {
+        let longest = "é".repeat(255);
+        for (id, is_id) in [
+            ("wamid.HBgL==", true),
+            (&*longest, true),
+            (&"é".repeat(256), false),
+            ("", false),
+            ("a\nb", false),
+        ] {
+            let text = json!(id).to_string();
+            assert_eq!(
+                message_id(Some(value(&text))),
+                is_id.then(|| id.to_owned()),
+                "{id}"
+            );
+        }
+        assert_eq!(message_id(Some(value("17"))), Some("17".into()));
+        for nonsense in ["true", "[]", "{}", "null"] {
+            assert_eq!(message_id(Some(value(nonsense))), None);
+        }
+    }
+
+    #[test]
+    fn a_time_is_in_seconds_or_milliseconds_or_now() {
+        let now = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
+        let shown = |text: &str| time(Some(value(text)), now).to_rfc3339();
+        for (text, expected) in [
+            (r#""1750030073""#, "2025-06-15T23:27:53+00:00"),
+            ("1750030073", "2025-06-15T23:27:53+00:00"),
+            (r#""1750030073123""#, "2025-06-15T23:27:53.123+00:00"),
+            ("1750030073123", "2025-06-15T23:27:53.123+00:00"),
+            (r#"" 1750030073.9 ""#, "2025-06-15T23:27:53+00:00"),
+            ("253402300799", "9999-12-31T23:59:59+00:00"),
+            ("253402300799999", "9999-12-31T23:59:59.999+00:00"),
+            ("1", "1970-01-01T00:00:01+00:00"),
+        ] {
+            assert_eq!(shown(text), expected, "{text}");
+        }
+        let too_large = "9".repeat(30);
+        for nonsense in [
+            "asdf",
+            r#""asdf""#,
+            r#""""#,
+            "0",
+            "-1",
+            "null",
+            "[]",
+            "253402300800",
+            "253402300800000",
+            "1750030073123456",
+            &too_large,
+            "1e10",
+            r#""NaN""#,
+            r#""2025-06-15T23:27:53Z""#,
+        ] {
+            assert_eq!(time(Some(value(nonsense)), now), now, "{nonsense}");
+        }
+        assert_eq!(time(None, now), now);
+    }
+
+    #[test]
+    fn a_name_changes_nothing_beside_it() {
+        assert_eq!(
+            name(" Ay\u{202E}\u{2066}şe\n\u{0}\u{200F} Q "),
+            Some("Ayşe Q".into())
+        );
+        assert_eq!(name("👩‍👩‍👧 x"), Some("👩‍👩‍👧 x".into()));
+        assert_eq!(name(&"é".repeat(300)), Some("é".repeat(256)));
+        assert_eq!(
+            name(&format!("{} b", "a".repeat(255))),
+            Some("a".repeat(255))
+        );
+        assert_eq!(name("\u{202E} \n"), None);
+    }
+
+    #[test]
+    fn a_contact_is_found_by_its_ids_or_is_the_only_one_that_it_may_be() {
+        let two = r#"{"contacts":[{"profile":{"name":"A"},"wa_id":"11111","user_id":"US.1"},
+            7,{"profile":{"username":"b"},"user_id":"US.2"},{"wa_id":"33333"}]}"#;
+        let one = r#"{"contacts":[{"profile":{"name":"A"},"wa_id":"+11111"}]}"#;
+        let none = r#"{"contacts":{}}"#;
+        for (contacts, person, expected, completed) in [
+            (
+                two,
+                known(Some("11111"), None),
+                Some("A"),
+                known(Some("11111"), Some("US.1")),
+            ),
+            (
+                two,
+                known(None, Some("US.1")),
+                Some("A"),
+                known(Some("11111"), Some("US.1")),
+            ),
+            (
+                two,
+                known(None, Some("US.2")),
+                Some("b"),
+                known(None, Some("US.2")),
+            ),
+            (
+                two,
+                known(Some("22222"), Some("US.2")),
+                Some("b"),
+                known(Some("22222"), Some("US.2")),
+            ),
+            (
+                two,
+                known(Some("33333"), None),
+                None,
+                known(Some("33333"), None),
+            ),
+            (
+                two,
+                known(Some("44444"), None),
+                None,
+                known(Some("44444"), None),
+            ),
+            (two, known(None, None), None, known(None, None)),
+            (
+                one,
+                known(Some("11111"), None),
+                Some("A"),
+                known(Some("11111"), None),
+            ),
+            (
+                one,
+                known(None, Some("US.1")),
+                Some("A"),
+                known(Some("11111"), Some("US.1")),
+            ),
+            (
+                one,
+                known(None, None),
+                Some("A"),
+                known(Some("11111"), None),
+            ),
+            (
+                one,
+                known(Some("22222"), None),
+                None,
+                known(Some("22222"), None),
+            ),
+            (
+                none,
+                known(Some("22222"), None),
+                None,
+                known(Some("22222"), None),
+            ),
+        ] {
+            let contacts = Contacts::of(&value(contacts).object().unwrap());
+            let found = contacts.find(&person);
+            assert_eq!(
+                found.and_then(|found| found.name.as_deref()),
+                expected,
+                "{person:?}"
+            );
+            let mut all = person.clone();
+            if let Some(found) = found {
+                found.complete(&mut all);
+            }
+            assert_eq!(all, completed, "{person:?}");
+        }
+    }
+}

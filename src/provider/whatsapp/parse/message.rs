@@ -188,3 +188,273 @@ impl<'a> Letter<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{OURS, body, found, message, now};
+    use super::*;
+    use crate::provider::whatsapp::parse;
+
+    fn messages(items: &str, contacts: &str) -> Vec<String> {
+        let contacts = format!("\"contacts\":{contacts},\"messages\":{items}");
+        found(&body("messages", &contacts))
+    }
+
+    #[test]
+    fn the_person_is_whoever_is_named() {
+        let hello = r#""id":"w","timestamp":"1750030073","type":"text","text":{"body":"Hi"}"#;
+        let ann = r#"[{"profile":{"name":"Ann","username":"@ann"},"wa_id":"16505551234","user_id":"US.1","parent_user_id":"US.ENT.1"}]"#;
+        let hidden = r#"[{"profile":{"username":"@ann"},"user_id":"US.1"}]"#;
+        let odd = r#"[{"profile":{"name":"Ann"},"wa_id":"US.1","user_id":"foo_bar"}]"#;
+        for (ids, contacts, expected) in [
+            (r#""from":"16505551234""#, "null", "16505551234"),
+            (
+                r#""from":"+16505551234","from_user_id":"US.1""#,
+                "[{}]",
+                "16505551234+US.1",
+            ),
+            (r#""from":16505551234"#, ann, "16505551234+US.1 (Ann)"),
+            (
+                r#""from":"16505551234","from_user_id":"foo_bar""#,
+                "[]",
+                "16505551234",
+            ),
+            (
+                r#""from_user_id":"US.1","from_parent_user_id":"US.ENT.1""#,
+                hidden,
+                "US.1 (@ann)",
+            ),
+            (r#""from_user_id":"US.1""#, ann, "16505551234+US.1 (Ann)"),
+            (r#""from":"US.1""#, odd, "US.1 (Ann)"),
+            (r#""from":"bla""#, ann, "16505551234+US.1 (Ann)"),
+            // Of another person nothing is taken.
+            (r#""from":"16505550000""#, ann, "16505550000"),
+            (r#""from_user_id":"US.2""#, ann, "US.2"),
+        ] {
+            let found = messages(&format!("[{{{ids},{hello}}}]"), contacts);
+            assert_eq!(
+                found,
+                [format!("w: text \"Hi\" of {expected}")],
+                "{ids} {contacts}"
+            );
+        }
+        for ids in [
+            r#""from":"bla""#,
+            r#""from":null"#,
+            r#""from_parent_user_id":"US.ENT.1""#,
+        ] {
+            assert_eq!(
+                messages(&format!("[{{{ids},{hello}}}]"), "[]"),
+                ["nobody"],
+                "{ids}"
+            );
+        }
+        let nobody = r#"[{"profile":{"name":"Ann"},"parent_user_id":"US.ENT.1"}]"#;
+        assert_eq!(messages(&format!("[{{{hello}}}]"), nobody), ["nobody"]);
+        assert_eq!(
+            messages(r#"["text",7,[]]"#, "[]"),
+            ["nobody", "nobody", "nobody"]
+        );
+    }
+
+    #[test]
+    fn a_message_names_the_one_that_it_answers() {
+        for (context, expected) in [
+            (r#"{"from":"15550783881","id":"w0"}"#, " re w0"),
+            (r#"{"id":"w0","forwarded":true}"#, " re w0"),
+            (r#"{"forwarded":true,"frequently_forwarded":true}"#, ""),
+            (r#"{"id":"","referred_product":{"catalog_id":"1"}}"#, ""),
+            (r#"{"message_id":"w0"}"#, " re w0"),
+            ("null", ""),
+            ("\"w0\"", ""),
+        ] {
+            let body = message(&format!(
+                r#""id":"w","type":"text","text":{{"body":"Hi"}},"context":{context},"referral":{{"ctwa_clid":"x"}}"#
+            ));
+            assert_eq!(
+                found(&body),
+                [format!("w: text \"Hi\" of 16505551234{expected}")],
+                "{context}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_message_without_a_fit_id_is_known_by_its_hash() {
+        let long = format!(
+            r#""id":"{}","type":"text","text":{{"body":"Hi"}}"#,
+            "w".repeat(256)
+        );
+        for fields in [
+            r#""type":"text","text":{"body":"Hi"}"#,
+            r#""id":"","type":"text","text":{"body":"Hi"}"#,
+            r#""id":"a\nb","type":"text","text":{"body":"Hi"}"#,
+            r#""id":{"a":1},"type":"text","text":{"body":"Hi"}"#,
+            &long,
+        ] {
+            let body = message(fields);
+            assert_eq!(
+                found(&body),
+                ["?: text \"Hi\" of 16505551234"],
+                "{fields:.30}"
+            );
+            let items = parse(body.as_bytes(), OURS, now()).unwrap();
+            let [Item::Message(message)] = &*items else {
+                panic!("{body}");
+            };
+            assert!(message.raw.ends_with(format!("{fields}}}").as_bytes()));
+            assert_eq!(message.event_id, ids::hash(&message.raw));
+            assert_eq!(message.event_id.len(), 71);
+        }
+    }
+
+    #[test]
+    fn what_is_about_another_message_is_no_message() {
+        for (fields, expected) in [
+            (
+                r#""type":"reaction","reaction":{"message_id":"w0","emoji":"👍"}"#,
+                "👍 to w0",
+            ),
+            (
+                r#""type":"reaction","reaction":{"message_id":"w0","emoji":"\ud83d\udc4d"}"#,
+                "👍 to w0",
+            ),
+            (
+                r#""type":"reaction","reaction":{"message_id":"w0","emoji":""}"#,
+                "no reaction to w0",
+            ),
+            (
+                r#""type":"reaction","reaction":{"message_id":"w0"}"#,
+                "no reaction to w0",
+            ),
+            (
+                r#""type":"edit","edit":{"original_message_id":"w0","message":{"context":{"id":"M0"},"type":"text","text":{"body":"Ho"}}}"#,
+                "text \"Ho\" for w0",
+            ),
+            (
+                r#""type":"edit","edit":{"original_message_id":"w0","message":{"type":"image","image":{"id":"1","caption":"Ho"}}}"#,
+                "image \"Ho\" for w0",
+            ),
+            (
+                r#""type":"edit","edit":{"original_message_id":"w0","message":{"type":"hologram"}}"#,
+                "unsupported \"[unsupported message]\" for w0",
+            ),
+            (
+                r#""type":"revoke","revoke":{"original_message_id":"w0"}"#,
+                "deletes w0",
+            ),
+        ] {
+            let body = message(&format!("\"id\":\"w\",{fields}"));
+            assert_eq!(
+                found(&body),
+                [format!("w: {expected} of 16505551234")],
+                "{fields}"
+            );
+        }
+        // Of those that name none, it is seen that something came.
+        for fields in [
+            r#""type":"reaction","reaction":{"emoji":"👍"}"#,
+            r#""type":"reaction""#,
+            r#""type":"edit","edit":{"message":{"type":"text","text":{"body":"Ho"}}}"#,
+            r#""type":"edit","edit":{"original_message_id":"w0"}"#,
+            r#""type":"revoke","revoke":{}"#,
+        ] {
+            let body = message(&format!("\"id\":\"w\",{fields}"));
+            let unsupported = "w: unsupported \"[unsupported message]\" of 16505551234";
+            assert_eq!(found(&body), [unsupported], "{fields}");
+        }
+        let emoji = "x".repeat(1000);
+        let body = message(&format!(
+            r#""id":"w","type":"reaction","reaction":{{"message_id":"w0","emoji":"{emoji}"}}"#
+        ));
+        assert_eq!(
+            found(&body),
+            [format!("w: {} to w0 of 16505551234", "x".repeat(64))]
+        );
+    }
+
+    #[test]
+    fn what_is_of_a_group_or_tells_nothing_is_ignored() {
+        let text = r#""id":"w","type":"text","text":{"body":"Hi"}"#;
+        assert_eq!(
+            found(&message(&format!(
+                r#"{text},"group_id":"Y2FwaV9ncm91cA==""#
+            ))),
+            ["group"]
+        );
+        assert_eq!(
+            found(&message(&format!(r#"{text},"group_id":7"#))),
+            ["group"]
+        );
+        assert_eq!(
+            found(&message(&format!(r#"{text},"group_id":"""#))),
+            ["w: text \"Hi\" of 16505551234"]
+        );
+        let welcome = r#""id":"w","type":"request_welcome""#;
+        assert_eq!(found(&message(welcome)), ["opened"]);
+    }
+
+    #[test]
+    fn what_was_written_in_the_app_is_an_echo() {
+        let common = r#""id":"w","timestamp":"1750030073""#;
+        let text = r#""type":"text","text":{"body":"Hi"}"#;
+        for (fields, expected) in [
+            (format!(r#""from":"15550783881","to":"16505551234",{text}"#), "text \"Hi\" of 16505551234"),
+            (format!(r#""from":"15550783881","to_user_id":"US.1",{text}"#), "text \"Hi\" of US.1"),
+            (format!(r#""from":"15550783881","to":"16505551234","message_creation_type":"x",{text}"#), "text \"Hi\" of 16505551234"),
+            // Samples have been seen with both turned.
+            (format!(r#""from":"16505551234","to":"15550783881",{text}"#), "text \"Hi\" of 16505551234"),
+            (r#""to":"16505551234","type":"revoke","revoke":{"original_message_id":"w0"}"#.into(), "deletes w0 of 16505551234"),
+            (r#""to":"16505551234","type":"edit","edit":{"original_message_id":"w0","message":{"type":"text","text":{"body":"Ho"}}}"#.into(), "text \"Ho\" for w0 of 16505551234"),
+            (r#""to":"16505551234","type":"reaction","reaction":{"message_id":"w0","emoji":"👍"}"#.into(), "👍 to w0 of 16505551234"),
+        ] {
+            let echoes = format!("\"message_echoes\":[{{{common},{fields}}}]");
+            let silent = if expected.contains(" w0 ") { "" } else { " silent" };
+            let expected = format!("w: app {expected}{silent}");
+            assert_eq!(found(&body("smb_message_echoes", &echoes)), [expected], "{fields}");
+        }
+        let nobody = format!(r#""message_echoes":[{{{common},"from":"16505551234",{text}}}]"#);
+        assert_eq!(found(&body("smb_message_echoes", &nobody)), ["nobody"]);
+    }
+
+    #[test]
+    fn a_standby_is_silent_and_its_echoes_are_an_agents() {
+        let standby = |fields: &str| found(&body("standby", &format!("\"standby\":{{{fields}}}")));
+        let text = r#""type":"text","text":{"body":"Hi"}"#;
+        let common = r#""id":"w","timestamp":"1750030073""#;
+        let messages = format!(
+            r#""contacts":[{{"profile":{{"name":"Ann"}},"wa_id":"16505551234"}}],"messages":[{{"from":"16505551234",{common},{text}}}]"#
+        );
+        assert_eq!(
+            standby(&messages),
+            ["w: text \"Hi\" of 16505551234 (Ann) silent"]
+        );
+        for (message, expected) in [
+            (format!(r#""to":"16505551234","recipient_type":"individual",{text}"#), "text \"Hi\" of 16505551234"),
+            (format!(r#""recipient":"US.1","biz_opaque_callback_data":"x",{text}"#), "text \"Hi\" of US.1"),
+            (format!(r#""to":"16505551234","context":{{"message_id":"w0"}},{text}"#), "text \"Hi\" of 16505551234 re w0"),
+            (r#""to":"16505551234","type":"template","template":{"name":"sale"}"#.into(), "template \"[template] sale\" of 16505551234"),
+            (r#""to":"16505551234","type":"interactive","interactive":{"type":"flow","body":{"text":"Book"}}"#.into(), "interactive \"Book\" of 16505551234"),
+            (r#""to":"16505551234","type":"image","image":{"link":"https://example.org/a.png"}"#.into(), "image \"[image]\" of 16505551234"),
+        ] {
+            let echo = format!(r#""message_echoes":[{{{common},"message":{{{message}}},"flow":{{"id":"1"}}}}]"#);
+            assert_eq!(standby(&echo), [format!("w: agent {expected} silent")], "{message}");
+        }
+        let flat = format!(r#""message_echoes":[{{{common},"to":"16505551234",{text}}}]"#);
+        assert_eq!(
+            standby(&flat),
+            ["w: agent text \"Hi\" of 16505551234 silent"]
+        );
+        let reaction = format!(
+            r#""message_echoes":[{{{common},"message":{{"to":"16505551234","type":"reaction","reaction":{{"message_id":"w0","emoji":"👍"}}}}}}]"#
+        );
+        assert_eq!(standby(&reaction), ["w: agent 👍 to w0 of 16505551234"]);
+        let group = format!(
+            r#""message_echoes":[{{{common},"message":{{"to":"Y2Fw","recipient_type":"group",{text}}}}}]"#
+        );
+        assert_eq!(standby(&group), ["group"]);
+        let status = r#""statuses":[{"id":"w","status":"read","timestamp":"1750030073"}]"#;
+        assert_eq!(standby(status), ["w Read"]);
+        assert!(standby("").is_empty());
+    }
+}

@@ -2,6 +2,7 @@
 //! in a body fails: what nobody understands is a message of type `unsupported`.
 
 mod content;
+mod describe;
 mod ids;
 mod links;
 mod message;
@@ -150,5 +151,222 @@ impl Reader<'_> {
                 });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod samples;
+
+#[cfg(test)]
+mod properties;
+
+#[cfg(test)]
+mod tests {
+    use super::samples::{OURS, body, change, found, now};
+    use super::*;
+
+    fn text(id: &str) -> String {
+        format!(
+            r#"{{"from":"16505551234","id":"{id}","timestamp":"1750030073","type":"text","text":{{"body":"{id}"}}}}"#
+        )
+    }
+
+    fn hi(id: &str) -> String {
+        format!("{id}: text {id:?} of 16505551234")
+    }
+
+    fn status(id: &str, status: &str) -> String {
+        format!(r#"{{"id":"{id}","status":"{status}","timestamp":"1750030073"}}"#)
+    }
+
+    #[test]
+    fn every_entry_change_message_and_status_is_found_in_order() {
+        let messages = |ids: &[&str]| {
+            let messages: Vec<String> = ids.iter().map(|id| text(id)).collect();
+            format!("\"messages\":[{}]", messages.join(","))
+        };
+        let both = format!(
+            r#""statuses":[{},{}],"errors":[{{"code":1}}],{},"user_actions":[{{}}],"calls":[{{}}]"#,
+            status("s1", "delivered"),
+            status("s1", "sent"),
+            messages(&["c", "d"])
+        );
+        let entries = [
+            format!(
+                r#"{{"changes":[{},{}]}}"#,
+                change("messages", &messages(&["a", "b"])),
+                change("messages", &both)
+            ),
+            format!(
+                r#"{{"changes":[{},{}]}}"#,
+                change("user_preferences", r#""user_preferences":[]"#),
+                change("messages", &messages(&["e", "a"]))
+            ),
+        ];
+        let object = format!(
+            r#"{{"object":"whatsapp_business_account","entry":[{}]}}"#,
+            entries.join(",")
+        );
+        let expected = [
+            hi("a"),
+            hi("b"),
+            "s1 Delivered".into(),
+            "s1 Sent".into(),
+            "error".into(),
+            hi("c"),
+            hi("d"),
+            "other_field".into(),
+            hi("e"),
+            hi("a"),
+        ];
+        assert_eq!(found(&object), expected);
+        // An envelope may be in an array, behind a byte order mark.
+        assert_eq!(found(&format!("\u{FEFF}[ {object} ]\n")), expected);
+    }
+
+    #[test]
+    fn whatever_shape_the_envelope_has_what_is_in_it_is_found() {
+        let value = format!(r#"{{"messages":{}}}"#, text("a"));
+        for body in [
+            format!(r#"{{"entry":{{"changes":{{"value":{value}}}}}}}"#),
+            format!(
+                r#"{{"entry":[{{"changes":[{{"field":"messages","value":[{value}]}}]}}],"object":null}}"#
+            ),
+            format!(
+                r#"{{"entry":[{{"changes":[]}}],"entry":[{{"changes":null,"changes":[{{"value":{value}}}]}}]}}"#
+            ),
+        ] {
+            assert_eq!(found(&body), [hi("a")], "{body}");
+        }
+        let odd = format!(r#"{{"entry":[7,[],{{"changes":["x",{{"value":[1,{value}]}}]}},{{}}]}}"#);
+        assert_eq!(
+            found(&odd),
+            [
+                "malformed",
+                "malformed",
+                "malformed",
+                "malformed",
+                &*hi("a")
+            ]
+        );
+        assert_eq!(found(&body("standby", r#""standby":["x"]"#)), ["malformed"]);
+        assert!(found("{}").is_empty());
+        assert!(found(r#"{"entry":null}"#).is_empty());
+    }
+
+    #[test]
+    fn what_is_not_ours_is_counted_and_hides_nothing() {
+        let other =
+            r#"{"object":"instagram","entry":[{"id":"1","messaging":[{"message":{"mid":"m"}}]}]}"#;
+        assert_eq!(found(other), ["other_object"]);
+        for field in [
+            "account_update",
+            "calls",
+            "history",
+            "messaging_handovers",
+            "message_echoes",
+        ] {
+            let field = body(field, &format!("\"messages\":[{}]", text("a")));
+            assert_eq!(found(&field), ["other_field"]);
+        }
+        let foreign = format!(
+            r#"{{"value":{{"metadata":{{"phone_number_id":"123456123"}},"messages":[{},{}],"statuses":[{}]}}}}"#,
+            text("a"),
+            text("b"),
+            status("s", "sent")
+        );
+        let ours = format!(
+            r#"{{"value":{{"metadata":{{"phone_number_id":{OURS}}},"messages":[{}]}}}}"#,
+            text("c")
+        );
+        let changes = format!(r#"{{"entry":[{{"changes":[{foreign},{ours}]}}]}}"#);
+        let expected = ["other_number", "other_number", "other_number", &*hi("c")];
+        assert_eq!(found(&changes), expected);
+        let standby = format!(r#""standby":{{"messages":[{}]}}"#, text("a"));
+        let standby = body("standby", &standby);
+        assert_eq!(found(&standby), [hi("a") + " silent"]);
+        assert_eq!(found(&standby.replace(OURS, "123456123")), ["other_number"]);
+    }
+
+    #[test]
+    fn one_item_that_is_broken_hides_no_other() {
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let deep_objects = format!("{}1{}", "{\"a\":".repeat(100_000), "}".repeat(100_000));
+        let mut broken = vec![
+            r#"{"type":"text","from":"16505550000","text":{"body":"\ud83d"}}"#.to_owned(),
+            format!(r#"{{"type":"text","text":{deep}}}"#),
+            format!(r#"{{"type":{deep_objects}}}"#),
+            deep,
+            deep_objects,
+            "null".to_owned(),
+            r#"{"a":1e999,"a":1e999,"\ud800":"\ude00","id":[[]]}"#.to_owned(),
+        ];
+        let valid = broken.len();
+        broken.extend([
+            // No JSON, yet with as many ends as beginnings.
+            "nonsense".to_owned(),
+            r#"{"type":"text" "from":01,}"#.to_owned(),
+            "{\"type\":\"text\",\"text\":{\"body\":\"\u{1}\n\0\"}}".to_owned(),
+            r#"{"type":"\x"}"#.to_owned(),
+            "{1:2}".to_owned(),
+        ]);
+        for (at, broken) in broken.iter().enumerate() {
+            let items = format!("\"messages\":[{},{broken},{}]", text("a"), text("b"));
+            let items = format!(r#"{items},"statuses":[{broken},{}]"#, status("s", "read"));
+            let mut found = found(&body("messages", &items));
+            let last = found.pop_if(|last| last == "broken");
+            assert_eq!(last.is_some(), at >= valid, "{broken:.80}");
+            for expected in [hi("a"), hi("b"), "s Read".into()] {
+                assert!(found.contains(&expected), "{broken:.80}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn texts_that_postgresql_cannot_hold_cost_one_character_each() {
+        let bad = r#"{"from":"16505551234","id":"x","timestamp":"1750030073","type":"text","text":{"body":"a\u0000b\ud83d"}}"#;
+        let items = format!("\"messages\":[{},{bad},{}]", text("a"), text("b"));
+        let body = body("messages", &items);
+        let expected = "x: text \"a\u{FFFD}b\u{FFFD}\" of 16505551234".to_owned();
+        assert_eq!(found(&body), [hi("a"), expected, hi("b")]);
+        let items = parse(body.as_bytes(), OURS, now()).unwrap();
+        let Item::Message(message) = &items[1] else {
+            panic!("{items:?}");
+        };
+        assert_eq!(message.content, r#"{"body":"a\uFFFDb\uFFFD"}"#);
+        assert_eq!(message.raw, bad);
+    }
+
+    #[test]
+    fn a_body_that_is_no_object_is_refused() {
+        let cut = body("messages", &format!("\"messages\":[{}", text("a")));
+        for nothing in [
+            "",
+            "null",
+            "7",
+            "\"x\"",
+            "[]",
+            "[7]",
+            "nonsense",
+            "<html>{}",
+            "{",
+            "{]",
+            r#"{"entry":"#,
+            "a=b",
+        ] {
+            assert_eq!(
+                parse(nothing.as_bytes(), OURS, now()),
+                Err(NotAnObject),
+                "{nothing}"
+            );
+        }
+        assert_eq!(parse(b"\xFF\xFE{\0}\0", OURS, now()), Err(NotAnObject));
+        // Of one that is cut off, what is there is found.
+        assert_eq!(
+            found(cut.trim_end_matches(['}', ']'])),
+            [hi("a"), "broken".into()]
+        );
+        let latin = [b"{\"a\":\"caf\xE9\",", &cut.as_bytes()[1..]].concat();
+        assert!(parse(&latin, OURS, now()).is_ok());
     }
 }

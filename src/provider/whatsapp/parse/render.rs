@@ -1,14 +1,13 @@
 //! What a person reads of a message, whatever type it has.
 
 use super::content::content;
+use super::describe::{contacts, interactive, location, order, tagged};
 use super::value::{Object, Value};
 
 /// What is shown for a message that nobody understands.
 const UNSUPPORTED: &str = "[unsupported message]";
 /// The longest text, in bytes: what is longer is cut.
 const LONGEST: usize = 64 * 1024;
-/// The most contacts that are named.
-const MOST_NAMES: usize = 20;
 
 /// What a message says.
 #[derive(Debug)]
@@ -129,126 +128,6 @@ fn unsupported(kind: &str, message: &Object) -> String {
     }
 }
 
-fn location(own: &Object) -> String {
-    let place = ["name", "address"].map(|field| own.string(field).as_deref().and_then(line));
-    let place: Vec<String> = place.into_iter().flatten().collect();
-    let coordinate = |field| {
-        let value = own.get(field).filter(|value| value.number().is_some());
-        value?.word().as_deref().and_then(line)
-    };
-    let coordinates = || {
-        Some(format!(
-            "{}, {}",
-            coordinate("latitude")?,
-            coordinate("longitude")?
-        ))
-    };
-    let place = Some(place.join(", ")).filter(|place| !place.is_empty());
-    tagged("location", place.or_else(coordinates))
-}
-
-fn contacts(own: Value) -> Option<String> {
-    let contacts: Vec<Object> = own.elements().filter_map(Value::object).collect();
-    let names = contacts.iter().filter_map(contact_name).take(MOST_NAMES);
-    let names: Vec<String> = names.collect();
-    let names = Some(names.join(", ")).filter(|names| !names.is_empty());
-    (!contacts.is_empty()).then(|| tagged("contact", names))
-}
-
-fn contact_name(contact: &Object) -> Option<String> {
-    let name = contact.object("name").unwrap_or_default();
-    let part = |field| name.string(field).as_deref().and_then(line);
-    let parts = || {
-        let parts: Vec<String> = ["first_name", "last_name"]
-            .into_iter()
-            .filter_map(part)
-            .collect();
-        Some(parts.join(" ")).filter(|name| !name.is_empty())
-    };
-    let company = || line(&contact.object("org")?.string("company")?);
-    let phone = || {
-        let mut phones = contact.each("phones").filter_map(Value::object);
-        line(&phones.find_map(|phone| phone.string("phone"))?)
-    };
-    part("formatted_name")
-        .or_else(parts)
-        .or_else(company)
-        .or_else(phone)
-}
-
-/// What was chosen; of one that the business sent, what it asks.
-fn interactive(own: &Object) -> Option<String> {
-    let title = |field| own.object(field)?.filled("title");
-    let form = || {
-        let reply = own.object("nfm_reply")?;
-        Some(reply.filled("body").unwrap_or_else(|| "[form]".into()))
-    };
-    let call = || {
-        let reply = own.object("call_permission_reply")?;
-        let response = reply.string("response").as_deref().and_then(line);
-        Some(match response {
-            Some(response) => format!("[call permission: {response}]"),
-            None => "[call permission]".into(),
-        })
-    };
-    let asked = || own.object("body")?.filled("text");
-    title("button_reply")
-        .or_else(|| title("list_reply"))
-        .or_else(form)
-        .or_else(call)
-        .or_else(asked)
-}
-
-fn order(own: &Object) -> String {
-    let products: Vec<Object> = own
-        .each("product_items")
-        .filter_map(Value::object)
-        .collect();
-    if products.is_empty() {
-        return "[order]".into();
-    }
-    let quantity = |product: &Object| {
-        product
-            .get("quantity")
-            .and_then(Value::number)
-            .unwrap_or(1.0)
-    };
-    let count: f64 = products.iter().map(quantity).sum();
-    let items = if (count - 1.0).abs() < f64::EPSILON {
-        "item"
-    } else {
-        "items"
-    };
-    let price = |product: &Object| Some(product.get("item_price")?.number()? * quantity(product));
-    let total: Option<f64> = products.iter().map(price).sum();
-    let currency = |product: &Object| product.string("currency").as_deref().and_then(line);
-    let first = currency(&products[0]);
-    let is_one = products.iter().all(|product| currency(product) == first);
-    let total = total
-        .zip(first)
-        .filter(|(total, _)| is_one && total.abs() < 1e12);
-    match total {
-        Some((total, currency)) => format!("[order] {count} {items}, {total:.2} {currency}"),
-        None => format!("[order] {count} {items}"),
-    }
-}
-
-fn tagged(tag: &str, text: Option<String>) -> String {
-    match text {
-        Some(text) => format!("[{tag}] {text}"),
-        None => format!("[{tag}]"),
-    }
-}
-
-/// A text in one line, if there is anything in it.
-fn line(text: &str) -> Option<String> {
-    let words: Vec<&str> = text
-        .split(|c: char| c.is_control() || c.is_whitespace())
-        .collect();
-    let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
-    (!words.is_empty()).then(|| words.join(" "))
-}
-
 /// Cuts what is longer than any message.
 fn bounded(mut text: String) -> String {
     if text.len() > LONGEST {
@@ -256,4 +135,194 @@ fn bounded(mut text: String) -> String {
         text.push('…');
     }
     text
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    fn rendered(fields: &str) -> Rendered {
+        let text = format!("{{\"id\":\"m\",{fields}}}");
+        let whole = Value::of(text.as_bytes());
+        let rendered = render(&whole.object().unwrap(), whole);
+        if rendered.kind == "unsupported" {
+            assert_eq!(rendered.content, text);
+        }
+        rendered
+    }
+
+    /// The type, in quotes, and the object of that type.
+    #[track_caller]
+    pub fn assert_rendered(samples: &[(&str, &str, &str)]) {
+        for (kind, own, expected) in samples {
+            let found = rendered(&format!("\"type\":\"{kind}\",\"{kind}\":{own}"));
+            assert_eq!(
+                (found.kind, &*found.text, &*found.content),
+                (*kind, *expected, *own)
+            );
+        }
+    }
+
+    #[test]
+    fn a_text_is_what_was_written() {
+        assert_rendered(&[
+            ("text", r#"{"body":"Hello"}"#, "Hello"),
+            ("text", r#"{"body":" \n"}"#, " \n"),
+            (
+                "text",
+                r#"{"body":"[image]","preview_url":true}"#,
+                "[image]",
+            ),
+        ]);
+        assert_eq!(
+            rendered(r#""type":"text","text":{"body":"a\u0000\ud83d"}"#).text,
+            "a\u{FFFD}\u{FFFD}"
+        );
+        let long = "é".repeat(40_000);
+        let text = rendered(&format!(r#""type":"text","text":{{"body":"{long}"}}"#)).text;
+        assert_eq!(text.len(), 64 * 1024 - 1);
+        assert!(text.ends_with("é…"), "a long one is cut");
+    }
+
+    #[test]
+    fn media_are_their_caption_or_their_name() {
+        assert_rendered(&[
+            (
+                "image",
+                r#"{"id":"1","mime_type":"image/jpeg","sha256":"x","caption":"a\nb"}"#,
+                "a\nb",
+            ),
+            (
+                "image",
+                r#"{"id":"1","caption":" ","url":"https://lookaside.fbsbx.com/x"}"#,
+                "[image]",
+            ),
+            ("image", r#"{"id":"1","caption":7}"#, "[image]"),
+            ("image", "{}", "[image]"),
+            ("video", r#"{"id":"1","caption":"Look"}"#, "Look"),
+            ("video", r#"{"id":"1"}"#, "[video]"),
+            ("audio", r#"{"id":"1","voice":true}"#, "[voice message]"),
+            ("audio", r#"{"id":"1","voice":false}"#, "[audio]"),
+            ("audio", r#"{"id":"1"}"#, "[audio]"),
+            ("audio", r#"{"id":"1","caption":"a song"}"#, "a song"),
+            (
+                "document",
+                r#"{"id":"1","filename":"a.pdf","caption":"The bill"}"#,
+                "The bill",
+            ),
+            ("document", r#"{"id":"1","filename":"a.pdf"}"#, "a.pdf"),
+            ("document", r#"{"id":"1"}"#, "[document]"),
+            ("sticker", r#"{"id":"1","animated":true}"#, "[sticker]"),
+        ]);
+        // What a voice message was before.
+        let voice = rendered(r#""type":"voice","voice":{"id":"1"}"#);
+        assert_eq!((voice.kind, &*voice.text), ("audio", "[voice message]"));
+        assert_eq!(voice.content, r#"{"id":"1"}"#);
+    }
+
+    #[test]
+    fn media_that_did_not_come_through_are_still_seen() {
+        let errors = r#""errors":[{"code":131052,"title":"Media download error"}]"#;
+        for (kind, own, expected) in [
+            ("image", r#","image":{"caption":"Look"}"#, "Look"),
+            (
+                "image",
+                r#","image":{"id":"1"}"#,
+                "[image could not be loaded]",
+            ),
+            ("image", "", "[image could not be loaded]"),
+            ("video", r#","video":null"#, "[video could not be loaded]"),
+            ("audio", "", "[audio could not be loaded]"),
+            ("voice", "", "[audio could not be loaded]"),
+            (
+                "document",
+                r#","document":{"filename":"a.pdf"}"#,
+                "[document could not be loaded]",
+            ),
+            ("sticker", "", "[sticker could not be loaded]"),
+            ("text", "", "[unsupported message]"),
+        ] {
+            let found = rendered(&format!(r#""type":"{kind}",{errors}{own}"#));
+            assert_eq!(found.text, expected, "{kind}{own}");
+        }
+        let found = rendered(&format!(r#""type":"image",{errors}"#));
+        assert_eq!(found.kind, "image");
+        assert!(found.content.contains("131052"), "{}", found.content);
+        assert_eq!(
+            rendered(r#""type":"image","errors":[]"#).kind,
+            "unsupported"
+        );
+    }
+
+    #[test]
+    fn what_nobody_understands_is_seen_all_the_same() {
+        for (fields, expected) in [
+            (
+                r#""type":"unsupported","errors":[{"code":131051,"title":"Message type unknown"}]"#,
+                "[unsupported message]",
+            ),
+            (
+                r#""type":"unsupported","unsupported":{"type":"poll_creation"}"#,
+                "[unsupported message: poll_creation]",
+            ),
+            (
+                r#""type":"unsupported","unsupported":{"type":"unknown"}"#,
+                "[unsupported message]",
+            ),
+            (
+                r#""type":"unsupported","unsupported":{"type":"<b>"}"#,
+                "[unsupported message]",
+            ),
+            (
+                r#""type":"unsupported","text":{"body":"stray"}"#,
+                "[unsupported message]",
+            ),
+            (r#""type":"media_placeholder""#, "[media]"),
+            (
+                r#""type":"hologram","hologram":{"id":"1"}"#,
+                "[unsupported message]",
+            ),
+            (
+                r#""type":"interactive","interactive":{"type":"unheard_of"}"#,
+                "[unsupported message]",
+            ),
+            (
+                r#""type":"interactive","interactive":{"type":"button_reply","button_reply":"Yes"}"#,
+                "[unsupported message]",
+            ),
+            (r#""type":"button","button":{}"#, "[unsupported message]"),
+            (
+                r#""type":"contacts","contacts":[]"#,
+                "[unsupported message]",
+            ),
+            (
+                r#""type":"contacts","contacts":"Ann""#,
+                "[unsupported message]",
+            ),
+            (
+                r#""type":"text","text":{"body":""}"#,
+                "[unsupported message]",
+            ),
+            (
+                r#""type":"text","text":{"body":7}"#,
+                "[unsupported message]",
+            ),
+            (r#""type":"text","text":"Hello""#, "[unsupported message]"),
+            (r#""type":"text""#, "[unsupported message]"),
+            (r#""type":"image","image":"1""#, "[unsupported message]"),
+            (
+                r#""type":["text"],"text":{"body":"x"}"#,
+                "[unsupported message]",
+            ),
+            (r#""text":{"body":"x"}"#, "[unsupported message]"),
+            (r#""a":1"#, "[unsupported message]"),
+        ] {
+            let found = rendered(fields);
+            assert_eq!(
+                (found.kind, &*found.text),
+                ("unsupported", expected),
+                "{fields}"
+            );
+        }
+    }
 }

@@ -112,3 +112,52 @@ impl<'a> Object<'a> {
         self.string(name).filter(|text| !text.trim().is_empty())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(text: &str) -> Object<'_> {
+        Value::of(text.as_bytes()).object().unwrap()
+    }
+
+    #[test]
+    fn a_value_is_read_as_far_as_it_can_be() {
+        let word = |text: &str| Value::of(text.as_bytes()).word();
+        for (text, expected) in [
+            (r#""a""#, Some("a")),
+            (r#" "a\ud800\u0000b" "#, Some("a\u{FFFD}\u{FFFD}b")),
+            ("\"a\0b\"", Some("a\u{FFFD}b")),
+            ("\"a\u{1}b\\x\"", Some("a\u{1}b\\x")),
+            (r#""cut"#, Some("cut")),
+            ("12345678901234567890123", Some("12345678901234567890123")),
+            ("-1.5e3", Some("-1.5e3")),
+            ("true", None),
+            ("null", None),
+            ("[1]", None),
+            ("{}", None),
+            ("", None),
+        ] {
+            assert_eq!(word(text).as_deref(), expected, "{text}");
+        }
+        let integer = |text: &str| Value::of(text.as_bytes()).integer();
+        assert_eq!(integer(r#"" 12 ""#), Some(12));
+        assert_eq!(integer("12.9"), Some(12));
+        assert_eq!(integer("1e3"), None);
+        assert_eq!(integer(&"9".repeat(20)), None);
+        let number = |text: &str| Value::of(text.as_bytes()).number();
+        assert_eq!(number(r#""-1.5""#), Some(-1.5));
+        assert_eq!(number("1e999"), None);
+        assert_eq!(number(r#""NaN""#), None);
+    }
+
+    #[test]
+    fn the_last_field_of_a_name_counts_and_the_elements_of_all() {
+        let object = object(r#"{"a":1,"\u0061":2,"a":null,"b":[1,2],"b":{"c":[]},"b":null,"b":3}"#);
+        assert_eq!(object.get("a").unwrap().bytes(), b"2");
+        let each: Vec<&[u8]> = object.each("b").map(Value::bytes).collect();
+        assert_eq!(each, [&b"1"[..], b"2", br#"{"c":[]}"#, b"3"]);
+        assert!(object.get("c").is_none());
+        assert_eq!(object.each("c").count(), 0);
+    }
+}
