@@ -109,10 +109,16 @@ impl Stage {
         database.execute(ACCEPTED).await;
         database.execute(JOURNAL).await;
         let socket = socket_of(&postgres);
+        let impatient = options.broken == Some(Break::Reconcile);
         let behaviour = Behaviour {
             dedupe: options.broken != Some(Break::Dedupe),
             ..match wire {
                 Wire::MockMeta => BEHAVIOUR,
+                // So that it is noticed for certain.
+                Wire::Whatsapp if impatient => Behaviour {
+                    lost_answer_rate: 0.3,
+                    ..WHATSAPP
+                },
                 Wire::Whatsapp => WHATSAPP,
             }
         };
@@ -132,7 +138,7 @@ impl Stage {
             outages: Mutex::default(),
             calm: CancellationToken::new(),
             lives: AtomicU32::new(0),
-            impatient: options.broken == Some(Break::Reconcile),
+            impatient,
             database,
             postgres,
         }

@@ -64,20 +64,21 @@ pub fn event(http: &reqwest::Client, url: &str, request: &Request) -> reqwest::R
     let message = json!({
         "id": key, "from": participant, "timestamp": timestamp.timestamp().to_string(),
         "type": "text", "text": { "body": key } });
-    let value = |phone_number_id: &str, messages: Value| {
+    let value = |phone_number_id: &str, messages: Value, statuses: Value| {
         json!({
         "field": "messages",
         "value": {
             "messaging_product": "whatsapp",
             "metadata": { "display_phone_number": "15550783881", "phone_number_id": phone_number_id },
             "contacts": [{ "wa_id": participant, "profile": { "name": "Ada" } }],
-            "messages": messages } })
+            "messages": messages,
+            "statuses": statuses } })
     };
     let body = json!({
         "object": "whatsapp_business_account",
         "entry": [{ "id": "1", "changes": [
-            value("1", json!([message])),
-            value(PHONE_NUMBER_ID, json!(["nonsense", message])),
+            value("1", json!([message]), json!([])),
+            value(PHONE_NUMBER_ID, json!([message]), json!(["nonsense"])),
         ] }] })
     .to_string();
     http.post(format!("{url}/webhooks/whatsapp"))
