@@ -11,7 +11,7 @@
 //! - `router_fallback`: what is answered where there is none
 //! - `message`: `POST /messages`; `inbound`: `POST /simulate/inbound`; `admin`: the other routes
 //! - `graph`: the same for WhatsApp, in modules of its own
-//! - `call`: how a call comes in, is answered, or is not; `post`: one event on its way to the webhook
+//! - `call`: how a call comes in, is answered, or is not; `post`: one event on its way
 //! - `app`: what handlers and tasks share
 //! - `webhook`: clients, allowed URLs, the signature; `ledger`, `stats`: what has happened
 //! - `chance`: every random choice; `script`: faults set in advance; `fault`: what can go wrong

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::said::{Said, is_number};
 use super::store::{Change, Found, Row};
-use super::{Said, is_number};
 use crate::provider::whatsapp::events::{Link, Person};
 
 /// How much newer an event must be to be written down, if it says what is known already.

@@ -3,6 +3,7 @@
 
 mod book;
 mod route;
+mod said;
 pub(crate) mod store;
 
 use chrono::{DateTime, Utc};
@@ -10,42 +11,11 @@ use sqlx::PgConnection;
 
 use self::book::Book;
 pub use self::route::{ChangedHands, Route};
+pub use self::said::{Said, is_number};
 use crate::database::pool::Pool;
-use crate::provider::whatsapp::events::{Link, Person};
 
 /// How often it is resolved anew, if others change meanwhile what was read.
 const TRIES: usize = 5;
-
-/// What is said about the ids of a person.
-#[derive(Debug, Clone, Copy)]
-pub enum Said<'a> {
-    /// A message has come from a person of these ids, or went to them.
-    Message(&'a Person, DateTime<Utc>),
-    /// Meta's own word.
-    Link(&'a Link),
-    /// What was sent to the first id has gone to the second one.
-    Answer(&'a str, &'a str, DateTime<Utc>),
-}
-
-impl<'a> Said<'a> {
-    fn ids(self) -> Vec<&'a str> {
-        let of = |person: &'a Person| {
-            let ids = [&person.number, &person.user_id];
-            ids.into_iter().filter_map(|id| id.as_deref())
-        };
-        match self {
-            Self::Message(person, _) => of(person).collect(),
-            Self::Link(link) => of(&link.known).chain(of(&link.now)).collect(),
-            Self::Answer(asked, told, _) => vec![asked, told],
-        }
-    }
-}
-
-/// Whether this is a telephone number; else it is a user id.
-#[must_use]
-pub fn is_number(id: &str) -> bool {
-    (5..=20).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_digit())
-}
 
 /// Finds the participant that each of these is about, one after the other, and keeps what they say.
 /// None: nobody is named. What says nothing new writes nothing.

@@ -1,6 +1,6 @@
 //! Where a message goes that is sent to one of a person's ids. Without I/O.
 
-use super::is_number;
+use super::said::is_number;
 use super::store::Alias;
 
 /// Whose conversation a message belongs to, and what the provider is called with.

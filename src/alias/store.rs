@@ -79,14 +79,13 @@ with inp as (
   from unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::bool[], $6::text[], $7::text[], $8::timestamptz[])
     as t(alias, participant_id, user_id, since, changed_hands, from_participant_id, from_user_id, from_since)
 ), held as (
-  select i.alias, i.participant_id, i.user_id, i.since, i.changed_hands
-  from aliases a join inp i on i.alias = a.alias and i.from_since = a.since and i.from_participant_id = a.participant_id
-    and i.from_user_id is not distinct from a.user_id
-  where a.alias = any($1::text[])   -- fence: keys
-  order by a.alias for update of a
+  select alias, participant_id, user_id, since from aliases where alias = any($1::text[]) order by alias for update
+), same as (
+  select i.* from inp i join held h on h.alias = i.alias
+  where (i.from_since, i.from_participant_id, i.from_user_id) is not distinct from (h.since, h.participant_id, h.user_id)
 ), changed as (
-  update aliases a set participant_id = h.participant_id, user_id = h.user_id, since = h.since, changed_hands = h.changed_hands
-  from held h where a.alias = h.alias and a.alias = any($1::text[])   -- fence: keys
+  update aliases a set participant_id = s.participant_id, user_id = s.user_id, since = s.since, changed_hands = s.changed_hands
+  from same s where a.alias = s.alias
   returning a.alias
 ), made as (
   insert into aliases (alias, participant_id, user_id, since, changed_hands)

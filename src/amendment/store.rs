@@ -19,12 +19,12 @@ with change as materialized (
 ), seen as materialized (
   select t.target_id, m.id, m.conversation_id, t.hides
   from (select target_id, pg_catalog.bool_or(kind <> 'reaction') as hides from change group by target_id) t
-  cross join lateral (   -- what came in is found by its event, what went out by its receipt; fence: lookup
+  cross join lateral (   -- what came in is found by its event, what went out by its receipt
     select k.message_id from (
       (select message_id from webhook_events where event_id = t.target_id and provider = $2 and message_id is not null limit 1)
       union all
       (select message_id from receipts where provider_message_id = t.target_id and message_id is not null limit 1)) k limit 1) k
-  cross join lateral (select id, conversation_id from messages where id = k.message_id limit 1) m   -- fence: lookup
+  cross join lateral (select id, conversation_id from messages where id = k.message_id limit 1) m
 ), locked as materialized (   -- those whose preview may change
   select id, last_message_id, last_message_preview from conversations
   where id = any(array(select conversation_id from seen where hides))

@@ -202,7 +202,7 @@ fn problems(operation: &Operation, rules: &Rules) -> Problems {
         }),
         Access::Signature => tell_usual(kind::INVALID_SIGNATURE),
     }
-    if !matches!(rules.access, Access::Open | Access::Handshake) {
+    if rules.access != Access::Open {
         tell_usual(kind::DATABASE_UNAVAILABLE);
         tell_usual(kind::OVERLOADED);
         tell_usual(kind::INTERNAL);

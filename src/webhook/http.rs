@@ -132,7 +132,7 @@ pub(super) fn before_body(problem: Problem, body: &Body) -> Problem {
 
 /// 404, where the provider of a route is not connected.
 pub(super) fn no_such_route(body: &Body) -> Problem {
-    before_body(Problem::not_found("no such route"), body)
+    before_body(Problem::not_found("this provider is not connected"), body)
 }
 
 async fn receive(

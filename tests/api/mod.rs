@@ -2,6 +2,7 @@
 
 mod bodies;
 mod callers;
+mod cloud;
 mod conversations;
 mod fields;
 mod finding;

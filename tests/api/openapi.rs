@@ -6,11 +6,14 @@ use std::collections::BTreeSet;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::support::whatsapp::CONNECTED;
 use crate::support::{System, hello};
 
 /// The routes of the contract, beside those of the document itself.
-pub const ROUTES: [(&str, &str); 21] = [
+pub const ROUTES: [(&str, &str); 23] = [
     ("POST", "/webhooks/mock-meta"),
+    ("GET", "/webhooks/whatsapp"),
+    ("POST", "/webhooks/whatsapp"),
     ("POST", "/messages/send"),
     ("GET", "/messages/{id}"),
     ("GET", "/messages/{id}/media"),
@@ -159,7 +162,7 @@ async fn every_error_is_documented_as_a_problem() {
             let has = |name: &str| !response["headers"][name].is_null();
             let may_be_repeated = ["429", "503"].contains(&status.as_str());
             assert_eq!(has("Retry-After"), may_be_repeated, "{place}");
-            let asks_for_key = status == "401" && path != "/webhooks/mock-meta";
+            let asks_for_key = status == "401" && !path.starts_with("/webhooks/");
             assert_eq!(has("WWW-Authenticate"), asks_for_key, "{place}");
         }
     }
@@ -177,7 +180,11 @@ async fn each_kind_of_operation_documents_the_errors_that_it_can_have() {
             expected.push("503");
         }
         if path != "/health" && path != "/ready" {
-            expected.extend(["401", "403"]);
+            expected.push("403");
+        }
+        let is_handshake = method == "GET" && path == "/webhooks/whatsapp";
+        if path != "/health" && path != "/ready" && !is_handshake {
+            expected.push("401");
         }
         if path.contains("{id}") {
             expected.push("404");
@@ -226,7 +233,10 @@ async fn the_document_is_the_same_whatever_this_gateway_demands_of_its_callers()
         for (method, path, operation) in operations(&document) {
             let expected = match path.as_str() {
                 "/health" | "/ready" => Value::Null,
-                "/webhooks/mock-meta" => json!([{ "webhookSignature": [] }, {}]),
+                "/webhooks/whatsapp" if method == "GET" => Value::Null,
+                "/webhooks/mock-meta" | "/webhooks/whatsapp" => {
+                    json!([{ "webhookSignature": [] }, {}])
+                }
                 "/session" if method != "GET" => Value::Null,
                 _ => json!([{ "apiKey": [] }, { "session": [] }, {}]),
             };
@@ -265,7 +275,7 @@ async fn each_operation_demands_of_its_callers_what_the_document_says() {
         ("API_KEYS", &*keys.join(",")),
         ("WEBHOOK_SECRET", "a-secret"),
     ];
-    let system = System::with(&secrets).await;
+    let system = System::with(&[&secrets[..], &CONNECTED].concat()).await;
     let document = document(&system).await;
     for (method, path, operation) in operations(&document) {
         let url = path.replace("{id}", "msg_01941f297c0070008000000000000001");
@@ -284,6 +294,10 @@ async fn each_operation_demands_of_its_callers_what_the_document_says() {
             // It is what a stranger logs in by.
             None if place == "POST /session" => {
                 stranger.expect_problem(415, "unsupported_media_type");
+            }
+            // Meta proves itself by a token.
+            None if place == "GET /webhooks/whatsapp" => {
+                assert_eq!(stranger.fields(), ["hub.mode"]);
             }
             None => assert!(stranger.status < 400, "{place}: {}", stranger.text),
             Some(scheme) if scheme == "webhookSignature" => {
@@ -359,7 +373,8 @@ async fn the_examples_of_the_document_work() {
     system.send("user-123", "Hi").await;
     for (_, path, operation) in operations(&document) {
         let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
-        if schema.is_null() {
+        // What Meta posts is documented by Meta.
+        if schema.is_null() || path == "/webhooks/whatsapp" {
             continue;
         }
         bodies += 1;

@@ -1,6 +1,7 @@
 //! The commands beside `serve` and `worker`.
 
 mod command_line;
+mod doubts;
 mod forget;
 mod manners;
 mod retry;

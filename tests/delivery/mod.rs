@@ -8,3 +8,4 @@ mod order;
 mod outcomes;
 mod pacing;
 mod retries;
+mod whatsapp;

@@ -5,6 +5,7 @@
 mod cluster;
 mod collector;
 mod database;
+pub mod graph;
 mod held;
 mod http;
 mod listener;

@@ -5,4 +5,5 @@ mod amendments;
 mod arrivals;
 mod batches;
 mod echoes;
+mod receipts;
 mod webhook;

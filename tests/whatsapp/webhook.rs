@@ -224,11 +224,7 @@ async fn a_body_of_three_megabytes_is_taken_and_one_beyond_four_is_too_large() {
     system.receives(&[text("w1", ANN, 0, &long)]).await;
     // What somebody reads of it is its begin; the body is kept as it came.
     let texts = system.texts(ANN).await;
-    assert!(
-        long.starts_with(&texts[0]) && texts[0].len() >= 4096,
-        "{}",
-        texts[0].len()
-    );
+    assert!(texts[0].starts_with(&long[..4096]), "{}", texts[0].len());
     let kept = "select max(length(body)) from webhook_bodies";
     let kept = format!("select ({kept})::bigint");
     assert!(system.database.count(&kept).await > 3 * 1024 * 1024);

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::item::{ItemRequest, insert};
+use super::asked::{ItemRequest, insert};
 use super::names;
 use super::store::Media;
 

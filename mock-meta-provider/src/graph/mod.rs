@@ -1,11 +1,11 @@
-//! WhatsApp's wire, as Meta's Graph API has it: `POST /{version}/{phone number id}/messages`, media,
-//! statuses, and events of every type.
+//! WhatsApp's wire, as Meta's Graph API has it: `POST /{version}/{phone number id}/messages`,
+//! media, statuses, and events of every type.
 //!
 //! The modules from the top down:
 //!
-//! - `routes`: which requests are Graph's; `simulate`: `POST /simulate/…`; `admin`: its configuration
+//! - `routes`: which requests are Graph's; `simulate`: `POST /simulate/…`; `admin`: configuration
 //! - `messages`: calls that send; `media`: what is downloaded; `statuses`: what became of a message
-//! - `inbound`: what customers do; `item`, `content`: one of these in Meta's form
+//! - `inbound`: what customers do; `item`, `content`: one of these in Meta's form; `asked`: which
 //! - `envelope`: the bodies of webhooks, and their way to the webhook
 //! - `state`: what changes while it runs; `store`: media; `pair`: the limit for one recipient
 //! - `fate`: what is drawn for an accepted message
@@ -14,6 +14,7 @@
 //! - `settings`, `behaviour`: what can be configured; `names`: ids that are made up
 
 pub(crate) mod admin;
+mod asked;
 pub(crate) mod behaviour;
 mod codes;
 mod content;

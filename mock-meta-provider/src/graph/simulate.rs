@@ -15,8 +15,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::asked::ItemRequest;
 use super::fate::Recipient;
-use super::item::{Item, ItemRequest};
+use super::item::Item;
 use super::statuses::{self, Accepted, Status};
 use super::store::Media;
 use super::{envelope, inbound, names};

@@ -56,7 +56,7 @@ pub async fn verify_whatsapp_webhook(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Problem> {
     let Some(account) = state.app.courier.providers.whatsapp() else {
-        return Err(Problem::not_found("no such route"));
+        return Err(Problem::not_found("this provider is not connected"));
     };
     let asked = Handshake::parse(query.as_deref().unwrap_or_default())?;
     // Both are looked at, whatever the first is.

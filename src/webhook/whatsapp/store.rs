@@ -266,12 +266,12 @@ pub async fn find_named(
 select t.wamid as "wamid!", m.id as "message_id: MessageId", m.channel as "channel: Channel", m.participant_id,
   m.direction as "direction: Direction"
 from (select distinct pg_catalog.unnest($2::text[]) as wamid) t
-cross join lateral (   -- what came in is found by its event, what went out by its receipt; fence: lookup
+cross join lateral (   -- what came in is found by its event, what went out by its receipt
   select k.message_id from (
     (select message_id from webhook_events where event_id = t.wamid and provider = $1 and message_id is not null limit 1)
     union all
     (select message_id from receipts where provider_message_id = t.wamid and message_id is not null limit 1)) k limit 1) k
-cross join lateral (select id, channel, participant_id, direction from messages where id = k.message_id limit 1) m   -- fence: lookup"#,
+cross join lateral (select id, channel, participant_id, direction from messages where id = k.message_id limit 1) m"#,
         Channel::Whatsapp.as_str(),
         wamids as &[&str],
     )
