@@ -53,7 +53,7 @@ create table receipts (
   provider_message_id text collate "C" primary key,
   -- Null: not known (yet).
   message_id uuid,
-  -- When the provider accepted it, by our clock.
+  -- When the call began in which the provider accepted it, by our clock. Null: only a status says that it has.
   accepted_at timestamptz,
   -- The first time of each step.
   sent_at timestamptz,

@@ -41,6 +41,10 @@ conversations.values = {conversations}
 include-operation-id = "log_in"
 rate-limit = "5/s"
 {log_in}
+# It is not connected to WhatsApp: there is no such webhook, and no message has a file.
+[[operations]]
+include-path-regex = "^/webhooks/whatsapp$|/media$"
+warnings = false
 [[operations]]
 include-path-regex = "^/messages/.id."
 parameters."path.id" = {{ dictionary = "messages", probability = 0.5 }}

@@ -74,8 +74,8 @@ pub async fn try_token(pool: &Pool, channel: Channel, token: &str) -> sqlx::Resu
     let tried = sqlx::query!(
         r#"-- channel::try_token
 update channels set paused_until = now(), next_call_at = now(), held_token = $2
-where channel = $1 and held_for is not null and held_token is distinct from $2"#,
-        channel.as_str(),
+where channel = any($1::text[]) and held_for is not null and held_token is distinct from $2"#,
+        &[channel.as_str()] as &[&str],
         token,
     )
     .execute(pool)

@@ -102,7 +102,7 @@ impl Courier {
         attempts.increment(1);
         trace::end_attempt(label, matches!(outcome, Outcome::Accepted { .. }));
         duration.record(started.elapsed());
-        self.record(lease, outcome).await
+        self.record(lease, outcome, started).await
     }
 
     /// When to try messages of this channel again.
@@ -158,14 +158,19 @@ impl Courier {
             })
     }
 
-    async fn record(&self, lease: Lease, outcome: Outcome) -> Result<Option<Settled>> {
+    async fn record(
+        &self,
+        lease: Lease,
+        outcome: Outcome,
+        began: Instant,
+    ) -> Result<Option<Settled>> {
         let lease = Arc::new(lease);
         match outcome {
             Outcome::Accepted {
                 provider_message_id,
                 recipient,
             } => {
-                self.record_sent(lease, provider_message_id, recipient)
+                self.record_sent(lease, provider_message_id, recipient, began)
                     .await
             }
             Outcome::Failed(failure) => self.record_failed(lease, failure).await,
@@ -177,6 +182,7 @@ impl Courier {
         lease: Arc<Lease>,
         provider_message_id: String,
         recipient: Recipient,
+        began: Instant,
     ) -> Result<Option<Settled>> {
         let is_keyless = self.providers.is_whatsapp(lease.outgoing.outbound.channel);
         let shown_id = if is_keyless {
@@ -189,6 +195,7 @@ impl Courier {
             lease: Arc::clone(&lease),
             provider_message_id,
             recipient,
+            began,
             is_keyless,
         };
         let settled = self.settle(sent).await?;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::Next;
+use super::{Next, Tries};
 use crate::channel;
 use crate::provider::{ErrorKind, Failure, Reach};
 
@@ -48,15 +48,6 @@ pub enum Unproven {
     Park,
     /// It is sent.
     Send,
-}
-
-/// What has become of a message so far.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Tries {
-    /// Attempts that have failed and count.
-    pub failed: u32,
-    /// Ambiguous ones in a row.
-    pub doubts: u32,
 }
 
 impl Backoff {

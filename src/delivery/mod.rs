@@ -25,7 +25,6 @@ use uuid::Uuid;
 use crate::channel::Pause;
 use crate::id::{ConversationId, MessageId};
 use crate::provider::{Failure, Outgoing, Recipient};
-use backoff::Tries;
 
 /// How far a message has come: inbound ones are `RECEIVED`; outbound ones are `PENDING` until an
 /// attempt has ended, then `SENT` or `FAILED`.
@@ -200,6 +199,15 @@ fn count(count: i32) -> u32 {
     u32::try_from(count).expect("a count is never negative")
 }
 
+/// What has become of a message so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tries {
+    /// Attempts that have failed and count.
+    pub failed: u32,
+    /// Ambiguous ones in a row.
+    pub doubts: u32,
+}
+
 /// What follows a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
@@ -220,6 +228,8 @@ pub enum Settlement {
         provider_message_id: String,
         /// Who the provider says that the recipient is.
         recipient: Recipient,
+        /// When the call began.
+        began: Instant,
         /// Whether the provider knows no idempotency key, but tells what becomes of a message.
         is_keyless: bool,
     },

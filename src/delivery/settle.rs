@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -24,6 +24,7 @@ struct Sent<'a> {
     lease: &'a Lease,
     provider_message_id: &'a str,
     recipient: &'a Recipient,
+    began: Instant,
     is_keyless: bool,
 }
 
@@ -33,7 +34,7 @@ impl Sent<'_> {
             message_id: self.lease.outgoing.message_id,
             provider_message_id: self.provider_message_id,
             is_keyless: self.is_keyless,
-            by_status: false,
+            call_seconds: Some(self.began.elapsed().as_secs_f64()),
         }
     }
 
@@ -80,11 +81,13 @@ impl Batch for Settle {
                     lease,
                     provider_message_id,
                     recipient,
+                    began,
                     is_keyless,
                 } => sent.push(Sent {
                     lease,
                     provider_message_id,
                     recipient,
+                    began: *began,
                     is_keyless: *is_keyless,
                 }),
                 Settlement::Failed {

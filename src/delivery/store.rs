@@ -229,8 +229,9 @@ pub struct Accepted<'a> {
     /// Whether the provider knows no idempotency key, but tells what becomes of a message: then the
     /// receipt of this id is the message's.
     pub is_keyless: bool,
-    /// Whether a status says so, perhaps long afterwards, and not the answer itself.
-    pub by_status: bool,
+    /// For how long the call has been going on when its answer was written down, in seconds. None:
+    /// a status says so, and nobody knows which call it was.
+    pub call_seconds: Option<f64>,
 }
 
 /// A failure, and what follows.
@@ -247,9 +248,8 @@ pub struct Failed<'a> {
 /// is final, whoever holds the lease. Rows only for those that it settled. Must not touch
 /// conversations; a `release` of theirs must follow.
 ///
-/// Where the provider knows no keys, the receipt of its id is the message's from now on. It is a
-/// witness of what was accepted earlier only: what a status settles was accepted before its attempt
-/// had ended.
+/// Where the provider knows no keys, the receipt of its id is the message's from now on, and has
+/// the time at which the call began: so it is evidence only for what was lost before that.
 pub async fn mark_sent(
     connection: &mut PgConnection,
     accepted: &[Accepted<'_>],
@@ -258,14 +258,14 @@ pub async fn mark_sent(
     let provider_message_ids: Vec<&str> =
         accepted.iter().map(|it| it.provider_message_id).collect();
     let keyless: Vec<bool> = accepted.iter().map(|it| it.is_keyless).collect();
-    let by_status: Vec<bool> = accepted.iter().map(|it| it.by_status).collect();
+    let call_seconds: Vec<Option<f64>> = accepted.iter().map(|it| it.call_seconds).collect();
     query_settled!(
         r#"-- delivery::mark_sent
 -- Locks deliveries by message_id, then their messages, then receipts by provider_message_id.
 with held as (
   select message_id from deliveries where message_id = any($1::uuid[]) order by message_id for update
 ), gone as (
-  delete from deliveries where message_id = any(array(select message_id from held)) returning message_id, unsure_since   -- fence: keys
+  delete from deliveries where message_id = any(array(select message_id from held)) returning message_id   -- fence: keys
 ), settled as (
   update messages m set status = 'SENT', provider_message_id = ($2::text[])[pg_catalog.array_position($1::uuid[], id)],   -- fence: place
     next_attempt_at = null, sent_at = now(), updated_at = now(), revision = m.revision + 1
@@ -273,10 +273,9 @@ with held as (
         (
             r#", bound as (
   insert into receipts as r (provider_message_id, message_id, accepted_at)
-  select t.provider_message_id, t.message_id, case when t.by_status then coalesce(g.unsure_since, now()) else now() end
-  from settled s join unnest($1::uuid[], $2::text[], $3::bool[], $4::bool[]) as t(message_id, provider_message_id, is_keyless, by_status)
+  select t.provider_message_id, t.message_id, now() - pg_catalog.make_interval(secs => t.call_seconds)
+  from settled s join unnest($1::uuid[], $2::text[], $3::bool[], $4::float8[]) as t(message_id, provider_message_id, is_keyless, call_seconds)
     on t.message_id = s.id and t.provider_message_id = s.provider_message_id
-  join gone g on g.message_id = s.id
   where t.is_keyless
   order by t.provider_message_id collate "C"
   on conflict (provider_message_id) do update set message_id = excluded.message_id, accepted_at = excluded.accepted_at
@@ -290,7 +289,7 @@ left join lateral (select revision, received_at from receipts where provider_mes
         &message_ids as &[MessageId],
         &provider_message_ids as &[&str],
         &keyless,
-        &by_status
+        &call_seconds as &[Option<f64>]
     )
     .fetch_all(connection)
     .await
@@ -317,13 +316,14 @@ pub async fn bind(
         r#"-- delivery::bind
 -- Locks receipts by provider_message_id.
 with bound as (
-  insert into receipts as r (provider_message_id, message_id, accepted_at)
-  select distinct on (t.provider_message_id collate "C") t.provider_message_id, t.message_id, now()
+  insert into receipts as r (provider_message_id, message_id)
+  select distinct on (t.provider_message_id collate "C") t.provider_message_id, t.message_id
   from unnest($1::uuid[], $2::text[]) as t(message_id, provider_message_id)
   order by t.provider_message_id collate "C", t.message_id
-  on conflict (provider_message_id) do update set message_id = excluded.message_id, accepted_at = excluded.accepted_at
-    where r.message_id is null
+  on conflict (provider_message_id) do update set message_id = excluded.message_id where r.message_id is null
   returning r.provider_message_id, r.message_id
+), changed as (
+  insert into changes (updated_ids) select pg_catalog.array_agg(distinct message_id) from bound having count(*) > 0 on conflict do nothing
 )
 select m.id as "message_id: MessageId", m.provider_message_id as "first_id!", b.provider_message_id as "second_id!"
 from bound b cross join lateral (select id, provider_message_id from messages where id = b.message_id limit 1) m   -- fence: lookup
@@ -371,7 +371,8 @@ with inp as (
     as t(message_id, lease_token, parked, wait, error_kind, error_http_status, error_detail, error_retryable, error_ambiguous, error_code,
       is_spared, is_keyless)
 ), held as (
-  select i.*, case when not i.parked then now() + pg_catalog.make_interval(secs => i.wait) end as again_at
+  select i.*, case when not i.parked then now() + pg_catalog.make_interval(secs => i.wait) end as again_at,
+    case when i.is_keyless and i.error_ambiguous then now() end as unsure_since
   from deliveries d join inp i on i.message_id = d.message_id and i.lease_token = d.lease_token
   where d.message_id = any($1::uuid[])   -- fence: keys
   order by d.message_id for update of d
@@ -379,8 +380,8 @@ with inp as (
   update deliveries d set due_at = h.again_at, lease_token = null, failures = d.failures + 1,
     attempt = case when h.is_keyless then d.failures + 1 else d.attempt end,
     spared = d.spared + case when h.is_spared then 1 else 0 end,
-    unsure_since = case when h.is_keyless and h.error_ambiguous then now() end,
-    doubts = case when h.is_keyless and h.error_ambiguous then d.doubts + 1 else 0 end
+    unsure_since = h.unsure_since,
+    doubts = case when h.unsure_since is not null then d.doubts + 1 else 0 end
   from held h where d.message_id = h.message_id and d.message_id = any($1::uuid[])   -- fence: keys
   returning h.*, d.due_at
 ), settled as (
@@ -469,9 +470,10 @@ with locked as (
   where d.lease_token is null and d.due_at < p.until
   order by d.message_id for update of d
 ), later as (
-  update deliveries d set due_at = o.until + o.place * interval '1 microsecond'
+  update deliveries d set due_at = o.due_at
   from (
-    select message_id, until, row_number() over (partition by conversation_id order by due_at, seq) as place from held) o
+    select message_id, until + row_number() over (partition by conversation_id order by due_at, seq) * interval '1 microsecond' as due_at
+    from held) o
   where d.message_id = o.message_id and d.message_id = any(array(select message_id from held))   -- fence: keys
   returning d.message_id, d.due_at
 ), msg as (

@@ -315,144 +315,64 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_content_is_named() {
-        use Kind::{Audio, Document, Image, Template};
-        let long = |length: usize| "x".repeat(length);
-        let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+    fn what_is_wrong_with_a_file_is_named() {
+        use Kind::{Audio, Document, Image};
+        let long_link = format!(r#"{{"link":"https://a.example/{}"}}"#, "x".repeat(2048));
+        let long_id = format!(r#"{{"id":"{}"}}"#, "1".repeat(65));
+        let long_caption = format!(r#"{{"id":"1","caption":"{}"}}"#, "x".repeat(1025));
+        let (link, id) = (&["content.link"][..], &["content.id"][..]);
+        let all = ["content.link", "content.caption", "content.filename"];
         for (kind, content, fields) in [
-            (Image, "7".to_owned(), &["content"][..]),
-            (Image, "[]".to_owned(), &["content"]),
-            (Image, "{}".to_owned(), &["content.link"]),
-            (
-                Image,
-                r#"{"link":null,"id":null}"#.to_owned(),
-                &["content.link"],
-            ),
-            (
-                Image,
-                r#"{"link":"https://a.example/b","id":"1"}"#.to_owned(),
-                &["content.link"],
-            ),
-            (Image, r#"{"id":"1","id":"2"}"#.to_owned(), &["content.id"]),
-            (Image, r#"{"id":1}"#.to_owned(), &["content.id"]),
-            (Image, r#"{"id":""}"#.to_owned(), &["content.id"]),
-            (
-                Image,
-                r#"{"id":"../me/accounts"}"#.to_owned(),
-                &["content.id"],
-            ),
-            (
-                Image,
-                format!(r#"{{"id":"{}"}}"#, "1".repeat(65)),
-                &["content.id"],
-            ),
-            (
-                Image,
-                r#"{"link":"ftp://a.example/b"}"#.to_owned(),
-                &["content.link"],
-            ),
-            (
-                Image,
-                r#"{"link":"a.example/b"}"#.to_owned(),
-                &["content.link"],
-            ),
-            (
-                Image,
-                r#"{"link":"https://"}"#.to_owned(),
-                &["content.link"],
-            ),
-            (
-                Image,
-                r#"{"link":"https://user@a.example/b"}"#.to_owned(),
-                &["content.link"],
-            ),
-            (
-                Image,
-                r#"{"link":"https://:pw@a.example/b"}"#.to_owned(),
-                &["content.link"],
-            ),
-            (
-                Image,
-                r#"{"link":" https://a.example/b"}"#.to_owned(),
-                &["content.link"],
-            ),
-            (
-                Image,
-                format!(r#"{{"link":"https://a.example/{}"}}"#, long(2048)),
-                &["content.link"],
-            ),
-            (
-                Image,
-                format!(r#"{{"id":"1","caption":"{}"}}"#, long(1025)),
-                &["content.caption"],
-            ),
-            (
-                Image,
-                r#"{"id":"1","filename":"a.png"}"#.to_owned(),
-                &["content.filename"],
-            ),
-            (
-                Audio,
-                r#"{"id":"1","caption":"a"}"#.to_owned(),
-                &["content.caption"],
-            ),
-            (
-                Document,
-                r#"{"id":"1","filename":"a\nb"}"#.to_owned(),
-                &["content.filename"],
-            ),
-            (
-                Document,
-                r#"{"caption":7,"filename":[]}"#.to_owned(),
-                &["content.link", "content.caption", "content.filename"],
-            ),
-            (
-                Template,
-                "{}".to_owned(),
-                &["content.name", "content.language"],
-            ),
-            (
-                Template,
-                r#"{"name":"","language":""}"#.to_owned(),
-                &["content.name", "content.language"],
-            ),
-            (
-                Template,
-                r#"{"name":"a","language":{}}"#.to_owned(),
-                &["content.language.code"],
-            ),
-            (
-                Template,
-                r#"{"name":"a","language":["en"]}"#.to_owned(),
-                &["content.language"],
-            ),
-            (
-                Template,
-                r#"{"name":"a","language":"en","components":{}}"#.to_owned(),
-                &["content.components"],
-            ),
-            (
-                Template,
-                format!(
-                    r#"{{"name":"a","language":"en","components":{}}}"#,
-                    deep(64)
-                ),
-                &["content"],
-            ),
-            (
-                Template,
-                format!(
-                    r#"{{"name":"a","language":"en","components":{}}}"#,
-                    deep(1000)
-                ),
-                &["content"],
-            ),
+            (Image, "7", &["content"][..]),
+            (Image, "[]", &["content"]),
+            (Image, "{}", link),
+            (Image, r#"{"link":null,"id":null}"#, link),
+            (Image, r#"{"link":"https://a.example/b","id":"1"}"#, link),
+            (Image, r#"{"id":"1","id":"2"}"#, id),
+            (Image, r#"{"id":1}"#, id),
+            (Image, r#"{"id":""}"#, id),
+            (Image, r#"{"id":"../me/accounts"}"#, id),
+            (Image, &long_id, id),
+            (Image, r#"{"link":"ftp://a.example/b"}"#, link),
+            (Image, r#"{"link":"a.example/b"}"#, link),
+            (Image, r#"{"link":"https://"}"#, link),
+            (Image, r#"{"link":"https://user@a.example/b"}"#, link),
+            (Image, r#"{"link":"https://:pw@a.example/b"}"#, link),
+            (Image, r#"{"link":" https://a.example/b"}"#, link),
+            (Image, &long_link, link),
+            (Image, &long_caption, &["content.caption"]),
+            (Image, r#"{"id":"1","filename":"a"}"#, &["content.filename"]),
+            (Audio, r#"{"id":"1","caption":"a"}"#, &["content.caption"]),
+            (Document, r#"{"id":"1","filename":"a\nb"}"#, &all[2..]),
+            (Document, r#"{"caption":7,"filename":[]}"#, &all),
         ] {
-            assert_eq!(wrong(kind, &content), fields, "{content:.100}");
+            assert_eq!(wrong(kind, content), fields, "{content:.100}");
         }
         assert_eq!(check(Image, None).len(), 1);
         assert_eq!(check(Kind::Text, None), []);
         assert_eq!(wrong(Kind::Text, "[]"), ["content"]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_template_is_named() {
+        let (name, language) = ("content.name", "content.language");
+        let deep = |levels: usize| {
+            let list = format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+            format!(r#"{{"name":"a","language":"en","components":{list}}}"#)
+        };
+        for (content, fields) in [
+            ("{}", &[name, language][..]),
+            (r#"{"name":"","language":""}"#, &[name, language]),
+            (r#"{"name":"a","language":{}}"#, &["content.language.code"]),
+            (r#"{"name":"a","language":["en"]}"#, &[language]),
+            (&deep(63), &[]),
+            (&deep(64), &["content"]),
+            (&deep(1000), &["content"]),
+        ] {
+            assert_eq!(wrong(Kind::Template, content), fields, "{content:.100}");
+        }
+        let no_list = r#"{"name":"a","language":"en","components":{}}"#;
+        assert_eq!(wrong(Kind::Template, no_list), ["content.components"]);
     }
 
     #[test]

@@ -142,7 +142,7 @@ impl Receipts {
                     message_id: *id,
                     provider_message_id: witness.wamid,
                     is_keyless: true,
-                    by_status: true,
+                    call_seconds: None,
                 })
                 .collect();
             for settled in delivery::store::mark_sent(connection, &accepted).await? {

@@ -169,12 +169,12 @@ pub async fn bind(
 with held as (   -- fence: hidden (checked below)
   select provider_message_id, message_id from receipts where provider_message_id = any($1::text[]) order by provider_message_id for update
 ), settled as (
-  select t.provider_message_id, m.id, m.sent_at, m.provider_message_id as settled_with
+  select t.provider_message_id, m.id, m.provider_message_id as settled_with
   from unnest($1::text[], $2::uuid[]) as t(provider_message_id, message_id)
   cross join lateral (select * from messages where id = t.message_id limit 1) m   -- fence: lookup
   where m.provider_message_id is not null and t.provider_message_id = any(array(select provider_message_id from held where message_id is null))
 ), bound as (
-  update receipts r set message_id = s.id, accepted_at = coalesce(r.accepted_at, s.sent_at), revision = r.revision + 1
+  update receipts r set message_id = s.id, revision = r.revision + 1
   from settled s where r.provider_message_id = s.provider_message_id and r.provider_message_id = any($1::text[])   -- fence: keys
   returning r.provider_message_id, r.message_id, s.settled_with
 ), changed as (

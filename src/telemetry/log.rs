@@ -23,8 +23,9 @@ pub enum LogFormat {
 /// The filter of a process that keeps running. The built-in mock logs each call, which the gateway
 /// logs anyway; PostgreSQL's notices are about the migrator's own table.
 pub const INFO: &str = "info,mock_meta_provider=warn,sqlx::postgres::notice=warn";
-/// The filter of a command that ends by itself, and prints the rest.
-pub const WARN: &str = "warn";
+/// The filter of a command that ends by itself, and prints the rest. While `simulate` kills the
+/// server, its mock finds nobody there.
+pub const WARN: &str = "warn,mock_meta_provider::post=error";
 
 /// Begins to log to stderr, filtered by `RUST_LOG`, else by these directives. Also traces, if there
 /// is a collector.

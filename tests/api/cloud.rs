@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::Utc;
 use mock_meta_provider::{Channel, Fault, LedgerSend, WhatsappBehaviour};
 use serde_json::{Value, json};
 
@@ -250,7 +251,10 @@ async fn a_message_goes_to_whom_an_id_leads_and_never_to_who_has_the_number_now(
     let first = image(ANN, "order-1");
     let sent = system.client.post("/messages/send", &first).await;
     let sent = sent.expect(201);
-    let ann = json!({ "from": ANN, "userId": "DE.1001", "name": "Ann", "text": "It is me" });
+    let ann = json!({
+        "from": ANN, "userId": "DE.1001", "name": "Ann", "text": "It is me",
+        "timestamp": (Utc::now().timestamp() - 100).to_string(),
+    });
     written(&system, &ann).await;
     let by_user_id = system.send("DE.1001", "Hello Ann").await;
     assert_eq!(by_user_id["conversationId"], sent["conversationId"]);

@@ -8,7 +8,12 @@ use crate::support::{Client, Database, Program, System, eventually, hello, mock,
 
 /// The routes that ask for a key. A browser logs in and out without one in a header.
 fn closed() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let open = ["/health", "/ready", "/webhooks/mock-meta"];
+    let open = [
+        "/health",
+        "/ready",
+        "/webhooks/mock-meta",
+        "/webhooks/whatsapp",
+    ];
     let routes = ROUTES.into_iter();
     routes.filter(move |(method, path)| {
         !open.contains(path) && (*path != "/session" || *method == "GET")
@@ -157,7 +162,7 @@ fn admitted(path: &str) -> &'static [&'static str] {
         "/messages/send" => &["send-key", "both-key"],
         "/messages/{id}/retry" | "/messages/{id}/cancel" => &["send-key", "admin-key", "both-key"],
         "/metrics" => &["admin-key"],
-        "/events" => &["inbox-key", "both-key"],
+        "/events" | "/messages/{id}/media" => &["inbox-key", "both-key"],
         path if path.starts_with("/conversations") => &["inbox-key", "both-key"],
         _ => panic!("{path}: nobody has said which scope this needs"),
     }

@@ -383,6 +383,10 @@ async fn the_examples_of_the_document_work() {
             .as_object()
             .unwrap()
         {
+            // What is answered must be there.
+            if name == "replyTo" {
+                continue;
+            }
             let one = property["examples"].get(0);
             let example = one.unwrap_or(&property["example"]);
             let first_value = &resolve(&document, property)["enum"][0];

@@ -11,7 +11,7 @@ fn guarded() -> Vec<(&'static str, String)> {
     let id = "conv_01941f297c0070008000000000000001";
     let routes = ROUTES
         .into_iter()
-        .filter(|(_, path)| !matches!(*path, "/health" | "/ready"));
+        .filter(|(_, path)| !matches!(*path, "/health" | "/ready" | "/webhooks/whatsapp"));
     routes
         .map(|(method, path)| (method, path.replace("{id}", id)))
         .collect()
@@ -198,7 +198,10 @@ async fn without_keys_what_a_browser_says_of_the_page_that_asks_decides() {
     let system = System::start().await;
     let id = "conv_01941f297c0070008000000000000001";
     let documents = ["/api/openapi.json", "/api/swagger-ui-bundle.js"].map(|path| ("GET", path));
-    for (method, path) in ROUTES.into_iter().chain(documents) {
+    let routes = ROUTES
+        .into_iter()
+        .filter(|(_, path)| *path != "/webhooks/whatsapp");
+    for (method, path) in routes.chain(documents) {
         let path = path.replace("{id}", id);
         for foreign in FOREIGN {
             let answer = ask(&system.client, method, &path, foreign).await;

@@ -74,6 +74,70 @@ async fn a_run_of_all_scenarios_holds_although_everything_went_wrong() {
 }
 
 #[tokio::test]
+async fn a_run_on_whatsapps_wire_holds_whatever_becomes_of_its_statuses() {
+    let scenarios = [
+        "--whatsapp",
+        "--lost-answer",
+        "--batches",
+        "--statuses",
+        "--undelivered",
+        "--silence",
+    ];
+    let finished = simulate(&scenarios).args(&["--random-seed", "7"]);
+    let finished = finished.finish().await;
+    let report = report(&finished);
+    assert_eq!(broken(&report), [""; 0], "{finished:#?}");
+    assert_eq!(finished.code, Some(0));
+    let promises = report["guarantees"].as_array().unwrap().iter();
+    let promises: Vec<_> = promises.map(|of| of["promise"].as_str().unwrap()).collect();
+    for promise in [
+        "an event is one message",
+        "a record is one delivery",
+        "statuses in any order tell how far a message came",
+        "a status settles a message whose answer was lost",
+        "what nobody told of is held, and not sent again",
+        "how far a message came never goes back",
+    ] {
+        assert!(promises.contains(&promise), "{promise}: {promises:#?}");
+    }
+    for name in ["taken, answer lost", "taken, answer unreadable"] {
+        assert!(fault(&report, name) > 0, "{name}: {report:#}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_again_although_nobody_told_of_it_is_found() {
+    let broken_run = ["--whatsapp", "--silence", "--break-deduplication"];
+    let finished = simulate(&broken_run).finish().await;
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    let broken = broken(&report(&finished));
+    for promise in [
+        "a record is one delivery",
+        "what nobody told of is held, and not sent again",
+    ] {
+        assert!(broken.iter().any(|it| it == promise), "{broken:#?}");
+    }
+}
+
+#[tokio::test]
+async fn whatsapps_scenarios_are_of_its_wire_and_of_a_system_of_its_own() {
+    for arguments in [
+        &["--statuses"][..],
+        &["--silence", "--lost-answer"],
+        &[
+            "--whatsapp",
+            "--against",
+            "http://localhost:1",
+            "--mock",
+            "http://localhost:2",
+        ],
+    ] {
+        let finished = simulate(arguments).finish().await;
+        assert_eq!(finished.code, Some(2), "{finished:#?}");
+    }
+}
+
+#[tokio::test]
 async fn a_burst_is_compared_with_a_transaction_that_is_written_by_hand() {
     let finished = simulate(&["--burst", "--concurrency", "7"]).finish().await;
     assert_eq!(finished.code, Some(0), "{finished:#?}");

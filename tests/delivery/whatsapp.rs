@@ -126,11 +126,7 @@ async fn a_throttled_pair_delays_only_its_conversation_and_keeps_its_order() {
     })
     .await;
     assert!((20..=24).contains(&wait(&again)), "{again}");
-    system
-        .database
-        .execute("update conversations set paused_until = null")
-        .await;
-    system.skip_backoffs().await;
+    system.end_pair_pauses().await;
     for message in &behind {
         system.message_becomes(id(message), "SENT").await;
     }
@@ -203,7 +199,7 @@ async fn a_token_at_fault_holds_the_channel_and_one_message_tries_it() {
     for failed in [2, 3] {
         system
             .database
-            .execute("update channels set paused_until = now(), next_call_at = now()")
+            .execute("update channels set paused_until = now(), next_call_at = now() where channel = 'whatsapp'")
             .await;
         eventually("one tries it", async || {
             (system.database.count(tries).await == failed).then_some(())

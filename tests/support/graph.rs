@@ -72,7 +72,7 @@ impl System {
         self.database
             .execute("update conversations set paused_until = null")
             .await;
-        self.skip_waits().await;
+        self.skip_backoffs().await;
     }
 
     /// For how many seconds nobody calls the channel, if it is held.

@@ -1,8 +1,8 @@
 //! `gateway simulate`: tests the guarantees under duplicates, disorder, a failing provider and
 //! crashes, and reports which held.
 //!
-//! In reading order: `scenario` names what can be done; `plan` makes all requests from the seed;
-//! `system` is what they go to, with its `process`es; `client` plays the provider and the backend;
+//! In reading order: `scenario` names what can be done; `plan` makes all requests from the seed,
+//! those of WhatsApp's wire as `whatsapp` has them; `system` is what they go to, with its `process`es; `client` plays the provider and the backend;
 //! `drive` carries the plan out; a `listener` hears of it meanwhile; `burst` measures the speed,
 //! beside the `baseline`; `check` compares what was seen with what is promised.
 
@@ -67,6 +67,7 @@ const WITNESS_PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  gateway simulate\n  gateway simulate --crash --lost-answer --events 5000\n  \
+                  gateway simulate --whatsapp --lost-answer --silence\n  \
                   gateway simulate --duplicate --against http://localhost:3000 --mock http://localhost:4000"
 )]
 pub struct Args {
@@ -155,7 +156,8 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Let the mock provider deliver a repeated idempotency key again, to show a broken guarantee
+    /// Let the mock provider deliver a repeated idempotency key again, and WhatsApp be sent again what
+    /// nobody told of, to show a broken guarantee
     #[arg(long, hide = true, conflicts_with = "against")]
     break_deduplication: bool,
 }

@@ -105,7 +105,8 @@ impl System {
 
     /// Starts a system: a private PostgreSQL in a temporary directory, the mock provider, and
     /// `serve` and `worker` as processes of their own. With `dedupe` the mock delivers an
-    /// idempotency key once; on WhatsApp's wire there are none.
+    /// idempotency key once; and on WhatsApp's wire, where there are none, what nobody told of is
+    /// held.
     pub async fn start(order: DeliveryOrder, dedupe: bool, wire: Wire) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new()
             .prefix("gateway-simulate-")
@@ -127,7 +128,10 @@ impl System {
             ..Config::calm()
         };
         let mock = Mock::start(config, listener)?;
-        let environment = environment(&database, &mock, &credentials, order, wire);
+        let mut environment = environment(&database, &mock, &credentials, order, wire);
+        if !dedupe {
+            environment.push(("AMBIGUOUS_POLICY", "retry".to_owned()));
+        }
         let (server, listening) = Process::start("serve", &environment, "listening").await?;
         let url = address(&listening)?;
         mock.set_whatsapp_webhook_url(peer::below(&url, WHATSAPP_WEBHOOK).as_str())?;

@@ -418,7 +418,7 @@ fn batches() -> Vec<Case> {
         ids(OUTBOUND, batch()),
         array("text", batch().map(|n| format!("mid-{n}"))),
         each("false"),
-        each("false"),
+        each("null::float8"),
     );
     let release = ids(CONVERSATION, (0..64).map(|n| 10 * n + 8));
     let replayed_lookup = (
