@@ -10,13 +10,14 @@
 //! runs the statements as they ship, `gateway simulate` and the other tests the program. Larger
 //! bounds: `cargo test --release --test gateway model -- --ignored`.
 //!
-//! `feed/` is the reader of the live feed in the same way.
+//! `feed/` is the reader of the live feed in the same way, `whatsapp/` a provider without keys.
 
 mod engine;
 mod feed;
 mod rules;
 mod state;
 mod stories;
+mod whatsapp;
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -216,14 +217,20 @@ fn the_statements_of_the_model_are_those_of_the_program() {
         Action::Requeue(0, 0),
         Action::Cancel(0, 0),
     ] {
-        let name = statement(action);
-        let is_it = |line: &str| line.contains("-- ") && line.ends_with(&format!("::{name}"));
-        assert!(program.lines().any(is_it), "there is no statement {name}");
+        assert_statement(&program, &action);
     }
 }
 
+/// The program has a statement that an action stands for.
+#[track_caller]
+fn assert_statement(program: &str, action: &impl Debug) {
+    let name = statement(action);
+    let is_it = |line: &str| line.contains("-- ") && line.ends_with(&format!("::{name}"));
+    assert!(program.lines().any(is_it), "there is no statement {name}");
+}
+
 /// `list_unreleased` of `ListUnreleased(0)`.
-fn statement(action: Action) -> String {
+fn statement(action: &impl Debug) -> String {
     let mut name = String::new();
     for letter in format!("{action:?}")
         .chars()
