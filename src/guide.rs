@@ -22,7 +22,7 @@ macro_rules! links {
 [retention]: crate::guide::operations#retention
 [traces]: crate::guide::operations#traces
 [security]: crate::guide::security
-[WhatsApp]: crate::guide::whatsapp
+[whatsapp]: crate::guide::whatsapp
 [a lost answer]: crate::guide::whatsapp#a-lost-answer
 [fairness]: crate::guide::security#fairness
 [web pages]: crate::guide::security#web-pages

@@ -188,7 +188,7 @@ impl Book {
         if row.participant_id != to || row.user_id.is_some() && row.user_id.as_deref() != user_id {
             if at >= row.since {
                 row.user_id = user_id.map(str::to_owned);
-                row.participant_id = to.to_owned();
+                to.clone_into(&mut row.participant_id);
                 row.since = at;
             }
             return;

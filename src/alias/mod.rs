@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 
 use self::book::Book;
 pub use self::route::{ChangedHands, Route};
-pub use self::said::{Said, is_number};
+pub use self::said::Said;
 use crate::database::pool::Pool;
 
 /// How often it is resolved anew, if others change meanwhile what was read.

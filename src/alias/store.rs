@@ -109,6 +109,7 @@ select (select count(*) from changed) + (select count(*) from made) as "written!
 
 /// An id that leads to a participant.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_field_names, reason = "a column of this name")]
 pub struct Alias {
     pub alias: String,
     pub participant_id: String,

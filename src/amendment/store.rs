@@ -51,7 +51,7 @@ with change as materialized (
       from allowed a where a.kind = 'reaction'
       union all
       select h.id, r.key collate "C", r.value from held h cross join lateral pg_catalog.jsonb_each(h.reactions) r
-    ) every_one order by id, sender, reaction ->> 'at' collate "C" desc, reaction ->> 'emoji' collate "C" desc nulls last
+    ) every_one order by id, sender, reaction ->> 'at' collate "C" desc, reaction ->> 'emoji' collate "C" desc nulls first
   ) newest group by id
 ), next as materialized (
   select h.id, d.deleted_at, coalesce(r.reactions, h.reactions) as reactions,

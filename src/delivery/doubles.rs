@@ -22,8 +22,8 @@ pub async fn bind(
         counter!("gateway_double_sends_total").increment(1);
         tracing::error!(
             message_id = %double.message_id,
-            first = hashed_id(&double.first_id),
-            second = hashed_id(&double.second_id),
+            first = hashed_id(&double.first),
+            second = hashed_id(&double.second),
             "the provider has accepted a message twice"
         );
     }

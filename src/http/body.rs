@@ -237,7 +237,7 @@ mod tests {
     const LIMIT: BodyLimit = BodyLimit(4 * 1024 * 1024);
 
     fn body(length: usize, pieces: usize) -> (Vec<u8>, Body) {
-        let bytes: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..=250).cycle().take(length).collect();
         let chunks: Vec<_> = bytes.chunks(pieces).map(<[u8]>::to_vec).collect();
         let chunks = chunks.into_iter().map(Ok::<_, std::io::Error>);
         (bytes, Body::from_stream(futures_util::stream::iter(chunks)))

@@ -116,7 +116,7 @@ export class Sync {
     const from = thread.end;
     return this.#jobs.run(`older ${id}`, async () => {
       const since = this.#store.get().tick;
-      const { messages, meta, ...conversation } =
+      const { messages, meta, aliases: _, ...conversation } =
         await this.#api.thread(id, { cursor: from, limit: FIRST_MESSAGES });
       const next = meta.nextCursor;
       this.#store.dispatch({ type: 'thread.page', conversation, messages, from, next, since });
@@ -185,7 +185,7 @@ export class Sync {
       ask: (cursor) => this.#api.thread(id, {
         cursor, limit: cursor ? MOST_MESSAGES : FIRST_MESSAGES,
       }),
-      take: ({ messages, meta, ...conversation }, place) => {
+      take: ({ messages, meta, aliases: _, ...conversation }, place) => {
         count ??= conversation.inboundCount;
         this.#onMessages(messages);
         return {

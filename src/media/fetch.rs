@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::places::{Place, Places};
 use super::stream::{Broken, File, MOST_BYTES};
 use super::{Attachment, MediaError, MediaId};
-use crate::peer::{Peer, PeerError, below, http_url, is_loopback};
+use crate::peer::{Peer, PeerError, http_url, is_loopback};
 use crate::provider::whatsapp::Account;
 
 /// How long until a connection is there.

@@ -30,7 +30,7 @@ pub struct SendRequest {
     text: Option<Parsed<OutboundText>>,
     #[schema(inline, value_type = SentContent, required = false)]
     content: Option<Box<RawValue>>,
-    #[schema(inline, value_type = Option<ReplyToId>, required = false)]
+    #[schema(inline, value_type = ReplyToId, required = false)]
     reply_to: Option<Parsed<ReplyToId>>,
     #[schema(inline, value_type = ClientMessageId, required = false)]
     client_message_id: Option<Parsed<ClientMessageId>>,
@@ -39,7 +39,7 @@ pub struct SendRequest {
 /// The message that this one answers, of the same conversation. Channels without answers ignore it.
 #[derive(Debug, ToSchema)]
 #[schema(
-    value_type = String,
+    value_type = Option<String>,
     pattern = "^msg_[0-9a-f]{32}$",
     example = "msg_01941f297c0070008000000000000001"
 )]

@@ -283,10 +283,12 @@ pub async fn find_by_key(
 ) -> sqlx::Result<Option<Message>> {
     query_messages!(
         r#"-- message::find_by_key
-with m as (select * from messages where channel = $1 and client_message_id = $2)"#,
+with m as (select * from messages where channel = $1 and client_message_id = $2 limit $3)"#,
         "",
         channel.as_str(),
-        client_message_id
+        client_message_id,
+        // A third parameter: `channel::try_token` has two texts.
+        1
     )
     .fetch_optional(pool)
     .await

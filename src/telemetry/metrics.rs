@@ -45,7 +45,7 @@ pub fn metrics() -> Result<PrometheusHandle, BuildError> {
 /// A metric's name and its help.
 type Described = (&'static str, &'static str);
 
-const COUNTERS: [Described; 16] = [
+const COUNTERS: [Described; 17] = [
     (
         "gateway_http_requests_total",
         "Requests, by method, route and status",
@@ -60,7 +60,11 @@ const COUNTERS: [Described; 16] = [
     ),
     (
         "gateway_webhook_events_total",
-        "Webhooks, by result: new, duplicate, refused or not_stored",
+        "Webhooks, and items of WhatsApp's, by result: new, duplicate, ignored, refused, not_stored, or unreadable (a signed body that is no JSON object)",
+    ),
+    (
+        "gateway_whatsapp_items_total",
+        "Items of WhatsApp's webhooks, by what they are: message, echo, reaction, edit, deletion, status or link, or why they are ignored",
     ),
     (
         "gateway_webhook_bodies_emptied_total",
@@ -230,8 +234,20 @@ fn start_at_zero() {
     for writer in [Ingest::NAME, Receipts::NAME, Enqueue::NAME] {
         counter!("gateway_queue_full_total", "writer" => writer).absolute(0);
     }
-    for result in ["new", "duplicate", "refused", "not_stored"] {
+    for result in [
+        "new",
+        "duplicate",
+        "ignored",
+        "refused",
+        "not_stored",
+        "unreadable",
+    ] {
         counter!("gateway_webhook_events_total", "result" => result).absolute(0);
+    }
+    for item in [
+        "message", "echo", "reaction", "edit", "deletion", "status", "link",
+    ] {
+        counter!("gateway_whatsapp_items_total", "item" => item).absolute(0);
     }
     for failure in Failure::ALL {
         counter!("gateway_auth_failures_total", "kind" => failure.kind()).absolute(0);

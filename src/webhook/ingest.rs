@@ -21,7 +21,7 @@ pub struct Ingest;
 pub enum Item {
     /// An event of the plain wire.
     Event(Box<Event>),
-    /// An item of `WhatsApp`'s own wire.
+    /// An item of WhatsApp's own wire.
     Arrival(Arrival),
 }
 

@@ -12,7 +12,7 @@ mod inbox;
 mod keys;
 mod large_bodies;
 mod logins;
-pub mod media;
+mod media;
 pub mod openapi;
 mod origins;
 mod ownership;

@@ -4,6 +4,9 @@
 use mock_meta_provider::Fault;
 use serde_json::{Value, json};
 
+use crate::support::whatsapp::{
+    ANN, ANN_ID, BOB, CONNECTED, body, by_both, change, post, reaction, text,
+};
 use crate::support::{
     Database, Held, NO_RETRY, Program, System, event, eventually, plan, run, seconds_from_now,
 };
@@ -234,4 +237,71 @@ async fn bodies_are_looked_for_in_their_month_only() {
         .filter(|table| table.starts_with("webhook_bodies_"))
         .collect();
     assert_eq!(read.len(), 1, "{read:?}");
+}
+
+#[tokio::test]
+async fn what_whatsapp_knew_of_a_customer_is_forgotten_and_revisions_grow() {
+    let provider = Held::start().await;
+    let settings = [&CONNECTED[..], &[("GRAPH_URL", provider.url())]].concat();
+    let system = System::with(&settings).await;
+    let by = |id: &str, number: &str, user_id: &str| {
+        let profile = json!({ "wa_id": number, "profile": { "name": "geheim name" } });
+        let item = by_both(text(id, number, 0, "geheim in"), number, user_id);
+        body(&[change(
+            "messages",
+            json!({ "contacts": [profile], "messages": [item] }),
+        )])
+    };
+    for body in [by("w1", ANN, ANN_ID), by("w2", BOB, "DE.1002")] {
+        post(&system.client, &body).await.expect(200);
+    }
+    system
+        .receives(&[reaction("w3", ANN, 1, "unknown", "geheim")])
+        .await;
+    let send = json!({ "channel": "whatsapp", "to": ANN, "text": "geheim out" });
+    let sending = system.client.post("/messages/send", &send);
+    let answering = async {
+        let accepted = json!({ "messages": [{ "id": "out" }] });
+        provider.call().await.answer(200, &accepted).await;
+    };
+    let (sent, ()) = tokio::join!(sending, answering);
+    let sent = sent.expect(201);
+    let error = json!({ "code": 131_026, "title": "geheim title", "error_data": { "details": "geheim why" } });
+    let failed =
+        json!({ "id": "out", "status": "failed", "timestamp": "1735732801", "errors": [error] });
+    let told = body(&[change("messages", json!({ "statuses": [failed] }))]);
+    post(&system.client, &told).await.expect(200);
+    let before = system.message(sent["id"].as_str().unwrap()).await;
+    assert_eq!(before["deliveryStatus"], "failed", "{before}");
+
+    let rows = async |table: &str| {
+        let count = format!("select count(*) from {table} row where row::text like '%geheim%'");
+        system.database.count(&count).await
+    };
+    assert_eq!(rows("receipts").await, 1);
+    // By another id of the same customer.
+    forget(&system.database, &["whatsapp", ANN_ID, "--json"]).await;
+    for (table, left) in [
+        ("conversations", 1),
+        ("messages", 1),
+        ("receipts", 0),
+        ("amendments", 0),
+    ] {
+        assert_eq!(rows(table).await, left, "{table}");
+    }
+    let aliases = format!("select count(*) from aliases where '{ANN}' in (alias, participant_id)");
+    assert_eq!(system.database.count(&aliases).await, 0);
+    assert_eq!(
+        system.database.count("select count(*) from aliases").await,
+        2
+    );
+    let after = system.message(sent["id"].as_str().unwrap()).await;
+    assert_eq!(after["deliveryStatus"], "failed", "{after}");
+    assert_eq!(after["deliveryError"]["title"], Value::Null);
+    assert!(after["revision"].as_i64() > before["revision"].as_i64());
+    // The same event is still the same.
+    let again = post(&system.client, &by("w1", ANN, ANN_ID))
+        .await
+        .expect(200);
+    assert_eq!(again["duplicates"], 1, "{again}");
 }

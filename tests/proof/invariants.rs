@@ -112,12 +112,13 @@ fn nothing_begins_a_transaction() {
 #[test]
 fn only_the_settling_statements_write_sent_or_failed() {
     assert_only(&["'SENT'", "'FAILED'"], |source| {
-        source.path == "src/delivery/store.rs"
+        ["src/delivery/store.rs", "src/delivery/store/outcomes.rs"].contains(&&*source.path)
     });
     // And what forgets a customer, and what has come about a message, but those write no status.
     assert_only(&["update messages"], |source| {
         [
             "src/delivery/store.rs",
+            "src/delivery/store/outcomes.rs",
             "src/forget/store.rs",
             "src/amendment/store.rs",
         ]

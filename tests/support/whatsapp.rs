@@ -174,6 +174,11 @@ impl System {
 
     /// The message of this wamid, as `GET /messages/{id}` shows it.
     pub async fn by_wamid(&self, wamid: &str) -> Value {
+        self.message(&self.id_of(wamid).await).await
+    }
+
+    /// The id of the message of this wamid.
+    pub async fn id_of(&self, wamid: &str) -> String {
         let found: uuid::Uuid = sqlx::query_scalar(
             "select message_id from webhook_events where event_id = $1 and provider = 'whatsapp'",
         )
@@ -181,7 +186,7 @@ impl System {
         .fetch_one(self.database.pool())
         .await
         .unwrap();
-        self.message(&format!("msg_{}", found.simple())).await
+        format!("msg_{}", found.simple())
     }
 
     /// The participants of all conversations, sorted.

@@ -1,6 +1,8 @@
 //! Statuses: how far a message has come is never told backwards, and one whose answer was lost is
 //! settled by them.
 
+use std::slice::from_ref;
+
 use futures_util::future::join_all;
 use mock_meta_provider::Fault;
 use proptest::prelude::*;
@@ -116,6 +118,11 @@ async fn receipt(system: &System, wamid: &str) -> Option<String> {
     row.await.unwrap().map(|row| row.get(0))
 }
 
+/// A counter or gauge, as it is written.
+async fn count(system: &System, metric: &str) -> String {
+    system.client.metric(metric).await.to_string()
+}
+
 impl System {
     async fn told(&self, items: &[Value], duplicates: u64) {
         self.takes(&statuses(items), [items.len() as u64, duplicates, 0])
@@ -171,7 +178,7 @@ async fn each_step_is_shown_with_its_first_time_and_none_goes_back() {
             Some(9),
         ),
     ] {
-        system.told(&[told.clone()], u64::from(is_known)).await;
+        system.told(from_ref(&told), u64::from(is_known)).await;
         let now = system.message(id(&message)).await;
         assert_eq!(now["status"], "SENT", "{told}");
         assert_eq!(now["deliveryStatus"], expected, "{told}");
@@ -181,7 +188,7 @@ async fn each_step_is_shown_with_its_first_time_and_none_goes_back() {
         assert_eq!(next, revision + i64::from(!is_known), "{told}");
         revision = next;
     }
-    assert_eq!(system.client.metric(FOREIGN).await, 0.0);
+    assert_eq!(count(&system, FOREIGN).await, "0");
 }
 
 #[tokio::test]
@@ -201,7 +208,7 @@ async fn a_failure_is_shown_until_it_is_delivered_and_its_reason_stays() {
         (failed(wamid, 4, 131_000), "delivered"),
     ] {
         assert_eq!(
-            post(&system.client, &statuses(&[told.clone()]))
+            post(&system.client, &statuses(from_ref(&told)))
                 .await
                 .status,
             200
@@ -256,7 +263,7 @@ async fn any_order_of_any_statuses_by_two_gateways_and_in_one_body_makes_the_sam
         // In one body, the other way round, and again.
         let mut items = make(&two);
         items.reverse();
-        let both = [items.clone(), items].concat();
+        let both = [&items[..], &items[..]].concat();
         assert_eq!(post(&system.client, &statuses(&both)).await.status, 200);
         // Each twice, by two gateways, all at once.
         let at_once = make(&three).into_iter().map(async |item| {
@@ -294,7 +301,7 @@ async fn of_one_body_each_status_counts_once_and_a_second_body_changes_nothing()
     system
         .told(&[status(wamid, "sent", 1), status(wamid, "played", 4)], 1)
         .await;
-    assert_eq!(system.client.metric(FOREIGN).await, 1.0);
+    assert_eq!(count(&system, FOREIGN).await, "1");
 }
 
 #[tokio::test]
@@ -330,13 +337,13 @@ async fn a_status_before_the_answer_settles_the_message_and_the_answer_changes_n
         assert_eq!(sent["deliveryStatus"], "sent");
         call.answer(status_code, &accepted(wamid)).await;
         eventually("the attempt has ended", async || {
-            (system.client.metric("gateway_attempts_in_flight").await == 0.0).then_some(())
+            (count(&system, "gateway_attempts_in_flight").await == "0").then_some(())
         })
         .await;
         assert_eq!(system.message(id(&message)).await, sent);
     }
-    assert_eq!(system.client.metric(DOUBLES).await, 0.0);
-    assert_eq!(system.client.metric(FOREIGN).await, 0.0);
+    assert_eq!(count(&system, DOUBLES).await, "0");
+    assert_eq!(count(&system, FOREIGN).await, "0");
 }
 
 #[tokio::test]
@@ -438,19 +445,19 @@ async fn a_value_that_was_forged_or_went_to_somebody_else_settles_nothing() {
     for (n, mut item) in (1..).zip(forged) {
         let wamid = format!("x{n}");
         item["id"] = (*wamid).into();
-        system.told(&[item.clone()], 0).await;
+        system.told(from_ref(&item), 0).await;
         for message in [&lost, &never_tried, &told] {
             let now = system.message(id(message)).await;
             assert_eq!(shown(&now), shown(message), "{item}");
         }
         assert!(receipt(&system, &wamid).await.is_some(), "{item}");
-        assert_eq!(system.client.metric(FOREIGN).await, f64::from(n), "{item}");
+        assert_eq!(count(&system, FOREIGN).await, n.to_string(), "{item}");
     }
     // Of the right one it is taken.
     let right = of(to(status("w", "sent", 1), "recipient_id", ANN), &lost);
     system.told(&[right], 0).await;
     assert_eq!(system.message(id(&lost)).await["status"], "SENT");
-    assert_eq!(system.client.metric(DOUBLES).await, 0.0);
+    assert_eq!(count(&system, DOUBLES).await, "0");
 }
 
 #[tokio::test]
@@ -476,7 +483,7 @@ async fn a_recipient_is_known_by_any_id_of_theirs_or_needs_not_be_named() {
         let now = system.message(id(&message)).await;
         assert_eq!(now["status"], "SENT", "{n}: {now}");
     }
-    assert_eq!(system.client.metric(FOREIGN).await, 0.0);
+    assert_eq!(count(&system, FOREIGN).await, "0");
 }
 
 #[tokio::test]
@@ -488,10 +495,10 @@ async fn a_second_id_of_a_message_is_counted_once_and_logged_without_it() {
     for (step, seconds) in [("sent", 1), ("delivered", 2), ("sent", 1)] {
         let told = statuses(&[of(status(wamid, step, seconds), &message)]);
         assert_eq!(post(&system.client, &told).await.status, 200);
-        assert_eq!(system.client.metric(DOUBLES).await, 1.0);
+        assert_eq!(count(&system, DOUBLES).await, "1");
     }
     assert_eq!(shown(&system.message(id(&message)).await), shown(&sent));
-    assert_eq!(system.client.metric(FOREIGN).await, 0.0);
+    assert_eq!(count(&system, FOREIGN).await, "0");
     let line = system.gateway.logged("a message was sent twice").await;
     assert_eq!(line["message_id"], message["id"]);
     let log = system.gateway.log().concat();
@@ -510,7 +517,28 @@ async fn two_ids_of_one_lost_message_in_one_body_are_one_settlement_and_one_doub
     system.told(&told, 0).await;
     let sent = system.message(id(&message)).await;
     assert_eq!(sent["providerMessageId"], "w1", "{sent}");
-    assert_eq!(system.client.metric(DOUBLES).await, 1.0);
+    assert_eq!(count(&system, DOUBLES).await, "1");
+}
+
+#[tokio::test]
+async fn a_late_status_of_an_old_message_is_no_evidence_for_what_was_sent_after_it() {
+    let system = start(&[]).await;
+    let lost = async |to: &str| {
+        system.mock.script(to, [Fault::LostAnswer]);
+        let message = system.send(to, "Hi").await;
+        assert!(message["nextAttemptAt"].is_string(), "{message}");
+        message
+    };
+    let (old, newer) = (lost(ANN).await, lost(BOB).await);
+    system.told(&[of(status("w1", "sent", 1), &old)], 0).await;
+    assert_eq!(system.message(id(&old)).await["status"], "SENT");
+    system.skip_backoffs().await;
+    let held = eventually("it waits for an operator", async || {
+        let message = system.message(id(&newer)).await;
+        message["nextAttemptAt"].is_null().then_some(message)
+    })
+    .await;
+    assert_eq!(held["status"], "FAILED", "{held}");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use crate::support::whatsapp::{
     ANN, APP_SECRET, CONNECTED, NUMBER_ID, VERIFY_TOKEN, WEBHOOK, body, change, messages, post,
     post_raw, start, text,
 };
-use crate::support::{ALL_LINES, System, event, hello, rest, signature};
+use crate::support::{ALL_LINES, Client, Database, Program, System, event, hello, rest, signature};
 
 fn asking(mode: &str, token: &str, challenge: &str) -> String {
     format!("{WEBHOOK}?hub.mode={mode}&hub.verify_token={token}&hub.challenge={challenge}")
@@ -92,6 +92,21 @@ async fn a_channel_takes_events_from_its_own_wire_alone() {
     system.client.webhook(&other).await.expect(200);
     system.receives(&[text("w1", ANN, 0, "Hi")]).await;
     assert_eq!(system.participants().await, [ANN, "user-1"]);
+}
+
+#[tokio::test]
+async fn where_whatsapp_alone_is_connected_the_plain_wire_takes_nothing() {
+    let database = Database::new().await;
+    let gateway = Program::new("serve")
+        .env("DATABASE_URL", database.url())
+        .envs(&CONNECTED)
+        .start();
+    gateway.logged("ready").await;
+    let client = Client::new(gateway.url());
+    let answer = client.webhook(&hello("evt_1")).await;
+    answer.expect_problem(404, "not_found");
+    let hi = messages(&[text("w1", ANN, 0, "Hi")]);
+    assert_eq!(post(&client, &hi).await.expect(200)["received"], 1);
 }
 
 #[tokio::test]

@@ -24,6 +24,12 @@ pub(crate) fn parse(value: &str) -> Option<Opaque> {
     })
 }
 
+/// The ledger's key of a message that the gateway shows as `msg_<32 hex>`; any other stays.
+pub(crate) fn key(message_id: &str) -> String {
+    let digits = message_id.strip_prefix("msg_").unwrap_or(message_id);
+    Uuid::try_parse(digits).map_or_else(|_| message_id.to_owned(), |id| id.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

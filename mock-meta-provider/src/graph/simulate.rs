@@ -20,7 +20,7 @@ use super::fate::Recipient;
 use super::item::Item;
 use super::statuses::{self, Accepted, Status};
 use super::store::Media;
-use super::{envelope, inbound, names};
+use super::{envelope, inbound, names, opaque};
 use crate::answer::Refusal;
 use crate::app::SharedApp;
 use crate::body::JsonBody;
@@ -186,10 +186,8 @@ pub(crate) async fn status(
     let delivery = {
         let state = app.state();
         let by_key = || {
-            state
-                .ledger
-                .message(request.message_id.as_deref()?)?
-                .provider_message_id
+            let key = opaque::key(request.message_id.as_deref()?);
+            state.ledger.message(&key)?.provider_message_id
         };
         let wamid = request.wamid.clone().or_else(by_key);
         let wamid = wamid.ok_or_else(|| Refusal::field("wamid", "nothing was accepted"))?;

@@ -262,7 +262,8 @@ async fn one_status_can_be_posted_by_hand() {
     let wamid = graph.send().await.body["messages"][0]["id"].clone();
     let by_hand =
         async |request: Value| -> Answer { graph.provider.post("/simulate/status", request).await };
-    let answer = by_hand(json!({ "messageId": MESSAGE_ID, "status": "delivered" })).await;
+    let shown = format!("msg_{}", MESSAGE_ID.replace('-', ""));
+    let answer = by_hand(json!({ "messageId": shown, "status": "delivered" })).await;
     assert_eq!(
         answer.body,
         json!({ "success": true, "wamid": wamid, "status": 200 })

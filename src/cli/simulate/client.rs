@@ -14,9 +14,10 @@ use serde_json::json;
 
 use super::baseline::transaction::Stored;
 use super::listener::Ask;
+use super::meta;
 use super::plan::{Conversation, Event, Send};
 use super::repeat::{Refusal, answered};
-use super::whatsapp::{self, WITNESS, Wire};
+use super::whatsapp::{WITNESS, Wire};
 use crate::edge::signature::sign;
 use crate::http::auth::SIGNATURE_HEADER;
 use crate::peer::{self, Peer};
@@ -222,7 +223,7 @@ impl Gateway {
         event: &Event,
     ) -> Result<EventAnswer, Refusal> {
         if self.wire == Wire::Whatsapp {
-            let body = whatsapp::body([(conversation, event)]);
+            let body = meta::body([(conversation, event)]);
             let answer = self.receive(&body).await?;
             if answer.received != 1 || answer.ignored != 0 {
                 let error = anyhow::anyhow!("{} is answered {answer:?}", event.id);

@@ -7,6 +7,7 @@ use futures_util::{StreamExt, TryStreamExt, future, stream};
 use indicatif::ProgressBar;
 
 use super::client::{ConversationView, EventAnswer, Gateway, MessageView, Taken};
+use super::meta;
 use super::plan::{Conversation, Request};
 use super::repeat::{Refusal, repeat};
 use super::system::{Part, System};
@@ -71,12 +72,20 @@ impl Seen {
             .filter_map(|message| Some((message.provider_message_id.as_deref()?, &*message.id)))
             .collect();
         for (event, answers) in conversation.events.iter().zip(&mut self.events) {
-            let wamid = whatsapp::wamid(event);
+            let wamid = meta::wamid(event);
             for answer in answers {
                 let id = ids.get(&*wamid).copied().unwrap_or(&wamid).to_owned();
                 answer.message_id.get_or_insert(id);
             }
         }
+    }
+}
+
+impl Conversation {
+    /// Whether all has been told of a message that the provider tells in the end.
+    pub fn is_told(&self, message: &MessageView) -> bool {
+        let is_sent = message.is_outbound() && message.status == "SENT";
+        !is_sent || message.delivery_status.as_deref() == whatsapp::last_step(self.scenario)
     }
 }
 
@@ -122,7 +131,7 @@ pub async fn batches(
                 )
             })
             .collect();
-        let (body, strangers) = whatsapp::body_with_strangers(&events);
+        let (body, strangers) = meta::body_with_strangers(&events);
         for time in 0..BATCH_TIMES {
             let started_at = Instant::now();
             let answer = repeat(RETRY_FOR, PAUSE, || system.gateway.receive(&body)).await;

@@ -2,9 +2,10 @@
 //! crashes, and reports which held.
 //!
 //! In reading order: `scenario` names what can be done; `plan` makes all requests from the seed,
-//! those of WhatsApp's wire as `whatsapp` has them; `system` is what they go to, with its `process`es; `client` plays the provider and the backend;
-//! `drive` carries the plan out; a `listener` hears of it meanwhile; `burst` measures the speed,
-//! beside the `baseline`; `check` compares what was seen with what is promised.
+//! `whatsapp` says what is special there, and `meta` how Meta writes it; `system` is what they go
+//! to, with its `process`es; `client` plays the provider and the backend; `drive` carries the plan
+//! out; a `listener` hears of it meanwhile; `burst` measures the speed, beside the `baseline`;
+//! `check` compares what was seen with what is promised.
 
 pub mod baseline;
 mod burst;
@@ -13,6 +14,7 @@ mod client;
 mod drive;
 pub mod guarantee;
 pub mod listener;
+mod meta;
 mod plan;
 mod process;
 pub mod repeat;

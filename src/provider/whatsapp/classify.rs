@@ -193,15 +193,16 @@ mod tests {
     use crate::provider::{MAX_DETAIL, MAX_PROVIDER_ID};
 
     fn told(status: u16, headers: &[(&'static str, &str)], body: Option<&str>) -> Outcome {
-        let headers = headers.iter().map(|(name, value)| {
-            (
-                HeaderName::from_static(name),
-                HeaderValue::from_str(value).unwrap(),
-            )
-        });
+        let headers: HeaderMap = headers
+            .iter()
+            .map(|(name, value)| {
+                let value = HeaderValue::from_str(value).unwrap();
+                (HeaderName::from_static(name), value)
+            })
+            .collect();
         let answer = Answer {
             status,
-            headers: &HeaderMap::from_iter(headers),
+            headers: &headers,
             body: body.map(str::as_bytes),
             at: DateTime::<Utc>::from_timestamp(1_700_000_000, 0).unwrap(),
         };

@@ -200,6 +200,48 @@ mod tests {
         assert_eq!(class(100, Some(2_494_073)), Some(Never));
     }
 
+    /// The codes of a cell, such as `4, 200–299, 132000 to 132069`. One that needs more is not told.
+    fn told(cell: &str) -> impl Iterator<Item = RangeInclusive<i64>> {
+        let parts = cell.split(',').filter(|part| !part.contains("with"));
+        parts.filter_map(|part| {
+            let mut numbers = part.split(['–', ' ']).filter_map(|word| word.parse().ok());
+            let first = numbers.next()?;
+            Some(first..=numbers.next().unwrap_or(first))
+        })
+    }
+
+    #[test]
+    fn the_page_for_operators_has_each_code_with_its_kind() {
+        let page = include_str!("../../docs/whatsapp.md");
+        let rows = page.lines().filter_map(|line| {
+            let (kind, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
+            Some((kind, rest.split(" | ").next()?))
+        });
+        let table: Vec<(&str, RangeInclusive<i64>)> = rows
+            .flat_map(|(kind, cell)| told(cell).map(move |codes| (kind, codes)))
+            .collect();
+        assert!(table.len() > 60, "{}", table.len());
+        for (kind, codes) in &table {
+            for code in [codes.start(), codes.end()] {
+                let expected = match class(*code, None) {
+                    Some(Class::Throttled | Class::PairThrottled | Class::Postponed) => {
+                        "rate_limited"
+                    }
+                    Some(Class::Unauthorized) => "unauthorized",
+                    Some(Class::WindowClosed) => "window_closed",
+                    Some(Class::Never) => "rejected",
+                    Some(Class::Maybe) => "server_error",
+                    None => "nothing",
+                };
+                assert_eq!(*kind, expected, "{code}");
+            }
+        }
+        let ranges = CODES.iter().flat_map(|(_, codes)| codes.iter());
+        let is_told = |code: &i64| table.iter().any(|(_, told)| told.contains(code));
+        let missing = ranges.flat_map(Clone::clone).find(|code| !is_told(code));
+        assert_eq!(missing, None);
+    }
+
     #[test]
     fn no_code_is_there_twice() {
         let ranges: Vec<_> = CODES.iter().flat_map(|(_, codes)| codes.iter()).collect();

@@ -1,4 +1,4 @@
-//! The webhook of `WhatsApp`'s Cloud API: Meta's handshake, and what it posts.
+//! The webhook of WhatsApp's Cloud API: Meta's handshake, and what it posts.
 
 use std::sync::Arc;
 
@@ -125,7 +125,7 @@ impl From<Taken> for TakenView {
     }
 }
 
-/// Stores what is in a body of `WhatsApp`'s, item by item, each exactly once.
+/// Stores what is in a body of WhatsApp's, item by item, each exactly once.
 ///
 /// The answer is sent only after all was committed. An item that cannot be understood is stored as
 /// it came, and hides no other. Repeating a request after a 503 is always safe.

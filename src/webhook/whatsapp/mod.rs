@@ -1,4 +1,4 @@
-//! The webhook of `WhatsApp`'s Cloud API: what comes in a body is stored item by item, each once, in
+//! The webhook of WhatsApp's Cloud API: what comes in a body is stored item by item, each once, in
 //! whatever order and however often it comes.
 
 pub mod http;

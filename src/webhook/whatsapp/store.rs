@@ -1,4 +1,4 @@
-//! The statements that store what a webhook of `WhatsApp` brings.
+//! The statements that store what a webhook of WhatsApp brings.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -31,23 +31,7 @@ pub async fn store_messages(
     connection: &mut PgConnection,
     messages: &[NewMessage<'_>],
 ) -> sqlx::Result<Vec<String>> {
-    let inbound = || messages.iter().map(|m| m.inbound);
-    let event_ids: Vec<&str> = inbound().map(|i| &*i.event_id).collect();
-    let participant_ids: Vec<&str> = messages.iter().map(|m| m.participant_id).collect();
-    let wamids: Vec<Option<&str>> = inbound().map(|i| i.wamid.as_deref()).collect();
-    let kinds: Vec<&str> = inbound().map(|i| &*i.kind).collect();
-    let texts: Vec<&str> = inbound().map(|i| &*i.text).collect();
-    let contents: Vec<&str> = inbound().map(|i| &*i.content).collect();
-    let names: Vec<Option<&str>> = inbound().map(|i| i.name.as_deref()).collect();
-    let origins: Vec<Option<&str>> = inbound().map(|i| written_by(i.origin)).collect();
-    let unread: Vec<bool> = inbound().map(|i| i.is_unread).collect();
-    let replies: Vec<Option<&str>> = inbound().map(|i| i.reply_to.as_deref()).collect();
-    let reply_ids: Vec<Option<MessageId>> = messages.iter().map(|m| m.reply_to_id).collect();
-    let timestamps: Vec<DateTime<Utc>> = inbound().map(|i| i.timestamp).collect();
-    let conversation_ids: Vec<ConversationId> =
-        messages.iter().map(|m| m.conversation_id).collect();
-    let message_ids: Vec<MessageId> = messages.iter().map(|m| m.message_id).collect();
-    let bodies: Vec<&[u8]> = inbound().map(|i| &*i.raw).collect();
+    let columns = Columns::of(messages);
     sqlx::query_scalar!(
         r#"-- whatsapp::store_messages
 -- Locks events by event_id, then conversations by (channel, participant_id), then receipts by provider_message_id: sorted, so that
@@ -115,21 +99,21 @@ with inp as (   -- in the order of the keys' columns: by bytes
 )
 select f.event_id as "event_id!" from fresh f join msg m on m.id = f.message_id"#,
         Channel::Whatsapp.as_str(),
-        &event_ids as &[&str],
-        &participant_ids as &[&str],
-        &wamids as &[Option<&str>],
-        &kinds as &[&str],
-        &texts as &[&str],
-        &contents as &[&str],
-        &names as &[Option<&str>],
-        &origins as &[Option<&str>],
-        &unread,
-        &replies as &[Option<&str>],
-        &reply_ids as &[Option<MessageId>],
-        &timestamps,
-        &conversation_ids as &[ConversationId],
-        &message_ids as &[MessageId],
-        &bodies as &[&[u8]],
+        &columns.event_ids as &[&str],
+        &columns.participant_ids as &[&str],
+        &columns.wamids as &[Option<&str>],
+        &columns.kinds as &[&str],
+        &columns.texts as &[&str],
+        &columns.contents as &[&str],
+        &columns.names as &[Option<&str>],
+        &columns.origins as &[Option<&str>],
+        &columns.unread,
+        &columns.replies as &[Option<&str>],
+        &columns.reply_ids as &[Option<MessageId>],
+        &columns.timestamps,
+        &columns.conversation_ids as &[ConversationId],
+        &columns.message_ids as &[MessageId],
+        &columns.bodies as &[&[u8]],
         MOST_AHEAD.as_secs_f64(),
         PREVIEW_LENGTH,
         Status::Received as Status,
@@ -137,6 +121,51 @@ select f.event_id as "event_id!" from fresh f join msg m on m.id = f.message_id"
     )
     .fetch_all(connection)
     .await
+}
+
+/// Messages, column by column.
+#[derive(Default)]
+struct Columns<'a> {
+    event_ids: Vec<&'a str>,
+    participant_ids: Vec<&'a str>,
+    wamids: Vec<Option<&'a str>>,
+    kinds: Vec<&'a str>,
+    texts: Vec<&'a str>,
+    contents: Vec<&'a str>,
+    names: Vec<Option<&'a str>>,
+    origins: Vec<Option<&'a str>>,
+    unread: Vec<bool>,
+    replies: Vec<Option<&'a str>>,
+    reply_ids: Vec<Option<MessageId>>,
+    timestamps: Vec<DateTime<Utc>>,
+    conversation_ids: Vec<ConversationId>,
+    message_ids: Vec<MessageId>,
+    bodies: Vec<&'a [u8]>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(messages: &[NewMessage<'a>]) -> Self {
+        let mut columns = Self::default();
+        for message in messages {
+            let inbound = message.inbound;
+            columns.event_ids.push(&inbound.event_id);
+            columns.participant_ids.push(message.participant_id);
+            columns.wamids.push(inbound.wamid.as_deref());
+            columns.kinds.push(&inbound.kind);
+            columns.texts.push(&inbound.text);
+            columns.contents.push(&inbound.content);
+            columns.names.push(inbound.name.as_deref());
+            columns.origins.push(written_by(inbound.origin));
+            columns.unread.push(inbound.is_unread);
+            columns.replies.push(inbound.reply_to.as_deref());
+            columns.reply_ids.push(message.reply_to_id);
+            columns.timestamps.push(inbound.timestamp);
+            columns.conversation_ids.push(message.conversation_id);
+            columns.message_ids.push(message.message_id);
+            columns.bodies.push(&inbound.raw);
+        }
+        columns
+    }
 }
 
 /// Who wrote an outbound message, as the database has it; none: the customer, an inbound one.
@@ -202,13 +231,13 @@ with inp as (
   on conflict (event_id, provider) do nothing returning event_id
 ), newest as (
   select distinct on (f.target_id, f.kind, f.sender) f.* from first f join event e on e.event_id = f.event_id
-  order by f.target_id, f.kind, f.sender, f.at desc, coalesce(f.emoji, f.text, '') collate "C" desc
+  order by f.target_id, f.kind, f.sender, f.at desc, coalesce(f.emoji, f.text, U&'\+10FFFF') collate "C" desc   -- of two in a second, what was taken back is gone
 ), stored as (
   insert into amendments as a (target_id, kind, sender, participant_id, at, emoji, type, text, content)
   select target_id, kind, sender, participant_id, at, emoji, type, text, content from newest order by target_id, kind, sender
   on conflict (target_id, kind, sender) do update set participant_id = excluded.participant_id, at = excluded.at, emoji = excluded.emoji,
     type = excluded.type, text = excluded.text, content = excluded.content, stored_at = now()
-  where (excluded.at, coalesce(excluded.emoji, excluded.text, '') collate "C") > (a.at, coalesce(a.emoji, a.text, '') collate "C")
+  where (excluded.at, coalesce(excluded.emoji, excluded.text, U&'\+10FFFF') collate "C") > (a.at, coalesce(a.emoji, a.text, U&'\+10FFFF') collate "C")
 )
 select event_id as "event_id!" from event"#,
         Channel::Whatsapp.as_str(),

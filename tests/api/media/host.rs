@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
+/// The token of the number.
+pub const TOKEN: &str = "an-access-token-of-20";
 /// Where Graph tells of the file with the id 1, and where the file is.
 pub const GRAPH: &str = "/v26.0/1";
 pub const FILE: &str = "/file";
@@ -94,7 +96,7 @@ impl Asked {
     /// What Graph says of its file, which is declared to be of this kind.
     pub fn found(&self, kind: &str, file: &[u8]) -> Response {
         let url = format!("{}{FILE}?ext=1", self.base);
-        answered(200, found(&url, kind, file))
+        answered(200, &found(&url, kind, file))
     }
 }
 
@@ -106,7 +108,7 @@ pub fn found(url: &str, kind: &str, file: &[u8]) -> Value {
     })
 }
 
-pub fn answered(status: u16, body: impl ToString) -> Response {
+pub fn answered(status: u16, body: &(impl ToString + ?Sized)) -> Response {
     (
         axum::http::StatusCode::from_u16(status).unwrap(),
         body.to_string(),
@@ -116,8 +118,8 @@ pub fn answered(status: u16, body: impl ToString) -> Response {
 
 /// An error of Graph's, with a text that nobody is to see.
 pub fn refused(status: u16, code: i64) -> Response {
-    let error = json!({ "message": "token-of-the-number is bad", "code": code });
-    answered(status, json!({ "error": error }))
+    let error = json!({ "message": format!("{TOKEN} is bad"), "code": code });
+    answered(status, &json!({ "error": error }))
 }
 
 /// A file of these pieces, without a length.

@@ -5,55 +5,29 @@ mod host;
 use axum::response::IntoResponse;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
-use self::host::{GRAPH, Host, answered, found, hanging, in_pieces, refused};
-use crate::support::{Answer, System};
+use self::host::{GRAPH, Host, TOKEN, answered, found, hanging, in_pieces, refused};
+use crate::support::whatsapp::{ANN, APP_SECRET, CONNECTED, NUMBER_ID, deletion, item, messages};
+use crate::support::{ALL_LINES, Answer, System, hello, signature};
 
-const TOKEN: &str = "token-of-the-number";
-pub const APP_SECRET: &str = "app-secret-of-16-or-more";
 const PNG: &[u8] = b"\x89PNG\r\n\x1A\nand what follows";
 
-/// What `gateway serve` needs to be connected to a number whose Graph is here.
-pub fn connected(graph: &str) -> [(&str, &str); 6] {
-    [
-        ("WHATSAPP_PHONE_NUMBER_ID", "106540352242922"),
-        ("WHATSAPP_ACCESS_TOKEN", TOKEN),
-        ("META_APP_SECRET", APP_SECRET),
-        ("META_VERIFY_TOKEN", "verify-token-of-16-or-more"),
-        ("GRAPH_URL", graph),
-        ("RUST_LOG", "debug"),
-    ]
+/// A gateway whose Graph is this host, with these variables.
+async fn system_with(host: &Host, environment: &[(&str, &str)]) -> System {
+    let graph = [("GRAPH_URL", &*host.url), ALL_LINES];
+    System::with(&[&CONNECTED[..], &graph, environment].concat()).await
 }
 
 async fn system(host: &Host) -> System {
-    System::with(&connected(&host.url)).await
+    system_with(host, &[]).await
 }
 
-/// Stores an inbound message of this type; its id.
+/// Has a customer send a message of this type; its id.
 async fn stored(system: &System, kind: &str, content: &Value) -> String {
-    stored_in(system, "whatsapp", kind, content, "null").await
-}
-
-async fn stored_in(
-    system: &System,
-    channel: &str,
-    kind: &str,
-    content: &Value,
-    deleted_at: &str,
-) -> String {
-    let (id, conversation) = (Uuid::now_v7(), Uuid::now_v7());
-    let participant = conversation.simple();
-    let sql = format!(
-        "insert into conversations (id, channel, participant_id, last_message_id, last_message_at, last_message_preview)
-           values ('{conversation}', '{channel}', '{participant}', '{id}', now(), 'x');
-         insert into messages (id, conversation_id, channel, participant_id, direction, type, text, content, status, timestamp, sort_at, deleted_at)
-           values ('{id}', '{conversation}', '{channel}', '{participant}', 'INBOUND', '{kind}', 'x', $${content}$$, 'RECEIVED', now(), now(), {deleted_at})"
-    );
-    for statement in sql.split(";\n") {
-        system.database.execute(statement).await;
-    }
-    format!("msg_{}", id.simple())
+    let wamid = format!("wamid.{}", uuid::Uuid::now_v7().simple());
+    let message = item(&wamid, ANN, 0, kind, content.clone());
+    system.receives(&[message]).await;
+    system.id_of(&wamid).await
 }
 
 async fn get(system: &System, id: &str) -> Answer {
@@ -111,10 +85,10 @@ async fn a_picture_is_passed_on_with_its_type_and_the_headers_that_keep_pages_sa
         assert_eq!(answer.header(name), value, "{name}");
     }
     let calls = host.calls();
-    let proof = crate::support::signature(APP_SECRET, TOKEN);
+    let proof = signature(APP_SECRET, TOKEN);
     let proof = proof.strip_prefix("sha256=").unwrap();
     let paths: Vec<&str> = calls.iter().map(|call| &*call.path).collect();
-    let graph = format!("{GRAPH}?appsecret_proof={proof}&phone_number_id=106540352242922");
+    let graph = format!("{GRAPH}?appsecret_proof={proof}&phone_number_id={NUMBER_ID}");
     assert_eq!(paths, [&*graph, "/file?ext=1"]);
     for call in calls {
         assert_eq!(call.authorization, Some(format!("Bearer {TOKEN}")));
@@ -225,7 +199,7 @@ async fn no_other_address_is_called_whatever_graph_says_and_no_redirect_is_follo
     let other = Host::with_file("image/png", PNG).await;
     let elsewhere = other.url.clone();
     let host = Host::start(move |asked| {
-        let to = |url: &str| answered(200, found(url, "image/png", PNG));
+        let to = |url: &str| answered(200, &found(url, "image/png", PNG));
         match &*asked.path {
             "/v26.0/1" => to(&format!("{elsewhere}/file")),
             "/v26.0/2" => to("https://lookaside.fbsbx.com/file"),
@@ -237,7 +211,7 @@ async fn no_other_address_is_called_whatever_graph_says_and_no_redirect_is_follo
                 (axum::http::StatusCode::FOUND, location).into_response()
             }
             "/v26.0/7" => answered(200, "no JSON"),
-            "/v26.0/8" => answered(200, json!({ "url": format!("{}/file", asked.base) })),
+            "/v26.0/8" => answered(200, &json!({ "url": format!("{}/file", asked.base) })),
             _ => {
                 let location = [("location", format!("{elsewhere}/file"))];
                 (axum::http::StatusCode::TEMPORARY_REDIRECT, location).into_response()
@@ -259,7 +233,6 @@ async fn no_other_address_is_called_whatever_graph_says_and_no_redirect_is_follo
 async fn an_address_that_is_stale_is_asked_for_once_more() {
     let host = Host::start(|asked| match (&*asked.path, asked.before) {
         (GRAPH, _) => asked.found("image/png", PNG),
-        (_, 0) => answered(404, ""),
         (_, 1) => PNG.into_response(),
         _ => answered(404, ""),
     })
@@ -278,14 +251,14 @@ async fn what_graph_refuses_has_a_problem_that_says_why_and_not_more() {
         "/v26.0/100" => refused(400, 100),
         "/v26.0/4" => refused(400, 4),
         "/v26.0/131000" => refused(500, 131_000),
-        "/v26.0/5" => answered(503, "token-of-the-number"),
+        "/v26.0/5" => answered(503, TOKEN),
         "/v26.0/6" => {
             let mut found = found(&format!("{}/file", asked.base), "image/png", PNG);
             found["file_size"] = json!(100 * 1024 * 1024 + 1);
-            answered(200, found)
+            answered(200, &found)
         }
         "/v26.0/7" => asked.found("image/png", PNG),
-        _ => answered(403, "token-of-the-number"),
+        _ => answered(403, TOKEN),
     })
     .await;
     let system = system(&host).await;
@@ -339,11 +312,12 @@ async fn a_key_has_four_files_on_their_way_and_another_key_its_own() {
         _ => hanging(&PNG.repeat(4000)),
     })
     .await;
-    let keys = (
-        "API_KEYS",
-        "desk:desk-key-of-16-or-more:inbox,other:other-key-of-16-or-more:inbox,shop:shop-key-of-16-or-more:send",
-    );
-    let system = System::with(&[&connected(&host.url)[..], &[keys]].concat()).await;
+    let keys = [
+        "desk:desk-key-of-16-or-more:inbox",
+        "other:other-key-of-16-or-more:inbox",
+        "shop:shop-key-of-16-or-more:send",
+    ];
+    let system = system_with(&host, &[("API_KEYS", &keys.join(","))]).await;
     let id = stored(&system, "image", &json!({ "id": "1" })).await;
     let begin = async |key: &str| {
         let url = system.client.url(&format!("/messages/{id}/media"));
@@ -378,16 +352,30 @@ async fn a_message_without_a_file_of_metas_is_not_found_and_nothing_is_called() 
         stored(&system, "image", &json!({ "id": "../me/accounts" })).await,
         stored(&system, "image", &json!({ "id": "1?fields=access_token" })).await,
         stored(&system, "image", &json!({ "id": 1 })).await,
-        stored_in(&system, "instagram", "image", &file, "null").await,
-        stored_in(&system, "whatsapp", "image", &file, "now()").await,
     ];
+    // One that was deleted, and one of the other channel.
+    let message = item("wamid.gone", ANN, 0, "image", file.clone());
+    let deletion = deletion("wamid.deletion", ANN, 1, "wamid.gone");
+    system
+        .takes(&messages(&[message, deletion]), [2, 0, 0])
+        .await;
+    ids.push(system.id_of("wamid.gone").await);
+    let mut hello = hello("evt_1");
+    hello["channel"] = "instagram".into();
+    let receipt = system.client.webhook(&hello).await.expect(200);
+    ids.push(receipt["messageId"].as_str().unwrap().to_owned());
+    let sql =
+        r#"update messages set type = 'image', content = '{"id":"1"}' where channel = 'instagram'"#;
+    system.database.execute(sql).await;
     ids.extend(["msg_01941f297c0070008000000000000001", "nonsense"].map(str::to_owned));
     for id in ids {
         get(&system, &id).await.expect_problem(404, "not_found");
     }
     assert!(host.calls().is_empty(), "{:?}", host.calls());
     // Where no number is connected, there are no files at all.
-    let other = System::start().await;
-    let id = stored(&other, "image", &file).await;
-    get(&other, &id).await.expect_problem(404, "not_found");
+    let id = stored(&system, "image", &file).await;
+    get(&system, &id).await.expect(200);
+    let (_gateway, client) = system.another(&[]).await;
+    let answer = client.get(&format!("/messages/{id}/media")).await;
+    answer.expect_problem(404, "not_found");
 }

@@ -420,6 +420,10 @@ fn batches() -> Vec<Case> {
         each("false"),
         each("null::float8"),
     );
+    let shown = (
+        "where provider_message_id = s.provider_message_id limit 1)",
+        "where provider_message_id = s.provider_message_id)",
+    );
     let release = ids(CONVERSATION, (0..64).map(|n| 10 * n + 8));
     let replayed_lookup = (
         "where message_id = m.id limit 1)",
@@ -491,6 +495,17 @@ fn batches() -> Vec<Case> {
             &enqueue,
             Drained,
         ),
+        Case {
+            needed: None,
+            ..write(
+                "delivery::mark_sent",
+                LOOKUP,
+                vec![shown],
+                SETTLE,
+                &sent,
+                Known,
+            )
+        },
         write(
             "delivery::mark_sent",
             PLACE,
@@ -573,6 +588,12 @@ fn shown() -> Vec<Case> {
             None,
         ),
         read(
+            "message::find_by_key",
+            "'whatsapp', 'key-1', 1".to_owned(),
+            READS,
+            None,
+        ),
+        read(
             "message::list_thread_page",
             format!("'{crowded}', 51, 0"),
             READS,
@@ -584,6 +605,115 @@ fn shown() -> Vec<Case> {
             READS,
             None,
         ),
+    ]
+}
+
+/// What follows an attempt on WhatsApp. Its joins look all of the batch up for each of it.
+fn outcomes() -> Vec<Case> {
+    let leased = || (0..64).map(|n| 10 * n + 8);
+    let token = each(&format!("'{TOKEN}'::uuid"));
+    let wamids = array("text", (0..64).map(|n| format!("wamid-{}", 10 * n + 1)));
+    let messages = ids(OUTBOUND, (0..64).map(|n| 10 * n + 1));
+    let leave = format!("{}, {token}", ids(OUTBOUND, leased()));
+    let pause = format!("{}, {}", ids(CONVERSATION, leased()), each("60::float8"));
+    let of_held = (
+        "where d.message_id = any($1::uuid[])",
+        "where d.message_id is not null",
+    );
+    let of_parked = (
+        "where id = any(array(select message_id from parked))",
+        "where id in (select message_id from parked)",
+    );
+    let of_conversations = (" and c.id = any($1::uuid[])", "");
+    let of_due = (" and m.id = any(array(select message_id from due))", "");
+    let of_double = (
+        "where id = b.message_id limit 1)",
+        "where id = b.message_id)",
+    );
+    let of_refused = (
+        "where id = d.message_id limit 1)",
+        "where id = d.message_id)",
+    );
+    let case = |statement, word, fence, arguments: &str, most| Case {
+        statement,
+        word,
+        fence: Fence::Text(fence),
+        modes: SETTLE,
+        arguments: arguments.to_owned(),
+        most: Most::Rows(most),
+        holds: BACKLOG,
+        needed: None,
+    };
+    let refused = "'{whatsapp}', 'unauthorized'";
+    let bind = format!("{messages}, {wamids}");
+    vec![
+        case("delivery::bind", LOOKUP, vec![of_double], &bind, 6400.0),
+        case(
+            "delivery::leave",
+            KEYS,
+            vec![of_held, of_parked],
+            &leave,
+            6400.0,
+        ),
+        case(
+            "delivery::pause_conversations",
+            KEYS,
+            vec![of_conversations],
+            &pause,
+            6400.0,
+        ),
+        // All that waits.
+        case(
+            "delivery::wake_refused",
+            KEYS,
+            vec![of_due],
+            refused,
+            10_000.0,
+        ),
+        case(
+            "delivery::wake_refused",
+            LOOKUP,
+            vec![of_refused],
+            refused,
+            10_000.0,
+        ),
+    ]
+}
+
+/// What a webhook of WhatsApp's runs beside what it stores.
+fn arrivals() -> Vec<Case> {
+    let batch = || 1..=64_usize;
+    let people = array("text", batch().map(|n| format!("user-{n}")));
+    let alias = ("where alias = t.id limit 1)", "where alias = t.id)");
+    let conversation = (
+        "and participant_id = t.id limit 1)",
+        "and participant_id = t.id)",
+    );
+    let changed = array("text", batch().map(|n| format!("wamid-{}", 10 * n)));
+    let messages = (" and m.id = any(array(select id from next))", "");
+    let conversations = (" and c.id = any(array(select id from shown))", "");
+    vec![
+        Case {
+            statement: "alias::find",
+            word: LOOKUP,
+            fence: Fence::Text(vec![alias, conversation]),
+            modes: ENQUEUE,
+            arguments: format!("'whatsapp', {people}"),
+            most: Most::Rows(200.0),
+            holds: BACKLOG,
+            needed: Some(Empty),
+        },
+        // Its joins look all of the batch up for each of it.
+        Case {
+            statement: "amendment::apply",
+            word: KEYS,
+            fence: Fence::Text(vec![messages, conversations]),
+            modes: SETTLE,
+            arguments: format!("{changed}, 'whatsapp', '[deleted]', 200"),
+            most: Most::Rows(5000.0),
+            holds: BACKLOG,
+            needed: Some(Empty),
+        },
     ]
 }
 
@@ -677,6 +807,8 @@ pub fn cases() -> Vec<Case> {
         failures,
         shown(),
         receipts(),
+        outcomes(),
+        arrivals(),
         settings(),
     ];
     all.into_iter().flatten().collect()

@@ -173,6 +173,7 @@ async fn measure(before: String, story: Vec<(Tables, String)>) -> Vec<Measured> 
         "channels",
         "receipts",
         "aliases",
+        "amendments",
     ] {
         // PostgreSQL knows what this test lets it know.
         execute(

@@ -66,6 +66,9 @@ fn messages(first: u32, last: u32) -> String {
           select 'wamid-' || n, case when n % 2 = 0 then {outbound} end, case when n % 2 = 0 then now() - n * interval '1 second' end,
             case when n % 5 > 0 then now() - n * interval '1 second' end
           from generate_series({first}, {last}) n;
+        insert into amendments (target_id, kind, sender, participant_id, at, type, text, content)
+          select 'wamid-' || n, 'edit', '', 'user-' || (1 + (n - 1) % 10000), now(), 'text', 'Edited', '{{}}'
+          from generate_series({first}, {last}) n where n % 10 = 0;
         insert into aliases (alias, participant_id, since)
           select 'alias-' || n, 'user-' || n, now() from generate_series({first}, least({last}, 10000)) n;"
     )

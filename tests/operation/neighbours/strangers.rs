@@ -13,9 +13,9 @@ use super::Bounded;
 use super::clients::{
     IMPATIENT, PATIENT, ask, assert_answered, connect_many, large_page, serve_limited_to_files,
 };
-use crate::api::media::{APP_SECRET, connected};
+use crate::support::whatsapp::{APP_SECRET, CONNECTED};
 use crate::support::{
-    Client, Database, NOWHERE, System, assert_full_service, eventually, mock, rest, signature,
+    Client, Database, System, assert_full_service, eventually, mock, rest, signature,
 };
 
 const SIGNED: (&str, &str) = ("WEBHOOK_SECRET", "a-secret-of-16-or-more");
@@ -132,7 +132,7 @@ fn large(signature: &str, length: usize) -> String {
 #[tokio::test]
 async fn large_webhooks_with_made_up_signatures_share_their_memory_and_hold_up_no_signed_one() {
     const MIB: usize = 1024 * 1024;
-    let system = System::with(&[&connected(NOWHERE)[..], &[PATIENT]].concat()).await;
+    let system = System::with(&[&CONNECTED[..], &[PATIENT]].concat()).await;
     let address = system.client.address();
     let bounded = Bounded::to(32 + 30, &system.gateway);
     let made_up = large(&format!("sha256={}", "0".repeat(64)), 4 * MIB);

@@ -205,6 +205,7 @@ fn the_statements_of_the_model_are_those_of_the_program() {
     let program = [
         include_str!("../../../src/message/store.rs"),
         include_str!("../../../src/delivery/store.rs"),
+        include_str!("../../../src/delivery/store/outcomes.rs"),
     ]
     .concat();
     for action in [

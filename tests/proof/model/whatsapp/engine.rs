@@ -103,7 +103,7 @@ impl Model for Wire {
             }
         }
         self.possible_in_time(state, actions);
-        self.possible_statuses(state, actions);
+        Self::possible_statuses(state, actions);
         self.possible_operations(state, actions);
     }
 
@@ -211,7 +211,7 @@ impl Wire {
             || !self.has(Rule::DoubtWaits)
     }
 
-    fn possible_statuses(&self, state: &State, actions: &mut Vec<Action>) {
+    fn possible_statuses(state: &State, actions: &mut Vec<Action>) {
         for (m, message) in state.messages.iter().enumerate() {
             if message.underway > 0 && !state.is_incident {
                 actions.push(Action::Tell(m));

@@ -140,7 +140,11 @@ fn every_run_of_the_wire_ends() {
 
 #[test]
 fn the_statements_of_the_wire_are_those_of_the_program() {
-    let program = include_str!("../../../../src/delivery/store.rs");
+    let program = [
+        include_str!("../../../../src/delivery/store.rs"),
+        include_str!("../../../../src/delivery/store/outcomes.rs"),
+    ]
+    .concat();
     for action in [
         Action::Claim(0, 0),
         Action::Leave(0),
@@ -149,6 +153,6 @@ fn the_statements_of_the_wire_are_those_of_the_program() {
         Action::Requeue(0, Word::None),
         Action::Cancel(0),
     ] {
-        super::assert_statement(program, &action);
+        super::assert_statement(&program, &action);
     }
 }
