@@ -24,7 +24,7 @@ pub async fn bind(
             message_id = %double.message_id,
             first = hashed_id(&double.first),
             second = hashed_id(&double.second),
-            "the provider has accepted a message twice"
+            "a message was sent twice"
         );
     }
     Ok(())

@@ -161,7 +161,7 @@ impl Receipts {
                     hashed_id(&bound.settled_with),
                     hashed_id(&bound.provider_message_id),
                 );
-                tracing::warn!(%message_id, first, second, "a message was sent twice: the provider has two ids for it");
+                tracing::warn!(%message_id, first, second, "a message was sent twice");
             }
         }
         // What has come about them before they were known.

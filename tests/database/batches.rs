@@ -29,7 +29,7 @@ async fn finish_reads_each_row_of_its_batch_a_few_times_whatever_else_is_queued(
     // Theirs are not in the batch.
     let others = "insert into deliveries (message_id, conversation_id, seq, due_at) select gen_random_uuid(), gen_random_uuid(), 1, now() from generate_series(1, 2000)";
     system.database.execute(others).await;
-    let arguments = "select format('%L, %L, %L, %L', array_agg(id), array_agg('mid-' || id), array_agg(false), array_agg(false)) from messages";
+    let arguments = "select format('%L, %L, %L, %L', array_agg(id), array_agg('mid-' || id), array_agg(false), array_agg(null::float8)) from messages";
     let arguments: String = sqlx::query_scalar(arguments)
         .fetch_one(system.database.pool())
         .await

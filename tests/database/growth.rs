@@ -109,9 +109,8 @@ async fn a_claim_reads_nothing_of_what_a_paused_channel_has_in_the_queue() {
     database.execute(pause).await;
     // What the update has left behind is no part of the queue.
     database.execute("vacuum analyze deliveries").await;
-    let types =
-        "bigint, uuid, float8, float8, float8, float8, float8, float8, uuid[], bigint[], bigint";
-    let arguments = "64, gen_random_uuid(), 30, null, 50, 2, 10, 20, '{}', '{}', 4";
+    let types = "bigint, uuid, float8, float8, float8, float8, float8, float8, text[], float8, uuid[], bigint[], bigint";
+    let arguments = "64, gen_random_uuid(), 30, null, 50, 2, 10, 20, '{whatsapp,instagram}', 0.001, '{}', '{}', 4";
     let nodes = plan(database, "delivery::claim", types, arguments).await;
     let pages: f64 = ["Shared Hit Blocks", "Shared Read Blocks"]
         .iter()

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tempfile::TempDir;
 
-use crate::support::{Client, Finished, Program, Run, eventually};
+use crate::support::{Client, Finished, Program, Run, copy_program, eventually};
 
 /// Users that every machine has, and nobody's data are.
 const VICTIM: u32 = 65534;
@@ -45,7 +45,7 @@ impl Place {
             .tempdir_in(parent)
             .unwrap();
         let program = directory.path().join("gateway");
-        fs::copy(env!("CARGO_BIN_EXE_gateway"), &program).unwrap();
+        copy_program(Path::new(env!("CARGO_BIN_EXE_gateway")), &program);
         Self { directory, program }
     }
 

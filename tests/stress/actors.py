@@ -78,7 +78,7 @@ def some_messages(run):
 
 
 def cancel(run, link, message_id):
-    rows = link.run("delivery::cancel", message_id, "canceled")
+    rows = link.run("delivery::cancel", message_id, "canceled", [])
     if rows:
         run.count("canceled")
         with run.lock:
@@ -99,7 +99,7 @@ def operator(run):
             ids = [message_id for message_id in ids[:8] if cancel(run, link, message_id)]
             if not ids or chance(0.5):
                 continue
-        rows = link.run("delivery::requeue", ids + ids[:1], run.options.max_wait if run.ordered else 0.0)
+        rows = link.run("delivery::requeue", ids + ids[:1], run.options.max_wait if run.ordered else 0.0, None)
         run.count("requeued", len(rows))
         release(run, link, [row[1] for row in rows], run.options.crash)
         if chance(0.3):
@@ -149,8 +149,8 @@ def racer(run):
             outside.execute("select from deliveries where message_id = $1 for update", [ids[1]])
             joined = run.beside(lambda others: others.reads.run("delivery::release", conversation_ids))
             time.sleep(0.03)
-            connections.reads.run("delivery::cancel", ids[3], "canceled")
-            connections.reads.run("delivery::requeue", [ids[3]], run.options.max_wait)
+            connections.reads.run("delivery::cancel", ids[3], "canceled", [])
+            connections.reads.run("delivery::requeue", [ids[3]], run.options.max_wait, None)
         joined()
         run.count("races")
 
@@ -161,10 +161,10 @@ def pacer(run):
     while not run.stop.is_set():
         time.sleep(random.uniform(0.5, 1.5) * run.options.pause)
         channel, wait = random.choice(["whatsapp", "instagram"]), random.uniform(0.05, 0.3)
-        rows = link.run("channel::pause", [channel], [wait], LONGEST_RAMP)
+        rows = link.run("channel::pause", [channel], [wait], LONGEST_RAMP, [None])
         known = datetime.now(timezone.utc)
         with run.lock:
-            run.pauses.extend((channel, known, until) for channel, until in rows)
+            run.pauses.extend((channel, known, until) for channel, until, _ in rows)
         run.count("pauses", len(rows))
 
 

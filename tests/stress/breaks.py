@@ -72,7 +72,7 @@ BREAKS = {
         "delivery::mark_failed", " and i.lease_token = d.lease_token", "",
         ("lost_lease_settled",), {**SECONDS, "zombie": 0.2, "lease": 0.3}),
     "no_share": Break(
-        "delivery::claim", "where nth <= $11", "",
+        "delivery::claim", "where nth <= $13", "",
         ("more_than_its_share",), CALM),
     "no_pause": Break(
         "delivery::claim", " and c.paused_until <= now()", "",

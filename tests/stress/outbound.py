@@ -4,7 +4,8 @@ import random
 import time
 
 from .values import (
-    BURSTS, LONGEST_RAMP, PREVIEW_LENGTH, RAMP_FACTOR, RAMP_START, chance, columns, new_id, sent_by, traceparent)
+    BURSTS, LONGEST_RAMP, PREVIEW_LENGTH, RAMP_FACTOR, RAMP_START, TRIAL_EVERY, chance, columns, new_id, sent_by,
+    traceparent)
 
 
 def release(run, link, conversation_ids, crash):
@@ -23,7 +24,8 @@ def conversations_of(run, message_ids):
 def mark_sent(run, link, accepted, crash):
     with run.lock:
         run.accepted_by_provider.update(message_id for message_id, _ in accepted)
-    rows = link.run("delivery::mark_sent", *columns(accepted))
+    # By a provider that knows keys: no receipts.
+    rows = link.run("delivery::mark_sent", *columns(accepted), [False] * len(accepted), [None] * len(accepted))
     run.count("sent", len(rows))
     run.count("sent_before", len(accepted) - len(rows))
     with run.lock:
@@ -53,7 +55,7 @@ def outcome(run, message_id, token, failed_attempts):
         return (message_id, f"provider-{message_id}"), None
     final = chance(0.15) or failed_attempts >= 4
     wait = random.randint(0, 80) / 1000
-    return None, (message_id, token, final, wait, "rate_limited", 429, "detail", not final, False)
+    return None, (message_id, token, final, wait, "rate_limited", 429, "detail", not final, False, None, False, False)
 
 
 def begin_settling(run, held):
@@ -111,7 +113,8 @@ def take(run, message_id, token, before, after):
 
 def lease_of(run, limit, token):
     """The first arguments of `claim` and `claim_only`."""
-    return limit, token, run.options.lease, run.per_second, RAMP_START, RAMP_FACTOR, LONGEST_RAMP, BURSTS
+    return limit, token, run.options.lease, run.per_second, RAMP_START, RAMP_FACTOR, LONGEST_RAMP, BURSTS, \
+        ["instagram", "whatsapp"], 1 / TRIAL_EVERY
 
 
 def claim(run, connections, ids=None):
@@ -127,7 +130,7 @@ def claim(run, connections, ids=None):
         held = [random.randint(0, 2) for _ in full]
         rows = link.run("delivery::claim", *lease, full, held, share, repeat=False)
         had = dict(zip(full, held))
-        for conversation_id, n in collections.Counter(row[7] for row in rows).items():
+        for conversation_id, n in collections.Counter(row[14] for row in rows).items():
             if n + had.get(conversation_id, 0) > share:
                 run.bad("more_than_its_share", (conversation_id, n, had.get(conversation_id, 0), share))
     else:
@@ -135,13 +138,13 @@ def claim(run, connections, ids=None):
     after = time.time()
     for row in rows:
         take(run, row[0], token, before, after)
-        if row[8] != traceparent(row[0]):
+        if row[15] != traceparent(row[0]):
             run.bad("trace_lost", row)
     with run.lock:
-        run.conversation_of.update((row[0], row[7]) for row in rows)
+        run.conversation_of.update((row[0], row[14]) for row in rows)
     if rows:
         run.count("claimed" if ids is None else "claimed_only", len(rows))
-        attempt(run, connections, [(row[0], token, row[6]) for row in rows])
+        attempt(run, connections, [(row[0], token, row[10]) for row in rows])
     return len(rows)
 
 
@@ -167,16 +170,16 @@ def known(run, link, asked):
     answers = []
     for place, message_id, is_leased in found:
         request, record = asked[place - 1], records[message_id]
-        if record[-2] != sent_by(message_id):
+        if record[31] != sent_by(message_id):
             run.bad("sender_lost", message_id)
         if message_id != request.id:
             run.count("replayed")
-            if record[7] is None or record[7] != request.key:
+            if record[16] is None or record[16] != request.key:
                 run.bad("replay_of_another_key", message_id)
             answers.append((request, message_id, None, False))
             continue
         run.count("answer_was_lost")
-        if (record[3], record[5]) != (request.participant_id, request.text):
+        if (record[3], record[6]) != (request.participant_id, request.text):
             run.bad("own_record_differs", message_id)
         answers.append((request, message_id, record[1], is_leased))
     return answers
@@ -203,7 +206,7 @@ def enqueue(run, link, batch, asked_at, answered=True):
     rows = {row[0]: row for row in link.run(
         "message::enqueue", *columns(batch), run.options.lease, run.options.max_wait, run.ordered,
         [traceparent(request.id) for request in batch], run.per_second is not None,
-        [sent_by(request.id) for request in batch], PREVIEW_LENGTH)}
+        [sent_by(request.id) for request in batch], PREVIEW_LENGTH, [None] * len(batch))}
     token, claimed = claim_at_once(run, link, rows)
     answers = stored(run, rows, batch, token, claimed)
     asked = [request for request in batch if request.id not in rows]

@@ -11,7 +11,8 @@ from .statements import number
 RAMP_START, RAMP_FACTOR, LONGEST_RAMP, BURSTS = (
     number("src/channel/mod.rs", name)
     for name in ("RAMP_START_PER_SECOND", "RAMP_FACTOR", "LONGEST_RAMP", "BURSTS_PER_SECOND"))
-PREVIEW_LENGTH = int(number("src/message/mod.rs", "PREVIEW_LENGTH"))
+TRIAL_EVERY = number("src/channel/mod.rs", "TRIAL_EVERY")
+PREVIEW_LENGTH = int(number("src/channel/mod.rs", "PREVIEW_LENGTH"))
 MOST_AHEAD = number("src/webhook/mod.rs", "MOST_AHEAD")
 
 

@@ -32,7 +32,7 @@ pub use http::{Answer, Client, WEBHOOK, assert_full_service, rest, signature};
 pub use listener::{Event, Listener};
 pub use plan::{explain, plan, rows_of, settings};
 pub use pooler::{Pooler, PoolerVersion};
-pub use process::{Finished, Program, Run, signal};
+pub use process::{Finished, Program, Run, copy_program, signal};
 pub use proxy::{Proxy, relay, relay_to};
 pub use repository::{Statement, files, read, statement, statements};
 pub use settings::{

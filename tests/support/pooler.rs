@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use tokio::net::UnixStream;
 
-use super::{Database, Role, eventually, signal};
+use super::{Database, Role, copy_program, eventually, signal};
 
 /// Which one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl Pooler {
         write(path, &configuration, settings);
         // A copy: the server's user may not get to where it was built.
         let program = path.join("pgbouncer");
-        std::fs::copy(version.program(), &program).unwrap();
+        copy_program(&version.program(), &program);
         let mut command = if is_root() {
             // It refuses to run as root.
             let mut command = Command::new("setpriv");

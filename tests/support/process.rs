@@ -168,6 +168,14 @@ enum Reading {
     Ended,
 }
 
+/// Copies a program that is to be run. Another process does: of a file that was written here, a child
+/// that another test starts meanwhile would hold a descriptor, and nobody could run it ("Text file
+/// busy").
+pub fn copy_program(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg(from).arg(to).status().unwrap();
+    assert!(copied.success(), "{}: {copied}", to.display());
+}
+
 impl Program {
     /// `gateway <subcommand>`, on any free port, logging JSON.
     #[allow(clippy::new_ret_no_self)]

@@ -583,7 +583,9 @@ async fn what_has_come_about_unknown_messages_goes_after_thirty_days() {
         )
         .await;
     let worker = system.worker(&CONNECTED).await;
-    let line = worker.logged("removed what has come about").await;
+    let line = worker
+        .logged("removed what has come about unknown messages")
+        .await;
     assert_eq!(
         (&line["receipts"], &line["amendments"]),
         (&json!(1), &json!(1))

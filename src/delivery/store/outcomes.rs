@@ -114,11 +114,10 @@ with held as (
         (
             r#", bound as (
   insert into receipts as r (provider_message_id, message_id, accepted_at)
-  select t.provider_message_id, t.message_id, now() - pg_catalog.make_interval(secs => t.call_seconds)
-  from settled s join unnest($1::uuid[], $2::text[], $3::bool[], $4::float8[]) as t(message_id, provider_message_id, is_keyless, call_seconds)
-    on t.message_id = s.id and t.provider_message_id = s.provider_message_id
-  where t.is_keyless
-  order by t.provider_message_id collate "C"
+  select s.provider_message_id, s.id, now() - pg_catalog.make_interval(secs => ($4::float8[])[s.nth])
+  from (select id, provider_message_id, pg_catalog.array_position($1::uuid[], id) as nth from settled) s   -- fence: place
+  where ($3::bool[])[s.nth]
+  order by s.provider_message_id collate "C"
   on conflict (provider_message_id) do update set message_id = excluded.message_id, accepted_at = excluded.accepted_at
     where r.message_id is null
   returning r.provider_message_id, r.revision, r.received_at
@@ -314,10 +313,14 @@ with locked as (
   update conversations c set paused_until = l.until
   from locked l where c.id = l.id and c.id = any($1::uuid[]) and (c.paused_until is null or c.paused_until < l.until)   -- fence: keys
   returning c.id, c.paused_until as until
+), queued as (
+  select q.message_id from paused p cross join lateral (
+    select message_id from deliveries where conversation_id = p.id and due_at is not null order by seq limit 1000000) q   -- fence: ordered
 ), held as (
   select d.message_id, d.conversation_id, d.due_at, d.seq, p.until
-  from paused p join deliveries d on d.conversation_id = p.id
-  where d.lease_token is null and d.due_at < p.until
+  from deliveries d join paused p on p.id = d.conversation_id
+  where d.message_id = any(array(select message_id from queued))   -- fence: keys
+    and d.lease_token is null and d.due_at < p.until
   order by d.message_id for update of d
 ), later as (
   update deliveries d set due_at = o.due_at

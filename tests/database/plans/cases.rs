@@ -406,12 +406,13 @@ fn batches() -> Vec<Case> {
         array("text", batch().map(|n| format!("key-{n}")))
     );
     let enqueue = format!(
-        "{}, {}, {channels}, {}, {}, {}, {token}, 30, 600, true, {none}, false, {none}, 200",
+        "{}, {}, {channels}, {}, {}, {}, {token}, 30, 600, true, {none}, false, {none}, 200, {}",
         ids(FRESH, batch()),
         ids(FRESH, batch().map(|n| 1000 + n)),
         array("text", batch().map(|n| format!("user-{n}"))),
         each("'Hi'::text"),
         array("text", batch().map(|n| format!("new-{n}"))),
+        each("null::jsonb"),
     );
     let sent = format!(
         "{}, {}, {}, {}",
@@ -625,6 +626,7 @@ fn outcomes() -> Vec<Case> {
         "where id in (select message_id from parked)",
     );
     let of_conversations = (" and c.id = any($1::uuid[])", "");
+    let of_queued = (" order by seq limit 1000000) q", " limit 1000000) q");
     let of_due = (" and m.id = any(array(select message_id from due))", "");
     let of_double = (
         "where id = b.message_id limit 1)",
@@ -645,7 +647,7 @@ fn outcomes() -> Vec<Case> {
         needed: None,
     };
     let refused = "'{whatsapp}', 'unauthorized'";
-    let bind = format!("{messages}, {wamids}");
+    let bind = format!("{messages}, {wamids}, {}", each("1::float8"));
     vec![
         case("delivery::bind", LOOKUP, vec![of_double], &bind, 6400.0),
         case(
@@ -655,27 +657,35 @@ fn outcomes() -> Vec<Case> {
             &leave,
             6400.0,
         ),
+        // All that waits in these conversations.
         case(
             "delivery::pause_conversations",
             KEYS,
             vec![of_conversations],
             &pause,
-            6400.0,
+            20_000.0,
         ),
-        // All that waits.
+        case(
+            "delivery::pause_conversations",
+            ORDERED,
+            vec![of_queued],
+            &pause,
+            20_000.0,
+        ),
+        // All of the queue: seldom, when a channel is held no longer.
         case(
             "delivery::wake_refused",
             KEYS,
             vec![of_due],
             refused,
-            10_000.0,
+            40_000.0,
         ),
         case(
             "delivery::wake_refused",
             LOOKUP,
             vec![of_refused],
             refused,
-            10_000.0,
+            40_000.0,
         ),
     ]
 }
@@ -770,7 +780,10 @@ fn receipts() -> Vec<Case> {
             200.0,
             Young,
         ),
-        bind(LOOKUP, of_t, Young),
+        Case {
+            needed: None,
+            ..bind(LOOKUP, of_t, Young)
+        },
         bind(KEYS, keys, Empty),
         bind(HIDDEN, hidden, Young),
     ]

@@ -1,6 +1,6 @@
 //! What is kept of an item's own object.
 
-use serde_json::json;
+use serde_json::Map;
 use serde_json::value::RawValue;
 
 use super::ids;
@@ -21,11 +21,12 @@ pub(super) fn content(value: Value, kind: &str) -> String {
     let id = value
         .object()
         .and_then(|object| ids::message_id(object.get("id")));
-    let mut rest = json!({ "truncated": true, "type": kind });
-    if let Some(id) = id {
-        rest["id"] = id.into();
-    }
-    rest.to_string()
+    // In the order of the names, whichever order a map keeps.
+    let mut rest = Map::new();
+    rest.extend(id.map(|id| ("id".to_owned(), id.into())));
+    rest.insert("truncated".to_owned(), true.into());
+    rest.insert("type".to_owned(), kind.into());
+    serde_json::Value::Object(rest).to_string()
 }
 
 /// Whether it is valid JSON. However deep it is, nothing recurses.

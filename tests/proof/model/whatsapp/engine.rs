@@ -4,13 +4,15 @@
 use stateright::{Model, Property};
 
 use super::rules::{self, Rule};
-use super::state::{Delivery, Doubt, DueAt, Lease, Message, Process, State, Status, Trouble, bit};
+use super::state::{Delivery, DueAt, Lease, Message, Process, State, Status, Trouble, bit};
 
 /// How much of everything, and what is taken away.
 #[derive(Clone, Copy, Debug)]
 pub struct Wire {
     pub processes: usize,
     pub messages: usize,
+    /// Statuses come in the order in which their messages were accepted.
+    pub is_in_order: bool,
     pub trouble: Trouble,
     pub without: &'static [Rule],
 }
@@ -77,7 +79,6 @@ impl Model for Wire {
             is_held: false,
             is_insisted: false,
             deliveries: 0,
-            underway: 0,
             is_lost: false,
         };
         let delivery = Delivery {
@@ -90,6 +91,7 @@ impl Model for Wire {
             messages: vec![message; self.messages],
             deliveries: vec![Some(delivery); self.messages],
             processes: vec![Process::Idle; self.processes],
+            underway: Vec::new(),
             is_incident: false,
             trouble: self.trouble,
         }]
@@ -103,7 +105,7 @@ impl Model for Wire {
             }
         }
         self.possible_in_time(state, actions);
-        Self::possible_statuses(state, actions);
+        self.possible_statuses(state, actions);
         self.possible_operations(state, actions);
     }
 
@@ -116,9 +118,9 @@ impl Model for Wire {
             Action::GiveUp(p) => state.processes[p] = Process::Idle,
             Action::Interrupt(p) => fail(state, p, true),
             Action::Leave(p) => leave(state, p),
-            Action::Take(p) => take(state, p),
+            Action::Take(p) => take(self, state, p),
             Action::Answer(p, how) => answer(state, p, how),
-            Action::MarkSent(p) => mark_sent(state, p),
+            Action::MarkSent(p) => mark_sent(self, state, p),
             Action::MarkFailed(p) => mark_failed(state, p),
             Action::Requeue(m, word) => requeue(state, m, word),
             Action::Cancel(m) => cancel(self, state, m),
@@ -206,29 +208,31 @@ impl Wire {
     /// Statuses come within the wait, but in an incident.
     fn can_wait_end(&self, state: &State, m: usize, delivery: Delivery) -> bool {
         delivery.doubt.is_none()
-            || state.messages[m].underway == 0
+            || !state.underway.contains(&m)
             || state.is_incident
             || !self.has(Rule::DoubtWaits)
     }
 
-    fn possible_statuses(state: &State, actions: &mut Vec<Action>) {
-        for (m, message) in state.messages.iter().enumerate() {
-            if message.underway > 0 && !state.is_incident {
+    fn possible_statuses(&self, state: &State, actions: &mut Vec<Action>) {
+        let next = if self.is_in_order { 1 } else { usize::MAX };
+        for (at, &m) in state.underway.iter().enumerate().take(next) {
+            if !state.is_incident && !state.underway[..at].contains(&m) {
                 actions.push(Action::Tell(m));
                 if state.trouble.losses > 0 {
                     actions.push(Action::Lose(m));
                 }
             }
+        }
+        for (m, message) in state.messages.iter().enumerate() {
             if state.trouble.forgeries > 0 && message.status != Status::Sent {
                 actions.push(Action::Forge(m));
             }
         }
-        // Of what is on its way when it begins, nothing is promised.
-        let is_quiet = |message: &Message| message.underway == 0;
-        let is_idle = state.processes.iter().all(|p| *p == Process::Idle);
-        if state.trouble.incidents > 0 && is_idle && state.messages.iter().all(is_quiet) {
+        let may_begin = self.is_in_order || state.underway.is_empty();
+        if state.trouble.incidents > 0 && !state.is_incident && may_begin {
             actions.push(Action::IncidentBegins);
         }
+        let is_idle = state.processes.iter().all(|p| *p == Process::Idle);
         if state.is_incident && is_idle && state.queue().all(|(_, it)| it.is_parked()) {
             actions.push(Action::IncidentEnds);
         }
@@ -251,7 +255,7 @@ impl Wire {
             }
             let has_evidence = delivery
                 .doubt
-                .is_some_and(|doubt| state.has_evidence(doubt.accepted));
+                .is_some_and(|accepted| state.has_evidence(accepted));
             if delivery.is_parked() && has_evidence && !self.has(Rule::HeldStays) {
                 actions.push(Action::Free(m));
             }
@@ -281,14 +285,16 @@ fn claim(wire: &Wire, state: &mut State, p: usize, m: usize) {
     let Some(delivery) = state.deliveries[m] else {
         return;
     };
-    let later = |doubt: Doubt| {
+    let among = |accepted| {
         if wire.has(Rule::LaterOnly) {
-            doubt.accepted
+            accepted
         } else {
             u8::MAX
         }
     };
-    let evidence = delivery.doubt.map(|doubt| state.has_evidence(later(doubt)));
+    let evidence = delivery
+        .doubt
+        .map(|accepted| state.has_evidence(among(accepted)));
     state.deliveries[m] = Some(Delivery {
         due_at: DueAt::Future,
         lease_token: Some(token),
@@ -301,6 +307,7 @@ fn claim(wire: &Wire, state: &mut State, p: usize, m: usize) {
         has_ended: false,
         is_interrupted: delivery.unsettled > 0,
         evidence,
+        doubted: 0,
     });
 }
 
@@ -308,16 +315,27 @@ fn claim(wire: &Wire, state: &mut State, p: usize, m: usize) {
 
 fn call(state: &mut State, p: usize) {
     if let Process::Leased(lease) = state.processes[p] {
-        state.processes[p] = Process::Calling(lease);
+        let doubted = doubted(state);
+        state.processes[p] = Process::Calling(Lease { doubted, ..lease });
     }
 }
 
+fn doubted(state: &State) -> u8 {
+    let doubted = state
+        .queue()
+        .filter(|(_, delivery)| delivery.doubt.is_some());
+    doubted.fold(0, |set, (m, _)| set | bit(m))
+}
+
 /// The provider delivers what it takes as often as it takes it, and sends a status each time.
-fn take(state: &mut State, p: usize) {
+fn take(wire: &Wire, state: &mut State, p: usize) {
     if let Process::Calling(lease) = state.processes[p] {
         state.processes[p] = Process::Taken(lease);
         state.messages[lease.message].deliveries += 1;
-        state.messages[lease.message].underway += 1;
+        state.underway.push(lease.message);
+        if !wire.is_in_order {
+            state.underway.sort_unstable();
+        }
     }
 }
 
@@ -351,28 +369,42 @@ fn fail(state: &mut State, p: usize, is_ambiguous: bool) {
 //
 // By the message's id, whoever holds the lease: after the answer, or by a status.
 
-fn mark_sent(state: &mut State, p: usize) {
+fn mark_sent(wire: &Wire, state: &mut State, p: usize) {
     let Process::Accepted(lease) = state.processes[p] else {
         return;
     };
     state.processes[p] = Process::Idle;
+    // Else a status has, and `bind` only fills this in.
     if state.deliveries[lease.message].is_some() {
-        settle(state, lease.message, true);
+        settle(state, lease.message);
+    }
+    // `accepted_at`: when the call began.
+    let before = if wire.has(Rule::CallBegan) {
+        lease.doubted
+    } else {
+        u8::MAX
+    };
+    witness(state, lease.message, before);
+}
+
+/// It was accepted after the doubts about these messages began.
+fn witness(state: &mut State, m: usize, doubted: u8) {
+    for (other, delivery) in state.deliveries.iter_mut().enumerate() {
+        let doubt = delivery
+            .as_mut()
+            .and_then(|delivery| delivery.doubt.as_mut());
+        if let Some(accepted) = doubt
+            && doubted & bit(other) != 0
+        {
+            *accepted |= bit(m);
+        }
     }
 }
 
-/// What a status settles was accepted before its doubt began, not now.
-fn settle(state: &mut State, m: usize, is_accepted_now: bool) {
-    let is_doubted = state.deliveries[m].is_some_and(|delivery| delivery.doubt.is_some());
+/// Of what a status settles, it is not known when it was accepted.
+fn settle(state: &mut State, m: usize) {
     state.deliveries[m] = None;
     state.messages[m].status = Status::Sent;
-    for delivery in state.deliveries.iter_mut().flatten() {
-        if let Some(doubt) = &mut delivery.doubt
-            && (is_accepted_now || !is_doubted || doubt.doubted & bit(m) != 0)
-        {
-            doubt.accepted |= bit(m);
-        }
-    }
 }
 
 // delivery::mark_failed
@@ -406,17 +438,13 @@ fn held(state: &mut State, lease: Lease) -> Option<&mut Delivery> {
     delivery.filter(|delivery| delivery.lease_token == Some(lease.token))
 }
 
-/// Its doubt begins now.
+/// Its doubt begins now, and no call after it.
 fn doubt(state: &mut State, m: usize) {
-    for (other, delivery) in state.deliveries.iter_mut().enumerate() {
-        let Some(delivery) = delivery else {
-            continue;
-        };
-        if other == m {
-            delivery.doubt = Some(Doubt::default());
-        } else if let Some(doubt) = &mut delivery.doubt {
-            doubt.doubted |= bit(m);
-        }
+    if let Some(delivery) = &mut state.deliveries[m] {
+        delivery.doubt = Some(0);
+    }
+    for lease in state.processes.iter_mut().filter_map(Process::lease_mut) {
+        lease.doubted &= !bit(m);
     }
 }
 
@@ -477,7 +505,7 @@ fn free(state: &mut State, m: usize) {
 // receipt::upsert, and then delivery::mark_sent
 
 fn tell(wire: &Wire, state: &mut State, m: usize) {
-    state.messages[m].underway -= 1;
+    arrive(state, m);
     state.messages[m].is_told = true;
     let Some(delivery) = state.deliveries[m] else {
         return;
@@ -488,13 +516,21 @@ fn tell(wire: &Wire, state: &mut State, m: usize) {
     {
         return;
     }
-    settle(state, m, false);
+    settle(state, m);
+    if !wire.has(Rule::NoWitness) {
+        witness(state, m, u8::MAX);
+    }
+}
+
+fn arrive(state: &mut State, m: usize) {
+    let at = state.underway.iter().position(|&underway| underway == m);
+    state.underway.remove(at.expect("it is on its way"));
 }
 
 fn forge(wire: &Wire, state: &mut State, m: usize) {
     state.trouble.forgeries -= 1;
     if !wire.has(Rule::Signed) {
-        settle(state, m, false);
+        settle(state, m);
     }
 }
 
@@ -502,7 +538,7 @@ fn forge(wire: &Wire, state: &mut State, m: usize) {
 
 fn lose(state: &mut State, m: usize) {
     state.trouble.losses -= 1;
-    state.messages[m].underway -= 1;
+    arrive(state, m);
     state.messages[m].is_lost = true;
 }
 

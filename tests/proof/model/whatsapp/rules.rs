@@ -21,6 +21,10 @@ pub enum Rule {
     Evidence,
     /// Of others that were accepted later.
     LaterOnly,
+    /// And by calls that began later.
+    CallBegan,
+    /// Of what a status settles it is not known when its call began: it is no evidence.
+    NoWitness,
     /// What is held stays held when evidence comes.
     HeldStays,
     /// An operator's retry leaves alone what may have been accepted, unless it is said.

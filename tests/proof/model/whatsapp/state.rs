@@ -7,6 +7,8 @@ pub struct State {
     pub messages: Vec<Message>,
     pub deliveries: Vec<Option<Delivery>>,
     pub processes: Vec<Process>,
+    /// The messages whose statuses are on their way, in the order in which they were accepted.
+    pub underway: Vec<usize>,
     /// No status comes.
     pub is_incident: bool,
     /// What may still happen.
@@ -25,8 +27,6 @@ pub struct Message {
     pub is_insisted: bool,
     /// How often the participant got it.
     pub deliveries: u8,
-    /// Statuses on their way.
-    pub underway: u8,
     /// One of them will never come.
     pub is_lost: bool,
 }
@@ -45,18 +45,9 @@ pub struct Delivery {
     pub lease_token: Option<Token>,
     /// Claims that nobody has settled.
     pub unsettled: u8,
-    /// `unsure_since`
-    pub doubt: Option<Doubt>,
-}
-
-/// Since when it is not known whether the provider has accepted a message. Clocks are not told,
-/// only what has happened since: each is a set of messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Doubt {
-    /// Those with an `accepted_at` after it.
-    pub accepted: u8,
-    /// Those whose own doubt began after it.
-    pub doubted: u8,
+    /// `unsure_since`: clocks are not told, only which messages were accepted by calls that began
+    /// after it. A set.
+    pub doubt: Option<u8>,
 }
 
 /// Whether a moment has come.
@@ -98,6 +89,8 @@ pub struct Lease {
     pub is_interrupted: bool,
     /// It was in doubt, and whether there is evidence that it was not accepted.
     pub evidence: Option<bool>,
+    /// The messages that have been in doubt since before the call began. A set.
+    pub doubted: u8,
 }
 
 /// How often each thing may happen that nobody wishes for.
@@ -174,7 +167,7 @@ impl State {
         self.processes.iter().any(is_it)
     }
 
-    /// Whether a status has come of a message that was accepted after this doubt began.
+    /// Whether a status has come of one of these messages.
     pub fn has_evidence(&self, accepted: u8) -> bool {
         let mut messages = self.messages.iter().enumerate();
         messages.any(|(m, message)| message.is_told && accepted & bit(m) != 0)

@@ -25,6 +25,7 @@ const AN_INCIDENT: Trouble = Trouble {
     ..A_FAILURE
 };
 const A: usize = 0;
+const B: usize = 1;
 const ONE: usize = 0;
 const TWO: usize = 1;
 
@@ -99,9 +100,9 @@ fn evidence_before_its_own_status_could_come_is_none() {
         Claim(A, TWO),
         Call(A),
         Take(A),
-        Tell(TWO),
         Answer(A, Accepted),
         MarkSent(A),
+        Tell(TWO),
         Claim(A, ONE),
         Call(A),
         Take(A),
@@ -134,9 +135,9 @@ fn a_status_of_what_was_accepted_earlier_is_no_evidence() {
         Claim(A, TWO),
         Call(A),
         Take(A),
-        Tell(TWO),
         Answer(A, Accepted),
         MarkSent(A),
+        Tell(TWO),
         IncidentBegins,
         Claim(A, ONE),
         Call(A),
@@ -150,6 +151,58 @@ fn a_status_of_what_was_accepted_earlier_is_no_evidence() {
     ];
     let wire = wire(1, 2, AN_INCIDENT);
     assert_broken(&[Rule::LaterOnly], wire, NOT_TWICE, &story);
+}
+
+#[test]
+fn a_call_that_began_earlier_is_no_evidence_although_it_is_answered_later() {
+    let story = [
+        Claim(A, TWO),
+        Call(A),
+        Take(A),
+        Claim(B, ONE),
+        Call(B),
+        Take(B),
+        Answer(B, Lost),
+        MarkFailed(B),
+        Answer(A, Accepted),
+        MarkSent(A),
+        Tell(TWO),
+        IncidentBegins, // the status of ONE is on its way
+        WaitEnds(ONE),
+        Claim(A, ONE),
+        Call(A),
+        Take(A),
+    ];
+    let wire = Wire {
+        is_in_order: true,
+        ..wire(2, 2, AN_INCIDENT)
+    };
+    assert_broken(&[Rule::CallBegan], wire, NOT_TWICE, &story);
+}
+
+#[test]
+fn what_a_status_settles_may_have_been_accepted_earlier_and_is_no_evidence() {
+    let story = [
+        Claim(A, TWO),
+        Call(A),
+        Take(A),
+        Claim(B, ONE),
+        Call(B),
+        Take(B),
+        Answer(B, Lost),
+        MarkFailed(B),
+        Tell(TWO),
+        IncidentBegins,
+        WaitEnds(ONE),
+        Claim(B, ONE),
+        Call(B),
+        Take(B),
+    ];
+    let wire = Wire {
+        is_in_order: true,
+        ..wire(2, 2, AN_INCIDENT)
+    };
+    assert_broken(&[Rule::NoWitness], wire, NOT_TWICE, &story);
 }
 
 #[test]
