@@ -4,6 +4,7 @@ use metrics::counter;
 use sqlx::PgConnection;
 
 use super::store::{self, Accepted, Settled};
+use crate::id::MessageId;
 use crate::provider::hashed_id;
 
 /// Binds those of these ids whose messages were settled before, and reports whose message has
@@ -19,13 +20,14 @@ pub async fn bind(
         return Ok(());
     }
     for double in store::bind(connection, &known).await? {
-        counter!("gateway_double_sends_total").increment(1);
-        tracing::error!(
-            message_id = %double.message_id,
-            first = hashed_id(&double.first),
-            second = hashed_id(&double.second),
-            "a message was sent twice"
-        );
+        report(double.message_id, &double.first, &double.second);
     }
     Ok(())
+}
+
+/// Counts and logs that a message has two ids of the provider's, whoever has found it out.
+pub fn report(message_id: MessageId, first: &str, second: &str) {
+    counter!("gateway_double_sends_total").increment(1);
+    let (first, second) = (hashed_id(first), hashed_id(second));
+    tracing::error!(%message_id, first, second, "a message was sent twice");
 }

@@ -18,7 +18,7 @@ use crate::channel::Channel;
 use crate::database;
 use crate::database::batch::{Batch, WriteError};
 use crate::delivery::store::Accepted;
-use crate::delivery::{self, Status};
+use crate::delivery::{self, Status, doubles};
 use crate::id::MessageId;
 use crate::provider::hashed_id;
 use crate::provider::whatsapp::events::StatusUpdate;
@@ -155,13 +155,8 @@ impl Receipts {
         let message_ids: Vec<MessageId> = witnesses.iter().map(|w| w.message.message_id).collect();
         for bound in store::bind(connection, &ids, &message_ids).await? {
             if bound.settled_with != bound.provider_message_id {
-                counter!("gateway_double_sends_total").increment(1);
-                let message_id = bound.message_id;
-                let (first, second) = (
-                    hashed_id(&bound.settled_with),
-                    hashed_id(&bound.provider_message_id),
-                );
-                tracing::warn!(%message_id, first, second, "a message was sent twice");
+                let (first, second) = (&bound.settled_with, &bound.provider_message_id);
+                doubles::report(bound.message_id, first, second);
             }
         }
         // What has come about them before they were known.
