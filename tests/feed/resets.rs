@@ -1,7 +1,14 @@
 //! Where it cannot be told what was missed, a listener is told that: never silence, never an error.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use gateway::cli::listener::Listener as FrontEnd;
+use tokio::runtime::Handle;
+use tokio::task::block_in_place;
+
 use super::{texts, write};
-use crate::support::{Listener, System, eventually, run};
+use crate::support::{Listener, System, event, eventually, id, run};
 
 /// What somebody who comes back with this position is told first; and goes on from there.
 async fn reason(system: &System, id: &str) -> String {
@@ -164,4 +171,41 @@ async fn seeds_are_told_by_a_reset() {
     assert_eq!(seeded.code, Some(0), "{seeded:?}");
     assert_eq!(living.next().await.reason(), "bulk");
     assert_eq!(reason(&system, &position).await, "bulk");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_that_moves_up_while_pages_are_read_is_not_missed() {
+    let system = System::start().await;
+    write(&system.client, (0..=100).map(|number| number.to_string())).await;
+    let first = system
+        .client
+        .get("/conversations?limit=100")
+        .await
+        .expect(200);
+    let next = first["meta"]["nextCursor"].as_str().unwrap();
+    let second = format!("/conversations?limit=100&cursor={next}");
+    let last = system.client.get(&second).await.expect(200)["data"][0].clone();
+    let again = event(
+        "evt-again",
+        last["participantId"].as_str().unwrap(),
+        "again",
+        "2025-01-01T10:00:01Z",
+    );
+
+    let (client, has_moved) = (system.client.clone(), Arc::new(AtomicBool::new(false)));
+    let ask = {
+        let has_moved = Arc::clone(&has_moved);
+        move |path: &str| {
+            if path.contains("cursor=") && !has_moved.swap(true, Ordering::Relaxed) {
+                block_in_place(|| Handle::current().block_on(client.webhook(&again))).expect(200);
+            }
+            Some(client.http.get(client.url(path)))
+        }
+    };
+    let front_end = FrontEnd::start(Arc::new(ask), None).await.unwrap();
+    let other = "update feed set epoch = gen_random_uuid()";
+    system.database.execute(other).await;
+    let heard = front_end.compare(&[id(&last).to_owned()]).await.unwrap();
+    assert!(has_moved.load(Ordering::Relaxed));
+    assert!(heard.held, "{heard:?}");
 }

@@ -2,7 +2,7 @@
 //! where it was cut off, and fetches everything again when it is told to. In the end its copies must
 //! be what the API shows. The proof by crash (tests/load) listens by it, too.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -47,6 +47,10 @@ pub struct Listener {
 struct Heard {
     /// By id, which says whether it is a conversation or a message.
     records: HashMap<String, Record>,
+    /// The conversations that it has fetched since a reset, if there was one. One that is written
+    /// to meanwhile moves up the list, from a page that is not read yet to one that is: it is in no
+    /// page, but it is heard of.
+    fetched: Option<HashSet<String>>,
     /// Behind which event to go on.
     last_id: Option<String>,
     connections: u64,
@@ -222,13 +226,28 @@ async fn listen(ask: &Ask, heard: &Mutex<Heard>, prefix: Option<&str>) -> anyhow
                 // Another history: what it did not keep never was.
                 lock(heard).records.clear();
             }
-            for value in fetch_all(ask, prefix).await? {
+            let ids = list_all(ask, prefix).await?;
+            for value in fetch(ask, &ids).await? {
                 lock(heard).keep(&value)?;
             }
+            lock(heard).fetched = Some(ids.into_iter().collect());
+        } else if let Some(id) = lacking(heard, &data["conversation"], prefix) {
+            for value in fetch(ask, std::slice::from_ref(&id)).await? {
+                lock(heard).keep(&value)?;
+            }
+            lock(heard).fetched.get_or_insert_default().insert(id);
         }
         take(&mut lock(heard), &event, &data)?;
     }
     Ok(())
+}
+
+/// The id of this conversation, if it should have been fetched with the others.
+fn lacking(heard: &Mutex<Heard>, conversation: &Value, prefix: Option<&str>) -> Option<String> {
+    let id = conversation["id"].as_str()?;
+    let participant = conversation["participantId"].as_str()?;
+    let is_lacking = !lock(heard).fetched.as_ref()?.contains(id);
+    (is_lacking && participant.starts_with(prefix.unwrap_or_default())).then(|| id.to_owned())
 }
 
 fn take(heard: &mut Heard, event: &Sse, data: &Value) -> anyhow::Result<()> {
@@ -267,8 +286,8 @@ struct Meta {
     next_cursor: Option<String>,
 }
 
-/// All conversations of these participants, and their messages.
-async fn fetch_all(ask: &Ask, prefix: Option<&str>) -> anyhow::Result<Vec<Value>> {
+/// The ids of all conversations of these participants.
+async fn list_all(ask: &Ask, prefix: Option<&str>) -> anyhow::Result<Vec<String>> {
     let mut ids = Vec::new();
     let participant = prefix
         .map(|prefix| format!("&participant={prefix}"))
@@ -287,7 +306,7 @@ async fn fetch_all(ask: &Ask, prefix: Option<&str>) -> anyhow::Result<Vec<Value>
                 .map(|cursor| format!("{path}&cursor={cursor}"));
         }
     }
-    fetch(ask, &ids).await
+    Ok(ids)
 }
 
 /// These conversations, and their messages.
