@@ -95,8 +95,9 @@ impl Field for Token {
 /// `hello` comes first. `conversation.updated` has `{"conversation":{…}}` as in the list,
 /// `message.created` and `message.updated` have `{"message":{…}}` as in `GET /messages/{id}`; both
 /// show the record as it is now, with its `revision`. After `reset` fetch again what you show, and
-/// go on. `ping` comes every 15 seconds. `id` is a position: `Last-Event-ID` resumes behind it. The
-/// stream ends after 10 to 15 minutes: come again.
+/// go on; a conversation that moves up the list while you read it page by page may be on none of
+/// them, but it comes as an event. `ping` comes every 15 seconds. `id` is a position:
+/// `Last-Event-ID` resumes behind it. The stream ends after 10 to 15 minutes: come again.
 #[utoipa::path(
     get, path = "/events", tag = "inbox",
     params(EventsQuery),
