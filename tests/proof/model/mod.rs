@@ -203,7 +203,7 @@ where
 #[test]
 fn the_statements_of_the_model_are_those_of_the_program() {
     let program = [
-        include_str!("../../../src/message/store.rs"),
+        include_str!("../../../src/message/store/enqueue.rs"),
         include_str!("../../../src/delivery/store.rs"),
         include_str!("../../../src/delivery/store/outcomes.rs"),
     ]
