@@ -1,34 +1,29 @@
 //! `gateway retry`.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod rows;
+mod send;
 
-use anyhow::{Context, bail};
-use mock_meta_provider::Mock;
-use serde::Serialize;
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
-use tokio::time::timeout;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use anyhow::bail;
 
 use super::database::CommandDatabase;
 use super::output;
 use super::process::warn_of_clear_text;
-use crate::app::{App, Role};
 use crate::channel::Channel;
 use crate::config::{Backends, DatabaseArgs, DeliveryArgs, MockArgs, WorkerArgs};
 use crate::database::pool::Pool;
 use crate::database::target::Target;
+use crate::delivery;
 use crate::id::MessageId;
-use crate::message::store::{Baseline, Failures};
-use crate::message::{Message, Status, outbox, store};
+use crate::message::store::{self, Baseline, Failures};
+use crate::message::{Message, Status, outbox};
 use crate::provider::ErrorKind;
-use crate::provider::providers::Providers;
-use crate::{channel, delivery};
+use rows::{Row, print_failed};
 
 /// Messages that one statement reads or changes.
 const PAGE: usize = 500;
-const POLL: Duration = Duration::from_millis(100);
 /// The longest `--since`.
 const MAX_SINCE: Duration = Duration::from_hours(24 * 3660);
 
@@ -120,7 +115,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         (true, _, _) => list(&args, &opened.target).await,
         (_, true, _) => dry_run(&args, &opened.target).await,
         (_, _, true) => requeue_only(&args, &opened.target).await,
-        _ => send(&args, &opened, providers).await,
+        _ => send::send(&args, &opened, providers).await,
     };
     opened.close().await?;
     done
@@ -136,7 +131,7 @@ async fn list(args: &Args, target: &Target) -> anyhow::Result<()> {
         });
         return Ok(());
     }
-    print_failed(args, rows)
+    print_failed(args.json, rows)
 }
 
 async fn dry_run(args: &Args, target: &Target) -> anyhow::Result<()> {
@@ -162,39 +157,7 @@ async fn dry_run(args: &Args, target: &Target) -> anyhow::Result<()> {
     if rows.is_empty() && !args.json {
         return Ok(());
     }
-    print_failed(args, rows)
-}
-
-fn print_failed(args: &Args, rows: Vec<Row>) -> anyhow::Result<()> {
-    if args.json {
-        return output::json(&rows);
-    }
-    let headers = [
-        "ID",
-        "CHANNEL",
-        "TO",
-        "ATTEMPTS",
-        "ERROR",
-        "CODE",
-        "AMBIGUOUS",
-        "SINCE",
-        "NEXT ATTEMPT",
-    ];
-    let cells = rows.into_iter().map(|row| {
-        let next = row.next_attempt_at.unwrap_or_else(|| "none".to_owned());
-        vec![
-            row.id,
-            row.channel,
-            row.to,
-            row.attempts.to_string(),
-            row.error,
-            row.code.map(|code| code.to_string()).unwrap_or_default(),
-            (if row.ambiguous { "yes" } else { "no" }).to_owned(),
-            row.since,
-            next,
-        ]
-    });
-    Ok(output::table(&headers, cells)?)
+    print_failed(args.json, rows)
 }
 
 async fn requeue_only(args: &Args, target: &Target) -> anyhow::Result<()> {
@@ -240,73 +203,6 @@ fn say_held(held: &[MessageId]) {
         output::say(&format!(
             "{id} may have arrived already: only --ambiguous sends it again"
         ));
-    }
-}
-
-async fn send(
-    args: &Args,
-    opened: &CommandDatabase,
-    providers: Option<Providers>,
-) -> anyhow::Result<()> {
-    let (providers, mock) = if let Some(providers) = providers {
-        (providers, None)
-    } else {
-        let (url, mock) = mock(args, opened).await?;
-        (args.delivery.provider_at(&url)?, mock)
-    };
-    let mut parts = JoinSet::new();
-    let connections = Role::Command.least_connections();
-    let database = (opened.target.clone(), connections, args.database.plans());
-    let settings = args.delivery.settings(Role::Command, database, providers);
-    let app = App::new(settings, &mut parts);
-    delivery::hold::begin(&app.pool, &app.courier.providers).await?;
-    let mut requested = requested(args, &app.pool).await?;
-    let count = requested.len();
-    let requeued = requeue(args, &app.pool, &mut requested).await?;
-    requested.retain(|message| !requeued.held.contains(&message.id));
-    let mut ended = Vec::new();
-    for paused in channel::store::list_paused(&app.pool).await? {
-        let why = if paused.is_held {
-            "the provider refuses the token or the account"
-        } else {
-            "the provider has answered 429"
-        };
-        output::say(&format!(
-            "{} is paused until {}, since {why}: nothing is sent there before",
-            paused.channel.as_str(),
-            seconds(paused.until)
-        ));
-    }
-    let drained = drain(args, &app, requested, &mut ended).await;
-    // Also after an error: what has ended is known.
-    let sent = report(args, ended, count)?;
-    drained?;
-    let tasks = app.courier.tasks.tracker();
-    tasks.close();
-    tasks.wait().await;
-    if let Some(mock) = mock {
-        mock.stop().await;
-    }
-    if sent < count {
-        bail!("{} of {count} messages were not sent", count - sent);
-    }
-    Ok(())
-}
-
-/// The mock provider of the running `serve` that owns the private database, or else one that lives
-/// as long as this command.
-async fn mock(args: &Args, opened: &CommandDatabase) -> anyhow::Result<(String, Option<Mock>)> {
-    let address = ("127.0.0.1", args.mock.port());
-    match TcpListener::bind(address).await {
-        Ok(listener) => {
-            let mock = Mock::start(args.mock.config()?, listener)?;
-            Ok((mock.url(), Some(mock)))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && opened.is_joined() => {
-            Ok((format!("http://127.0.0.1:{}", args.mock.port()), None))
-        }
-        Err(error) => Err(error)
-            .context("the mock provider cannot listen: choose another port with MOCK_PORT"),
     }
 }
 
@@ -401,137 +297,4 @@ async fn requeue(args: &Args, pool: &Pool, requested: &mut [Baseline]) -> anyhow
     output::say(&format!("made {count} of {} messages due", requested.len()));
     say_held(&held);
     Ok(Requeued { due, held })
-}
-
-/// Sends these messages, or sees a running worker send them, until each has ended once more.
-async fn drain(
-    args: &Args,
-    app: &Arc<App>,
-    requested: Vec<Baseline>,
-    rows: &mut Vec<Row>,
-) -> anyhow::Result<()> {
-    let policy = app.courier.policy;
-    let longest = Duration::from_secs_f64(policy.max_wait_seconds + 2.0 * policy.lease_seconds);
-    let mut progress_at = Instant::now();
-    let mut looked_at = Instant::now();
-    let bar = output::progress(requested.len() as u64, "sending");
-    // Wide enough that attempts never wait for it.
-    let window = 8 * args.worker.concurrency();
-    let mut backlog = requested.into_iter();
-    let mut open: Vec<Baseline> = backlog.by_ref().take(window).collect();
-    let mut worker = app.worker(args.worker.concurrency());
-    while !open.is_empty() {
-        worker.restrict_to(open.iter().map(|message| message.id).collect());
-        let idle = worker.claim_once().await? == 0;
-        if !idle && looked_at.elapsed() < POLL {
-            continue;
-        }
-        looked_at = Instant::now();
-        let ended = store::list_ended(&app.pool, &open).await?;
-        if idle && ended.is_empty() {
-            // Woken when one is no longer blocked.
-            timeout(POLL, app.courier.wake.notified()).await.ok();
-        }
-        let ended_ids: HashSet<MessageId> = ended.iter().map(|message| message.id).collect();
-        open.retain(|message| !ended_ids.contains(&message.id));
-        open.extend(backlog.by_ref().take(ended.len()));
-        if !ended.is_empty() {
-            progress_at = Instant::now();
-        }
-        rows.extend(ended.iter().map(Row::of));
-        bar.set_position(rows.len() as u64);
-        if progress_at.elapsed() > longest {
-            bail!(
-                "{} messages are still waiting: is their channel paused, or are they held by another process?",
-                open.len() + backlog.len()
-            );
-        }
-    }
-    bar.finish_and_clear();
-    Ok(())
-}
-
-/// Prints how each ended, and returns how many were sent.
-fn report(args: &Args, ended: Vec<Row>, requested: usize) -> anyhow::Result<usize> {
-    let sent = ended.iter().filter(|row| row.status == Status::Sent);
-    let sent = sent.count();
-    let retried = ended.iter().filter(|row| row.next_attempt_at.is_some());
-    let retried = retried.count();
-    let mut parts = vec![format!("{sent} sent")];
-    for (count, how) in [
-        (retried, "failed again"),
-        (ended.len() - sent - retried, "failed for good"),
-        (requested - ended.len(), "not ended"),
-    ] {
-        if count > 0 {
-            parts.push(format!("{count} {how}"));
-        }
-    }
-    if args.json {
-        output::json(&ended)?;
-    } else if !ended.is_empty() {
-        let headers = ["ID", "CHANNEL", "TO", "STATUS", "ERROR", "NEXT ATTEMPT"];
-        let cells = ended.into_iter().map(|row| {
-            let error = if row.status == Status::Sent {
-                String::new()
-            } else {
-                row.error
-            };
-            vec![
-                row.id,
-                row.channel,
-                row.to,
-                row.status.as_str().to_owned(),
-                error,
-                row.next_attempt_at.unwrap_or_default(),
-            ]
-        });
-        output::table(&headers, cells)?;
-    }
-    if requested > 0 {
-        output::say(&parts.join(", "));
-    }
-    Ok(sent)
-}
-
-/// A time as it is printed, to the second.
-fn seconds(at: chrono::DateTime<chrono::Utc>) -> String {
-    at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
-}
-
-/// A message as it is printed.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Row {
-    id: String,
-    channel: String,
-    to: String,
-    status: Status,
-    attempts: i32,
-    error: String,
-    /// The provider's own number for it.
-    code: Option<i64>,
-    ambiguous: bool,
-    since: String,
-    next_attempt_at: Option<String>,
-}
-
-impl Row {
-    fn of(message: &Message) -> Self {
-        Self {
-            id: message.id.to_string(),
-            channel: message.channel.as_str().to_owned(),
-            to: message.participant_id.clone(),
-            status: message.status,
-            attempts: message.retry_count,
-            error: message
-                .error_kind
-                .map(|kind| kind.as_str().to_owned())
-                .unwrap_or_default(),
-            code: message.error_code,
-            ambiguous: message.is_ambiguous(),
-            since: seconds(message.updated_at),
-            next_attempt_at: message.next_attempt_at.map(seconds),
-        }
-    }
 }
