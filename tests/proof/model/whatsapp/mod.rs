@@ -3,9 +3,9 @@
 //! come within the wait; in an incident, in which none come, what is in doubt is held. For each
 //! rule there is a story of what breaks without it.
 //!
-//! `state.rs` is what there is, `engine.rs` what can happen, `rules.rs` what is promised,
-//! `stories.rs` why each rule is there. Leases, order and the rest of the queue are in the model of
-//! the engine.
+//! `state.rs` is what there is, `engine.rs` what can happen, `steps.rs` what that does, `rules.rs`
+//! what is promised, `stories.rs` why each rule is there. Leases, order and the rest of the queue
+//! are in the model of the engine.
 //!
 //! Where statuses come in any order, an incident begins here while none is on its way: else evidence
 //! can be wrong, since the status of another message has just come, and the one that matters is too
@@ -14,6 +14,7 @@
 mod engine;
 mod rules;
 mod state;
+mod steps;
 mod stories;
 
 use stateright::{Checker, Model};
