@@ -6,4 +6,6 @@ mod arrivals;
 mod batches;
 mod echoes;
 mod receipts;
+mod told;
 mod webhook;
+mod witnesses;
