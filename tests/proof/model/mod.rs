@@ -11,21 +11,18 @@
 //! bounds: `cargo test --release --test gateway model -- --ignored`.
 //!
 //! `feed/` is the reader of the live feed in the same way, `whatsapp/` a provider without keys.
+//! `proof.rs` is how all of them are proven.
 
 mod engine;
 mod feed;
+mod proof;
 mod rules;
 mod state;
 mod stories;
 mod whatsapp;
 
-use std::collections::HashMap;
-use std::fmt::Debug;
-use std::hash::Hash;
-
-use stateright::{Checker, Model};
-
 use engine::{Action, Engine};
+use proof::{Proof, assert_every_run_ends, assert_kept, assert_statement};
 use rules::*;
 use state::{State, Trouble};
 
@@ -42,30 +39,20 @@ const SOME_TROUBLE: Trouble = Trouble {
     operations: 0,
 };
 
-/// Sees every state, and that there are more than so many; in none a promise is broken, in some
-/// these events happen.
-#[track_caller]
-fn assert_kept(engine: Engine, states: usize, events: &[&'static str]) {
-    let checker = engine
-        .checker()
-        .symmetry_fn(in_any_order)
-        .spawn_dfs()
-        .join();
-    for promise in promises() {
-        checker.assert_no_discovery(promise.name);
-    }
-    for event in events {
-        checker.assert_any_discovery(event);
-    }
-    let seen = checker.unique_state_count();
-    assert!(seen > states, "only {seen} states");
-}
+impl Proof for Engine {
+    type Rule = Rule;
 
-/// Which process is which makes no difference.
-fn in_any_order(state: &State) -> State {
-    let mut state = state.clone();
-    state.processes.sort_unstable();
-    state
+    fn without(self, rules: &'static [Rule]) -> Self {
+        Self {
+            without: rules,
+            ..self
+        }
+    }
+
+    /// Which process is which makes no difference.
+    fn sort(state: &mut State) {
+        state.processes.sort_unstable();
+    }
 }
 
 fn engine(processes: usize, messages: usize, trouble: Trouble) -> Engine {
@@ -175,31 +162,6 @@ fn every_run_ends() {
     assert!(seen > 20_000, "only {seen} states");
 }
 
-/// No run leads back to where it was; how many states there are.
-fn assert_every_run_ends<M: Model<State: Clone + Debug + Eq + Hash>>(model: &M) -> usize {
-    let mut seen = HashMap::new();
-    for state in model.init_states() {
-        walk(model, state, &mut seen);
-    }
-    seen.len()
-}
-
-/// Walks on from a state to all ends. `seen` says of each state whether the walk from it is over.
-fn walk<M>(model: &M, state: M::State, seen: &mut HashMap<M::State, bool>)
-where
-    M: Model<State: Clone + Debug + Eq + Hash>,
-{
-    if let Some(is_over) = seen.get(&state) {
-        assert!(is_over, "a circle through {state:?}");
-        return;
-    }
-    seen.insert(state.clone(), false);
-    for next in model.next_states(&state) {
-        walk(model, next, seen);
-    }
-    seen.insert(state, true);
-}
-
 #[test]
 fn the_statements_of_the_model_are_those_of_the_program() {
     let program = [
@@ -220,27 +182,4 @@ fn the_statements_of_the_model_are_those_of_the_program() {
     ] {
         assert_statement(&program, &action);
     }
-}
-
-/// The program has a statement that an action stands for.
-#[track_caller]
-fn assert_statement(program: &str, action: &impl Debug) {
-    let name = statement(action);
-    let is_it = |line: &str| line.contains("-- ") && line.ends_with(&format!("::{name}"));
-    assert!(program.lines().any(is_it), "there is no statement {name}");
-}
-
-/// `list_unreleased` of `ListUnreleased(0)`.
-fn statement(action: &impl Debug) -> String {
-    let mut name = String::new();
-    for letter in format!("{action:?}")
-        .chars()
-        .take_while(|letter| *letter != '(')
-    {
-        if letter.is_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.push(letter.to_ascii_lowercase());
-    }
-    name
 }

@@ -1,16 +1,15 @@
 //! Why each rule is there: what happens without it. A and B are processes, `ONE` and `TWO`
 //! messages.
 
-use stateright::{Checker, Model};
-
 use super::engine::{
-    Action::{self, *},
+    Action::*,
     Answer::{self, Accepted},
     Engine, Taken,
 };
+use super::proof::assert_broken;
 use super::rules::*;
 use super::state::Trouble;
-use super::{NO_TROUBLE, assert_kept, engine};
+use super::{NO_TROUBLE, engine};
 
 const A_CRASH: Trouble = Trouble {
     crashes: 1,
@@ -44,18 +43,6 @@ const LOST: Answer = Answer::Failed {
     taken: Taken::Yes,
     is_final: false,
 };
-
-/// Without the rules this story breaks the promise, and with them nothing does.
-#[track_caller]
-fn assert_broken(rules: &'static [Rule], whole: Engine, promise: &'static str, story: &[Action]) {
-    let broken = Engine {
-        without: rules,
-        ..whole
-    };
-    let checker = broken.checker().spawn_bfs().join();
-    checker.assert_discovery(promise, story.to_vec());
-    assert_kept(whole, story.len(), &[]);
-}
 
 #[test]
 fn an_answer_before_the_commit_loses_a_message() {

@@ -13,9 +13,7 @@ mod rules;
 mod state;
 mod stories;
 
-use stateright::{Checker, Model};
-
-use super::assert_every_run_ends;
+use super::proof::{Proof, assert_every_run_ends, assert_kept};
 use engine::Feed;
 use rules::*;
 use state::{State, Trouble};
@@ -35,26 +33,20 @@ const SOME_TROUBLE: Trouble = Trouble {
     restores: 0,
 };
 
-/// Sees every state, and that there are more than so many; in none a promise is broken, in some
-/// these events happen.
-#[track_caller]
-fn assert_kept(feed: Feed, states: usize, events: &[&'static str]) {
-    let checker = feed.checker().symmetry_fn(in_any_order).spawn_dfs().join();
-    for promise in promises() {
-        checker.assert_no_discovery(promise.name);
-    }
-    for event in events {
-        checker.assert_any_discovery(event);
-    }
-    let seen = checker.unique_state_count();
-    assert!(seen > states, "only {seen} states");
-}
+impl Proof for Feed {
+    type Rule = Rule;
 
-/// Which transaction is which makes no difference.
-fn in_any_order(state: &State) -> State {
-    let mut state = state.clone();
-    state.transactions.sort_unstable();
-    state
+    fn without(self, rules: &'static [Rule]) -> Self {
+        Self {
+            without: rules,
+            ..self
+        }
+    }
+
+    /// Which transaction is which makes no difference.
+    fn sort(state: &mut State) {
+        state.transactions.sort_unstable();
+    }
 }
 
 fn feed(changes: usize, foreign: usize, trouble: Trouble) -> Feed {

@@ -3,13 +3,11 @@
 
 use stateright::{Checker, Model};
 
-use super::engine::{
-    Action::{self, *},
-    Feed,
-};
+use super::engine::{Action::*, Feed};
 use super::rules::*;
 use super::state::Trouble;
-use super::{NO_TROUBLE, assert_kept, feed};
+use super::{NO_TROUBLE, feed};
+use crate::proof::model::proof::assert_broken;
 
 const A_CRASH: Trouble = Trouble {
     crashes: 1,
@@ -26,18 +24,6 @@ const A_DELETION: Trouble = Trouble {
 const ONE: usize = 0;
 const TWO: usize = 1;
 const THREE: usize = 2;
-
-/// Without the rule this story breaks the promise, and with it nothing does.
-#[track_caller]
-fn assert_broken(rule: &'static [Rule], whole: Feed, promise: &'static str, story: &[Action]) {
-    let broken = Feed {
-        without: rule,
-        ..whole
-    };
-    let checker = broken.checker().spawn_bfs().join();
-    checker.assert_discovery(promise, story.to_vec());
-    assert_kept(whole, story.len(), &[]);
-}
 
 #[test]
 fn a_position_from_the_snapshot_misses_an_id_that_is_given_out_again() {

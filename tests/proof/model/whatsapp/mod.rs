@@ -17,9 +17,7 @@ mod state;
 mod steps;
 mod stories;
 
-use stateright::{Checker, Model};
-
-use super::assert_every_run_ends;
+use super::proof::{Proof, assert_every_run_ends, assert_kept, assert_statement};
 use engine::{Action, Wire, Word};
 use rules::*;
 use state::{State, Trouble};
@@ -42,26 +40,20 @@ const SOME_TROUBLE: Trouble = Trouble {
     ..NO_TROUBLE
 };
 
-/// Sees every state, and that there are more than so many; in none a promise is broken, in some
-/// these events happen.
-#[track_caller]
-fn assert_kept(wire: Wire, states: usize, events: &[&'static str]) {
-    let checker = wire.checker().symmetry_fn(in_any_order).spawn_dfs().join();
-    for promise in promises() {
-        checker.assert_no_discovery(promise.name);
-    }
-    for event in events {
-        checker.assert_any_discovery(event);
-    }
-    let seen = checker.unique_state_count();
-    assert!(seen >= states, "only {seen} states");
-}
+impl Proof for Wire {
+    type Rule = Rule;
 
-/// Which process is which makes no difference.
-fn in_any_order(state: &State) -> State {
-    let mut state = state.clone();
-    state.processes.sort_unstable();
-    state
+    fn without(self, rules: &'static [Rule]) -> Self {
+        Self {
+            without: rules,
+            ..self
+        }
+    }
+
+    /// Which process is which makes no difference.
+    fn sort(state: &mut State) {
+        state.processes.sort_unstable();
+    }
 }
 
 fn wire(processes: usize, messages: usize, trouble: Trouble) -> Wire {
@@ -168,6 +160,6 @@ fn the_statements_of_the_wire_are_those_of_the_program() {
         Action::Requeue(0, Word::None),
         Action::Cancel(0),
     ] {
-        super::assert_statement(&program, &action);
+        assert_statement(&program, &action);
     }
 }

@@ -1,5 +1,7 @@
 //! The tables, what each process knows, and what is on its way from the provider, at one moment.
 
+pub use crate::proof::model::state::{DueAt, Token};
+
 /// A message is known by its place in `messages` and `deliveries`; each has a conversation of its
 /// own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,17 +51,6 @@ pub struct Delivery {
     /// after it. A set.
     pub doubt: Option<u8>,
 }
-
-/// Whether a moment has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DueAt {
-    Past,
-    Future,
-    /// Parked.
-    Null,
-}
-
-pub type Token = u8;
 
 /// What a process is at, and all that it knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

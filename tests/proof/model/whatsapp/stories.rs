@@ -1,16 +1,15 @@
 //! Why each rule is there: what happens without it. A and B are processes, `ONE` and `TWO`
 //! messages.
 
-use stateright::{Checker, Model};
-
 use super::engine::{
-    Action::{self, *},
+    Action::*,
     Answer::{Accepted, Lost},
     Wire, Word,
 };
 use super::rules::*;
 use super::state::Trouble;
-use super::{NO_TROUBLE, assert_kept, wire};
+use super::{NO_TROUBLE, wire};
+use crate::proof::model::proof::assert_broken;
 
 const A_CRASH: Trouble = Trouble {
     crashes: 1,
@@ -28,18 +27,6 @@ const A: usize = 0;
 const B: usize = 1;
 const ONE: usize = 0;
 const TWO: usize = 1;
-
-/// Without the rule this story breaks the promise, and with it nothing does.
-#[track_caller]
-fn assert_broken(rule: &'static [Rule], whole: Wire, promise: &'static str, story: &[Action]) {
-    let broken = Wire {
-        without: rule,
-        ..whole
-    };
-    let checker = broken.checker().spawn_bfs().join();
-    checker.assert_discovery(promise, story.to_vec());
-    assert_kept(whole, story.len(), &[]);
-}
 
 #[test]
 fn a_status_that_anybody_can_make_up_loses_a_message() {
