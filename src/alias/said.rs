@@ -1,8 +1,11 @@
-//! What is said about ids, and what an id is.
+//! What is said about the ids of persons.
 
 use chrono::{DateTime, Utc};
 
 use crate::provider::whatsapp::events::{Link, Person};
+
+/// What is no telephone number is a user id.
+pub use crate::provider::whatsapp::is_number;
 
 /// What is said about the ids of a person.
 #[derive(Debug, Clone, Copy)]
@@ -27,10 +30,4 @@ impl<'a> Said<'a> {
             Self::Answer(asked, told, _) => vec![asked, told],
         }
     }
-}
-
-/// Whether this is a telephone number; else it is a user id.
-#[must_use]
-pub fn is_number(id: &str) -> bool {
-    (5..=20).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_digit())
 }

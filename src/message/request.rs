@@ -12,6 +12,7 @@ use crate::channel::participant::Participant;
 use crate::error::Error;
 use crate::http::field::{Fault, Field, Parsed, bounded, identifier, parsed};
 use crate::http::problem::{FieldError, Problem};
+use crate::provider::whatsapp::{is_user_id, number};
 
 /// A message to send.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -213,15 +214,7 @@ impl SendRequest {
 
 /// Whom `WhatsApp` can send to: a number without its plus, or a user id.
 fn whatsapp_id(to: &str) -> Option<&str> {
-    let number = to.strip_prefix('+').unwrap_or(to);
-    let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
-    if is_number && (5..=20).contains(&number.len()) {
-        return Some(number);
-    }
-    let (country, id) = to.split_once('.')?;
-    let is_country = country.len() == 2 && country.bytes().all(|byte| byte.is_ascii_uppercase());
-    let is_id = (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric());
-    (is_country && is_id).then_some(to)
+    number(to).or_else(|| is_user_id(to).then_some(to))
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ pub(in crate::provider) fn send(account: &Account, outgoing: &Outgoing, attempt:
     let mut body = Json::default()
         .with("messaging_product", "whatsapp")
         .with("recipient_type", "individual");
-    body = if is_number(address) {
+    body = if is_digits(address) {
         // Without the plus it could be taken for a number of the sender's own country.
         body.with("to", &format!("+{address}"))
     } else {
@@ -79,7 +79,8 @@ pub(in crate::provider) fn send(account: &Account, outgoing: &Outgoing, attempt:
     Call::post(account.url("messages"), body.end()).with("authorization", &bearer)
 }
 
-fn is_number(address: &str) -> bool {
+/// However many: what is stored may be shorter than a number that can be asked for now.
+fn is_digits(address: &str) -> bool {
     !address.is_empty() && address.bytes().all(|byte| byte.is_ascii_digit())
 }
 

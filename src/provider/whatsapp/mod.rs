@@ -86,7 +86,15 @@ pub fn is_number(text: &str) -> bool {
     (5..=20).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Whether it is an id that a business has for a person, such as `US.13491208655302741918`.
+/// A telephone number without the plus that may be before it.
+#[must_use]
+pub fn number(text: &str) -> Option<&str> {
+    let digits = text.strip_prefix('+').unwrap_or(text);
+    is_number(digits).then_some(digits)
+}
+
+/// Whether it is an id that a business has for a person, such as `US.13491208655302741918`. That of
+/// a parent has another dot.
 #[must_use]
 pub fn is_user_id(text: &str) -> bool {
     let Some((country, id)) = text.split_once('.') else {

@@ -6,20 +6,18 @@ use chrono::{DateTime, Datelike, Utc};
 use sha2::{Digest, Sha256};
 
 use super::value::{Object, Value};
+use crate::provider::is_provider_id;
 use crate::provider::whatsapp::events::Person;
+use crate::provider::whatsapp::{is_user_id, number};
 
-/// The longest id of a message, in characters.
-const LONGEST_ID: usize = 255;
 /// The longest name, in characters.
 const LONGEST_NAME: usize = 256;
 /// From here on, a time is in milliseconds.
 const MILLISECONDS: i64 = 1_000_000_000_000;
 
-/// Reads the id of a message, which has 1 to 255 characters and no control characters.
+/// Reads the id of a message.
 pub(super) fn message_id(value: Option<Value>) -> Option<String> {
-    let id = value?.word()?;
-    let fits = (1..=LONGEST_ID).contains(&id.chars().count()) && !id.chars().any(char::is_control);
-    fits.then_some(id)
+    value?.word().filter(|id| is_provider_id(id))
 }
 
 /// What stands for the id of an item that has none.
@@ -54,24 +52,6 @@ pub(super) fn person<'a>(values: impl IntoIterator<Item = Option<Value<'a>>>) ->
 /// Whether no id is there.
 pub(super) fn is_nobody(person: &Person) -> bool {
     person.number.is_none() && person.user_id.is_none()
-}
-
-/// The digits of a telephone number.
-fn number(id: &str) -> Option<&str> {
-    let digits = id.strip_prefix('+').unwrap_or(id);
-    let is_number = (5..=20).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
-    is_number.then_some(digits)
-}
-
-/// Whether it is a user id, such as `US.13491208655302741918`. That of a parent has another dot.
-fn is_user_id(id: &str) -> bool {
-    let Some((country, rest)) = id.split_once('.') else {
-        return false;
-    };
-    country.len() == 2
-        && country.bytes().all(|byte| byte.is_ascii_uppercase())
-        && (1..=128).contains(&rest.len())
-        && rest.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// A name without what could change how others look.

@@ -4,12 +4,11 @@ use chrono::{DateTime, Utc};
 
 use super::ids;
 use super::value::{Object, Value};
+use crate::provider::clean;
 use crate::provider::whatsapp::events::{Ignored, Item, StatusError, StatusUpdate, Step};
 
 /// The longest value that Meta gives back, in characters.
 const LONGEST_OPAQUE: usize = 512;
-/// The longest text of an error, in characters.
-const LONGEST_TEXT: usize = 500;
 
 /// Reads an item of `statuses`. Only its id and what it says are needed.
 pub(super) fn read(raw: Value, now: DateTime<Utc>) -> Item {
@@ -43,10 +42,10 @@ fn error(item: &Object) -> Option<StatusError> {
         .filter_map(Value::object)
         .find_map(|error| {
             let code = error.get("code").and_then(Value::integer);
-            let text = |field| clean(&error.string(field)?);
+            let text = |field| filled(&error.string(field)?);
             let (title, message) = (text("title"), text("message"));
             let data = error.object("error_data").unwrap_or_default();
-            let details = data.string("details").as_deref().and_then(clean);
+            let details = data.string("details").as_deref().and_then(filled);
             let title = title.or_else(|| message.clone());
             if code.is_none() && title.is_none() {
                 return None;
@@ -61,11 +60,9 @@ fn error(item: &Object) -> Option<StatusError> {
         })
 }
 
-/// Without control characters, and not too long.
-fn clean(text: &str) -> Option<String> {
-    let seen = text.chars().filter(|char| !char.is_control());
-    let text: String = seen.take(LONGEST_TEXT).collect();
-    (!text.trim().is_empty()).then_some(text)
+/// A text of an error, if more than spaces are in it.
+fn filled(text: &str) -> Option<String> {
+    Some(clean(text)).filter(|text| !text.trim().is_empty())
 }
 
 #[cfg(test)]
