@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
-use super::whatsapp::{self, Arrival, Taken};
+use super::whatsapp::{self, Arrival, Became};
 use super::{Event, Receipt, store};
 use crate::database::batch::{Batch, WriteError};
 use crate::database::plans::Work;
@@ -31,7 +31,7 @@ pub enum Answer {
     /// What the event was stored as.
     Event(Receipt),
     /// What became of the item.
-    Arrival(Taken),
+    Arrival(Became),
 }
 
 impl Batch for Ingest {

@@ -90,6 +90,18 @@ pub enum Change {
     Deletion,
 }
 
+impl Change {
+    /// Its name, as in the database and in metrics.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Reaction(_) => "reaction",
+            Self::Edit { .. } => "edit",
+            Self::Deletion => "deletion",
+        }
+    }
+}
+
 /// How far an outbound message has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {

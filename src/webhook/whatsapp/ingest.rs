@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 
 use sqlx::PgConnection;
 
-use super::store::{Known, Named, NewAmendment, NewMessage};
-use super::{Arrival, News, Taken, store};
+use super::store::{Named, NewAmendment, NewMessage};
+use super::{Arrival, Became, News, store};
 use crate::alias::{self, Said};
 use crate::channel::Channel;
 use crate::database::batch::WriteError;
@@ -20,12 +20,12 @@ use crate::{amendment, database};
 pub async fn write(
     connection: &mut PgConnection,
     arrivals: &[&Arrival],
-) -> Result<Vec<Taken>, WriteError> {
+) -> Result<Vec<Became>, WriteError> {
     let said: Vec<Said<'_>> = arrivals.iter().map(|arrival| said(&arrival.news)).collect();
     let participants = alias::resolve(connection, &said).await?;
     let names = Names::find(connection, arrivals).await?;
     let mut batch = Batch::default();
-    let settled: Vec<Option<Taken>> = arrivals
+    let settled: Vec<Option<Became>> = arrivals
         .iter()
         .zip(&participants)
         .map(|(arrival, participant)| batch.sort(arrival, participant.as_deref()?, &names))
@@ -115,11 +115,11 @@ impl<'a> Batch<'a> {
         arrival: &'a Arrival,
         participant_id: &'a str,
         names: &Names,
-    ) -> Option<Taken> {
+    ) -> Option<Became> {
         match &arrival.news {
-            News::Link(_) => Some(Taken::New),
+            News::Link(_) => Some(Became::New),
             News::Message(inbound) if names.has_other(inbound, arrival.message_id) => {
-                Some(Taken::Duplicate)
+                Some(Became::Duplicate)
             }
             News::Message(inbound) => {
                 self.messages.push(NewMessage {
@@ -132,7 +132,7 @@ impl<'a> Batch<'a> {
                 None
             }
             News::Amendment(amendment) if names.is_foreign(amendment, participant_id) => {
-                Some(Taken::Ignored)
+                Some(Became::Ignored)
             }
             News::Amendment(amendment) => {
                 self.amendments.push(NewAmendment {
@@ -174,38 +174,31 @@ async fn find_known(
     connection: &mut PgConnection,
     batch: &Batch<'_>,
     new: &HashSet<String>,
-    settled: &[Option<Taken>],
+    settled: &[Option<Became>],
 ) -> sqlx::Result<HashMap<String, Option<MessageId>>> {
     let all: Vec<&str> = batch.event_ids().collect();
     if all.len() == new.len() {
-        if settled.contains(&Some(Taken::Duplicate)) {
+        if settled.contains(&Some(Became::Duplicate)) {
             database::store::confirm(connection).await?;
         }
         return Ok(HashMap::new());
     }
     let known = store::find_events(connection, &all).await?.into_iter();
-    Ok(known
-        .map(
-            |Known {
-                 event_id,
-                 message_id,
-             }| (event_id, message_id),
-        )
-        .collect())
+    Ok(known.map(|row| (row.event_id, row.message_id)).collect())
 }
 
 /// What became of each. The same item twice in a batch is new once.
 fn answers(
     arrivals: &[&Arrival],
     participants: &[Option<String>],
-    settled: &[Option<Taken>],
+    settled: &[Option<Became>],
     mut new: HashSet<String>,
     known: &HashMap<String, Option<MessageId>>,
-) -> Result<Vec<Taken>, WriteError> {
+) -> Result<Vec<Became>, WriteError> {
     let answer =
-        |((arrival, participant), settled): ((&&Arrival, &Option<String>), &Option<Taken>)| {
+        |((arrival, participant), settled): ((&&Arrival, &Option<String>), &Option<Became>)| {
             if participant.is_none() {
-                return Ok(Taken::Ignored);
+                return Ok(Became::Ignored);
             }
             if let Some(taken) = settled {
                 return Ok(*taken);
@@ -213,15 +206,15 @@ fn answers(
             let event_id = match &arrival.news {
                 News::Message(message) => &message.event_id,
                 News::Amendment(amendment) => &amendment.event_id,
-                News::Link(_) => return Ok(Taken::New),
+                News::Link(_) => return Ok(Became::New),
             };
             if new.remove(event_id) {
-                return Ok(Taken::New);
+                return Ok(Became::New);
             }
             match known.get(event_id) {
                 // Its own id: the answer was lost, and this is the batch sent again.
-                Some(Some(message_id)) if *message_id == arrival.message_id => Ok(Taken::New),
-                Some(_) => Ok(Taken::Duplicate),
+                Some(Some(message_id)) if *message_id == arrival.message_id => Ok(Became::New),
+                Some(_) => Ok(Became::Duplicate),
                 None => Err(WriteError::NoAnswer),
             }
         };

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use metrics::{Counter, counter};
 use tokio::sync::Semaphore;
 
-use super::{Arrival, News, Taken as Became, store};
+use super::{Arrival, Became, News, store};
 use crate::crash::{self, Point};
 use crate::database::bounded;
 use crate::database::pool::Pool;
@@ -17,7 +17,7 @@ use crate::database::writer::Writer;
 use crate::error::{Causes, Error, Result};
 use crate::handles::Handles;
 use crate::provider::hashed_id;
-use crate::provider::whatsapp::events::{Change, Ignored, Item, NotAnObject, Origin, StatusUpdate};
+use crate::provider::whatsapp::events::{Ignored, Item, NotAnObject, Origin, StatusUpdate};
 use crate::provider::whatsapp::parse;
 use crate::receipt::Noted;
 use crate::receipt::receipts::Receipts;
@@ -94,14 +94,14 @@ impl Part {
     }
 }
 
-/// What is kept of an item that the database may refuse.
-struct Trace {
+/// What is kept of an item that the database refuses.
+struct Kept {
     hashed_id: Option<String>,
     raw: Bytes,
 }
 
 impl Unit {
-    fn trace(&self) -> Trace {
+    fn kept(&self) -> Kept {
         let (id, raw) = match self {
             Self::Arrival(arrival) => match &arrival.news {
                 News::Message(message) => (Some(&message.event_id), message.raw.clone()),
@@ -111,7 +111,7 @@ impl Unit {
             Self::Status(status) => (Some(&status.wamid), Bytes::new()),
         };
         let hashed_id = id.map(|id| hashed_id(id));
-        Trace { hashed_id, raw }
+        Kept { hashed_id, raw }
     }
 }
 
@@ -184,10 +184,10 @@ impl Intake<'_> {
     /// Hands them in together, and waits for all of them.
     async fn hand_in(&self, units: Vec<Unit>, taken: &mut Taken, failure: &mut Option<Error>) {
         let submitted = units.into_iter().map(async |unit| {
-            let trace = unit.trace();
-            (trace, self.submit(unit).await)
+            let kept = unit.kept();
+            (kept, self.submit(unit).await)
         });
-        for (trace, became) in join_all(submitted).await {
+        for (kept, became) in join_all(submitted).await {
             let result = match became {
                 Ok(Became::New) => "new",
                 Ok(Became::Duplicate) => {
@@ -199,10 +199,10 @@ impl Intake<'_> {
                     "ignored"
                 }
                 Err(error @ Error::Refused(_)) => {
-                    let event = trace.hashed_id;
+                    let event = kept.hashed_id;
                     tracing::error!(event, error = %Causes(&error), "an item of a webhook could not be stored: it is kept as it came");
                     taken.ignored += 1;
-                    if let Err(error) = self.keep(&trace.raw).await {
+                    if let Err(error) = self.keep(&kept.raw).await {
                         failure.get_or_insert(error);
                     }
                     "refused"
@@ -275,11 +275,7 @@ fn count_item(item: &Item) {
     let name = match item {
         Item::Message(message) if message.origin == Origin::Customer => "message",
         Item::Message(_) => "echo",
-        Item::Amendment(amendment) => match amendment.change {
-            Change::Reaction(_) => "reaction",
-            Change::Edit { .. } => "edit",
-            Change::Deletion => "deletion",
-        },
+        Item::Amendment(amendment) => amendment.change.name(),
         Item::Status(_) => "status",
         Item::Link(_) => "link",
         Item::Ignored(why) => why.into(),

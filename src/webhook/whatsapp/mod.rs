@@ -45,7 +45,7 @@ pub enum News {
 
 /// What became of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
+pub enum Became {
     /// It is stored.
     New,
     /// It was stored before.

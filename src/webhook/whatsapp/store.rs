@@ -193,7 +193,7 @@ pub async fn store_amendments(
     let given = || amendments.iter().map(|a| a.amendment);
     let event_ids: Vec<&str> = given().map(|a| &*a.event_id).collect();
     let targets: Vec<&str> = given().map(|a| &*a.target).collect();
-    let kinds: Vec<&str> = given().map(|a| kind(&a.change)).collect();
+    let kinds: Vec<&str> = given().map(|a| a.change.name()).collect();
     let senders: Vec<&str> = amendments.iter().map(NewAmendment::sender).collect();
     let participant_ids: Vec<&str> = amendments.iter().map(|a| a.participant_id).collect();
     let times: Vec<DateTime<Utc>> = given().map(|a| a.at).collect();
@@ -254,14 +254,6 @@ select event_id as "event_id!" from event"#,
     )
     .fetch_all(connection)
     .await
-}
-
-fn kind(change: &Change) -> &'static str {
-    match change {
-        Change::Reaction(_) => "reaction",
-        Change::Edit { .. } => "edit",
-        Change::Deletion => "deletion",
-    }
 }
 
 impl NewAmendment<'_> {
