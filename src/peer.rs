@@ -1,12 +1,19 @@
 //! The other side of outgoing HTTP calls: its URL, the proxy to it, and the certificates to trust.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use axum::http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{ClientBuilder, Url};
 
 use crate::process::hidden::Hidden;
+
+/// What providers are told about who calls.
+pub const USER_AGENT: &str = concat!("gateway/", env!("CARGO_PKG_VERSION"));
+/// How long a connection to a provider is kept without a call: shorter than the idle timeouts of
+/// common servers, so that seldom one is closed under a request.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Why a client could not be set up.
 #[derive(Debug, thiserror::Error)]

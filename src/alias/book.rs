@@ -97,12 +97,12 @@ impl Book {
             }
             // They are known to be the same person.
             Some(row) if theirs == Some(&row.participant_id) => &row.participant_id,
-            // Another person has this number now; or had it, if that is newer.
+            // Another person has this number now; or had it, if what is known is newer.
             Some(row) => {
                 let has_it_now = at > row.since;
                 let participant = theirs.unwrap_or(user_id).to_owned();
                 if has_it_now {
-                    self.hand_over(number, &participant, Some(user_id), at);
+                    self.set(number, &participant, Some(user_id), at, true);
                 }
                 self.lead(user_id, &participant, None, at);
                 return participant;
@@ -222,11 +222,6 @@ impl Book {
         self.set(number, to, user_id, at, changed_hands);
     }
 
-    /// Another person has the number now.
-    fn hand_over(&mut self, number: &str, to: &str, user_id: Option<&str>, at: DateTime<Utc>) {
-        self.set(number, to, user_id, at, true);
-    }
-
     fn set(
         &mut self,
         id: &str,
@@ -254,7 +249,7 @@ mod tests {
     const U: &str = "DE.100";
     const OTHER: &str = "DE.200";
 
-    /// Ids of which the first of each pair have a conversation.
+    /// What is known of ids that have a conversation and are no aliases yet.
     fn book(conversations: &[&str]) -> Book {
         let found = |id: &&str| Found {
             id: (*id).to_owned(),

@@ -47,5 +47,5 @@ async fn wake(pool: &Pool, channels: &[Channel]) -> sqlx::Result<()> {
     let mut pooled = pool.acquire().await?;
     let woken = store::wake_refused(pooled.connection()?, channels).await;
     pooled.ended(&woken);
-    woken.map(drop)
+    woken
 }

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::places::{Place, Places};
 use super::stream::{Broken, File, MOST_BYTES};
 use super::{Attachment, MediaError, MediaId};
-use crate::peer::{Peer, PeerError, http_url, is_loopback};
+use crate::peer::{IDLE_TIMEOUT, Peer, PeerError, USER_AGENT, http_url, is_loopback};
 use crate::provider::whatsapp::Account;
 
 /// How long until a connection is there.
@@ -183,9 +183,9 @@ impl Found {
 fn client(peer: &Peer) -> Result<reqwest::Client, PeerError> {
     let client = peer
         .client()
-        .user_agent(concat!("gateway/", env!("CARGO_PKG_VERSION")))
+        .user_agent(USER_AGENT)
         .connect_timeout(CONNECT_TIMEOUT)
-        .pool_idle_timeout(Duration::from_secs(4));
+        .pool_idle_timeout(IDLE_TIMEOUT);
     peer.built(client.build())
 }
 

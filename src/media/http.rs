@@ -1,7 +1,5 @@
 //! The file of a message over HTTP: passed on from Meta, in a form that no page can be harmed by.
 
-use std::sync::Arc;
-
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
@@ -53,7 +51,7 @@ pub async fn get_media(
     Id(id): Id<MessageId>,
 ) -> Result<Response, Problem> {
     let none = || Problem::not_found("the message has no file");
-    let media = state.media.as_ref().map(Arc::clone).ok_or_else(none)?;
+    let media = state.media.clone().ok_or_else(none)?;
     let message = state.app.outbox.find(&caller, id).await?;
     let attachment = Attachment::of(&message).ok_or_else(none)?;
     let fetched = media.open(attachment, caller.key_index()).await?;

@@ -9,7 +9,7 @@ use reqwest::Url;
 use super::call::Answer;
 use super::wire::Wire;
 use super::{Failure, Outcome, Outgoing};
-use crate::peer::{Peer, PeerError};
+use crate::peer::{IDLE_TIMEOUT, Peer, PeerError, USER_AGENT};
 use crate::provider::ErrorKind;
 use crate::trace;
 
@@ -37,13 +37,11 @@ impl Client {
     pub fn new(peer: Peer, wire: Wire, timeout: Duration) -> Result<Self, PeerError> {
         let http = peer
             .client()
-            .user_agent(concat!("gateway/", env!("CARGO_PKG_VERSION")))
+            .user_agent(USER_AGENT)
             .timeout(timeout)
             // Shorter, so that it is known when the provider was never reached.
             .connect_timeout(timeout.mul_f64(CONNECT_SHARE))
-            // Shorter than the idle timeouts of common servers: seldom is a connection closed under
-            // a request.
-            .pool_idle_timeout(Duration::from_secs(4))
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .build();
         Ok(Self {
             http: peer.built(http)?,
