@@ -89,7 +89,8 @@ pub(crate) async fn simulate_inbound(
     }
     let url = app.webhook.resolve(request.webhook_url.as_deref());
     let url = url.map_err(|error| Refusal::bad_request(error.to_string()))?;
-    let plan = plan(&app, &request);
+    let asked = (request.duplicate, request.out_of_order);
+    let plan = plan(&app, request.event_id.as_deref(), asked);
     let event_id = request.event_id.clone().unwrap_or_else(make_event_id);
     let timestamp = Utc::now();
     let simulation = prepare(&app, &request, &plan, &url, &event_id, timestamp)?;
@@ -110,19 +111,24 @@ fn make_event_id() -> String {
     format!("evt_{}", Uuid::now_v7().simple())
 }
 
-/// Draws what the request leaves open.
-fn plan(app: &App, request: &InboundRequest) -> InboundPlan {
+/// Draws what a request leaves open: whether the event comes twice, and out of order. The same for
+/// the same id.
+pub(crate) fn plan(
+    app: &App,
+    id: Option<&str>,
+    (duplicate, out_of_order): (Option<bool>, Option<bool>),
+) -> InboundPlan {
     let mut state = app.state();
-    let name = if let Some(event_id) = &request.event_id {
-        format!("id {event_id}")
+    let name = if let Some(id) = id {
+        format!("id {id}")
     } else {
         state.made_up_events += 1;
         format!("number {}", state.made_up_events)
     };
     let drawn = chance::plan_inbound(app.seed, &state.behaviour, &name);
     InboundPlan {
-        duplicate: request.duplicate.unwrap_or(drawn.duplicate),
-        out_of_order: request.out_of_order.unwrap_or(drawn.out_of_order),
+        duplicate: duplicate.unwrap_or(drawn.duplicate),
+        out_of_order: out_of_order.unwrap_or(drawn.out_of_order),
         ..drawn
     }
 }

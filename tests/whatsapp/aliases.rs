@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::support::whatsapp::{
-    ANN, ANN_ID, BOB, BOB_ID, CONNECTED, body, by_both, change, messages, post, start, text,
+    ANN, ANN_ID, BOB, BOB_ID, CONNECTED, NOON, body, by_both, change, messages, post, start, text,
 };
 
 fn both(id: &str, seconds: i64, number: &str, user_id: &str, says: &str) -> Value {
@@ -15,7 +15,7 @@ fn both(id: &str, seconds: i64, number: &str, user_id: &str, says: &str) -> Valu
 /// Meta's word that somebody has another number.
 fn moved(id: &str, seconds: i64, from: &str, to: &str) -> Value {
     json!({
-        "id": id, "from": from, "timestamp": (1_735_732_800 + seconds).to_string(), "type": "system",
+        "id": id, "from": from, "timestamp": (NOON + seconds).to_string(), "type": "system",
         "system": { "type": "user_changed_number", "body": "Changed", "wa_id": to },
     })
 }

@@ -24,7 +24,7 @@ use super::{envelope, inbound, names, opaque};
 use crate::answer::Refusal;
 use crate::app::SharedApp;
 use crate::body::JsonBody;
-use crate::chance::{self, InboundPlan};
+use crate::inbound::plan;
 
 /// How far ahead the message from the future is stamped.
 const FUTURE: TimeDelta = TimeDelta::seconds(60);
@@ -54,7 +54,8 @@ pub(crate) async fn whatsapp(
     let url = allowed(&app, request.webhook_url.as_deref())?;
     let now = Utc::now();
     let (body, items) = make(&app, &request, &now);
-    let plan = plan(&app, &request, &items);
+    let id = request.item.wamid.as_deref().filter(|_| items.len() == 1);
+    let plan = plan(&app, id, (request.duplicate, request.out_of_order));
     let mut answer = json!({
         "success": true,
         "wamid": items.first().and_then(|item| item.wamid.as_deref()),
@@ -136,24 +137,6 @@ fn make(app: &SharedApp, request: &WhatsappRequest, now: &DateTime<Utc>) -> (Byt
     drop(state);
     let body = inbound::body(&items, &envelope::phone_number_id(app));
     (body, items)
-}
-
-/// Draws what the request leaves open.
-fn plan(app: &SharedApp, request: &WhatsappRequest, items: &[Item]) -> InboundPlan {
-    let mut state = app.state();
-    let given = request.item.wamid.as_ref().filter(|_| items.len() == 1);
-    let name = if let Some(wamid) = given {
-        format!("id {wamid}")
-    } else {
-        state.made_up_events += 1;
-        format!("number {}", state.made_up_events)
-    };
-    let drawn = chance::plan_inbound(app.seed, &state.behaviour, &name);
-    InboundPlan {
-        duplicate: request.duplicate.unwrap_or(drawn.duplicate),
-        out_of_order: request.out_of_order.unwrap_or(drawn.out_of_order),
-        ..drawn
-    }
 }
 
 /// The body of `POST /simulate/status`.
