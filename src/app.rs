@@ -53,7 +53,7 @@ pub enum Role {
     /// Stores webhooks and messages, and sends.
     Serve,
     /// The same, and is told by WhatsApp how far messages have come.
-    ServeWhatsApp,
+    ServeWhatsapp,
     /// Sends.
     Worker,
     /// Does one thing, and ends.
@@ -65,7 +65,7 @@ impl Role {
     fn writers(self) -> u32 {
         match self {
             Self::Serve => INGEST_WRITERS + ENQUEUE_WRITERS + SETTLE_WRITERS,
-            Self::ServeWhatsApp => Self::Serve.writers() + RECEIPT_WRITERS,
+            Self::ServeWhatsapp => Self::Serve.writers() + RECEIPT_WRITERS,
             Self::Worker | Self::Command => SETTLE_WRITERS,
         }
     }
@@ -73,7 +73,7 @@ impl Role {
     /// Whether it serves the API.
     #[must_use]
     pub fn serves(self) -> bool {
-        matches!(self, Self::Serve | Self::ServeWhatsApp)
+        matches!(self, Self::Serve | Self::ServeWhatsapp)
     }
 
     #[must_use]
@@ -86,7 +86,7 @@ impl Role {
     pub fn usual_connections(self, room: u32) -> u32 {
         let least = self.least_connections();
         match self {
-            Self::Serve | Self::ServeWhatsApp | Self::Worker => {
+            Self::Serve | Self::ServeWhatsapp | Self::Worker => {
                 (self.writers() + USUAL_POOL).min(room / SHARE).max(least)
             }
             Self::Command => least,
@@ -168,7 +168,7 @@ impl App {
             pool.clone()
         };
         let only = |condition: bool, count| if condition { count } else { 0 };
-        let (serves, is_told) = (role.serves(), role == Role::ServeWhatsApp);
+        let (serves, is_told) = (role.serves(), role == Role::ServeWhatsapp);
         let (ingesting, enqueuing) = (only(serves, INGEST_WRITERS), only(serves, ENQUEUE_WRITERS));
         let receiving = only(is_told, RECEIPT_WRITERS);
         let courier = Arc::new(Courier {

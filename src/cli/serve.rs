@@ -158,7 +158,7 @@ fn media(providers: &Providers) -> anyhow::Result<Option<Arc<Media>>> {
 /// What a process with these providers does.
 fn role(providers: Option<&Providers>) -> Role {
     match providers.and_then(Providers::whatsapp) {
-        Some(_) => Role::ServeWhatsApp,
+        Some(_) => Role::ServeWhatsapp,
         None => Role::Serve,
     }
 }

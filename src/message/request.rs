@@ -107,8 +107,10 @@ impl Validate for SendRequest {
         note("type", optional(self.kind.as_ref()));
         note("text", optional(self.text.as_ref()));
         note("reply_to", optional(self.reply_to.as_ref()));
-        let key = self.client_message_id.as_ref();
-        note("client_message_id", optional(key));
+        note(
+            "client_message_id",
+            optional(self.client_message_id.as_ref()),
+        );
         if let Some(kind) = self.kind() {
             for (field, fault) in content::check(kind, self.content.as_deref()) {
                 note(field, Err(invalid(fault)));
