@@ -8,3 +8,4 @@ mod invariants;
 mod model;
 mod reference;
 mod rules;
+mod statements;
