@@ -13,9 +13,9 @@ use crate::channel::{Channel, PREVIEW_LENGTH};
 pub async fn apply(connection: &mut PgConnection, wamids: &[&str]) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
         r#"-- amendment::apply
--- Locks conversations by (channel, participant_id), then messages by id.
+-- Locks conversations by (channel, participant_id), then messages by id, then amendments by their key.
 with change as materialized (
-  select * from amendments where target_id = any($1::text[])
+  select target_id, kind from amendments where target_id = any($1::text[])
 ), seen as materialized (
   select t.target_id, m.id, m.conversation_id, t.hides
   from (select target_id, pg_catalog.bool_or(kind <> 'reaction') as hides from change group by target_id) t
@@ -34,9 +34,14 @@ with change as materialized (
   from (select count(*) as n from locked) l cross join messages m
   where l.n >= 0 and m.id = any(array(select id from seen))
   order by m.id for update of m
+), said as materialized (   -- behind the messages' locks: what was forgotten meanwhile is gone
+  select a.target_id, a.kind, a.sender, a.participant_id, a.at, a.emoji, a.type, a.text, a.content
+  from (select count(*) as n from held) h cross join amendments a
+  where h.n >= 0 and a.target_id = any(array(select target_id from seen))
+  order by a.target_id, a.kind, a.sender for key share of a
 ), allowed as materialized (   -- in the conversation that it came in; edits and deletions by whoever wrote the message
   select h.id, c.kind, c.sender, c.at, c.emoji, c.type, c.text, c.content
-  from held h join seen s on s.id = h.id join change c on c.target_id = s.target_id
+  from held h join seen s on s.id = h.id join said c on c.target_id = s.target_id
   where h.channel = $2 and c.participant_id = h.participant_id
     and (c.kind = 'reaction' or (c.sender = '') = (h.direction = 'OUTBOUND'))
 ), gone as (

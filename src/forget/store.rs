@@ -96,12 +96,15 @@ with old as (
   order by message_id for update
 ), gone as (
   delete from deliveries where message_id = any(array(select message_id from held where due_at is null))
+), shown as (    -- sorted, as whoever writes into messages that are not in the queue
+  select id from messages
+  where id = any(array(select id from old where id <> all(array(select message_id from held where due_at is not null))))
+    and (text <> '' or error_detail <> '' or content is not null or participant_name is not null or reactions is not null)
+  order by id for update
 ), msg as (
   update messages set text = '', error_detail = case when error_detail is not null then '' end, content = null, participant_name = null,
     reactions = null, updated_at = now(), revision = revision + 1
-  where id = any(array(select id from old where id <> all(array(select message_id from held where due_at is not null))))
-    and (text <> '' or error_detail <> '' or content is not null or participant_name is not null or reactions is not null)
-  returning id
+  where id = any(array(select id from shown)) returning id
 ), told as (     -- the rows stay: without them the messages' revisions would go backwards
   select provider_message_id from receipts
   where provider_message_id = any(array(select provider_message_id from old)) and (error_title <> '' or error_detail <> '')
