@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
+use super::said::is_number;
 use crate::channel::Channel;
 use crate::database::pool::Pool;
 
@@ -59,7 +60,8 @@ pub struct Row {
     pub changed_hands: bool,
 }
 
-/// Writes those that are still as they were read; how many these are.
+/// Writes those that are still as they were read; how many these are. A number that is new only with
+/// the user id that it came with: alone it would lead elsewhere than what others made of that.
 pub async fn write(connection: &mut PgConnection, changes: &[Change<'_>]) -> sqlx::Result<usize> {
     let aliases: Vec<&str> = changes.iter().map(|c| c.alias).collect();
     let participant_ids: Vec<&str> = changes.iter().map(|c| &*c.to.participant_id).collect();
@@ -71,15 +73,32 @@ pub async fn write(connection: &mut PgConnection, changes: &[Change<'_>]) -> sql
         from().map(|row| Some(&*row?.participant_id)).collect();
     let from_user_ids: Vec<Option<&str>> = from().map(|row| row?.user_id.as_deref()).collect();
     let from_since: Vec<Option<DateTime<Utc>>> = from().map(|row| Some(row?.since)).collect();
+    let numbers: Vec<bool> = changes.iter().map(|c| is_number(c.alias)).collect();
     let written = sqlx::query_scalar!(
         r#"-- alias::write
--- Locks aliases by their key.
+-- Locks aliases: new user ids by their key, then new numbers, then what there is. An insert waits for whoever changes what is in its
+-- way; so those that change, insert nothing afterwards.
 with inp as (
-  select alias collate "C" as alias, participant_id, user_id, since, changed_hands, from_participant_id, from_user_id, from_since
-  from unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::bool[], $6::text[], $7::text[], $8::timestamptz[])
-    as t(alias, participant_id, user_id, since, changed_hands, from_participant_id, from_user_id, from_since)
+  select alias collate "C" as alias, participant_id, user_id collate "C" as user_id, since, changed_hands, from_participant_id, from_user_id,
+    from_since, is_number
+  from unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::bool[], $6::text[], $7::text[], $8::timestamptz[], $9::bool[])
+    as t(alias, participant_id, user_id, since, changed_hands, from_participant_id, from_user_id, from_since, is_number)
+), made as (
+  insert into aliases (alias, participant_id, user_id, since, changed_hands)
+  select alias, participant_id, user_id, since, changed_hands from inp where from_since is null and not is_number order by alias
+  on conflict (alias) do nothing returning alias
+), number as (
+  insert into aliases (alias, participant_id, user_id, since, changed_hands)
+  select alias, participant_id, user_id, since, changed_hands from inp
+  where from_since is null and is_number and (select count(*) from made) is not null   -- afterwards
+    and (user_id is null
+      or user_id = any(array(select alias from made)) or user_id <> all(array(select alias from inp where from_since is null)))
+  order by alias
+  on conflict (alias) do nothing returning alias
 ), held as (
-  select alias, participant_id, user_id, since from aliases where alias = any($1::text[]) order by alias for update
+  select alias, participant_id, user_id, since from aliases
+  where alias = any(array(select alias from inp where from_since is not null)) and (select count(*) from number) is not null   -- afterwards
+  order by alias for update
 ), same as (
   select i.* from inp i join held h on h.alias = i.alias
   where (i.from_since, i.from_participant_id, i.from_user_id) is not distinct from (h.since, h.participant_id, h.user_id)
@@ -87,12 +106,8 @@ with inp as (
   update aliases a set participant_id = s.participant_id, user_id = s.user_id, since = s.since, changed_hands = s.changed_hands
   from same s where a.alias = s.alias
   returning a.alias
-), made as (
-  insert into aliases (alias, participant_id, user_id, since, changed_hands)
-  select alias, participant_id, user_id, since, changed_hands from inp where from_since is null order by alias
-  on conflict (alias) do nothing returning alias
 )
-select (select count(*) from changed) + (select count(*) from made) as "written!""#,
+select (select count(*) from made) + (select count(*) from number) + (select count(*) from changed) as "written!""#,
         &aliases as &[&str],
         &participant_ids as &[&str],
         &user_ids as &[Option<&str>],
@@ -101,6 +116,7 @@ select (select count(*) from changed) + (select count(*) from made) as "written!
         &from_participant_ids as &[Option<&str>],
         &from_user_ids as &[Option<&str>],
         &from_since as &[Option<DateTime<Utc>>],
+        &numbers,
     )
     .fetch_one(connection)
     .await?;
