@@ -14,7 +14,13 @@ pub async fn bind(
     accepted: &[Accepted<'_>],
     settled: &[Settled],
 ) -> sqlx::Result<()> {
-    let is_new = |it: &Accepted<'_>| settled.iter().any(|row| row.message_id == it.message_id);
+    // By its id too: of two acceptances of one message in one batch, only one has settled it.
+    let is_new = |it: &Accepted<'_>| {
+        settled.iter().any(|row| {
+            row.message_id == it.message_id
+                && row.provider_message_id.as_deref() == Some(it.provider_message_id)
+        })
+    };
     let known: Vec<&Accepted<'_>> = accepted.iter().filter(|it| !is_new(it)).collect();
     if known.is_empty() {
         return Ok(());

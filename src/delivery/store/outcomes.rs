@@ -156,20 +156,22 @@ pub async fn bind(
         Double,
         r#"-- delivery::bind
 -- Locks receipts by provider_message_id.
-with before as (
-  select provider_message_id from receipts where provider_message_id = any($2::text[]) and message_id is not null
-), written as (   -- a status may have been first, which does not say when the call began
-  insert into receipts as r (provider_message_id, message_id, accepted_at)
-  select distinct on (t.provider_message_id collate "C") t.provider_message_id, t.message_id,
-    now() - pg_catalog.make_interval(secs => t.call_seconds)
+with inp as (
+  select distinct on (t.provider_message_id collate "C") t.provider_message_id collate "C" as provider_message_id, t.message_id,
+    now() - pg_catalog.make_interval(secs => t.call_seconds) as accepted_at
   from unnest($1::uuid[], $2::text[], $3::float8[]) as t(message_id, provider_message_id, call_seconds)
   order by t.provider_message_id collate "C", t.message_id, t.call_seconds
+), bound as (   -- locks also those that are bound already
+  insert into receipts as r (provider_message_id, message_id, accepted_at)
+  select provider_message_id, message_id, accepted_at from inp order by provider_message_id
   on conflict (provider_message_id) do update set message_id = excluded.message_id, accepted_at = coalesce(r.accepted_at, excluded.accepted_at)
-    where r.message_id is null or r.message_id = excluded.message_id and r.accepted_at is null and excluded.accepted_at is not null
+    where r.message_id is null
   returning r.provider_message_id, r.message_id
-), bound as (
-  select w.provider_message_id, w.message_id from written w
-  where not exists (select from before b where b.provider_message_id = w.provider_message_id)
+), dated as (   -- a status was first, which does not say when the call began
+  update receipts r set accepted_at = i.accepted_at
+  from inp i where r.provider_message_id = i.provider_message_id and r.accepted_at is null and i.accepted_at is not null
+    and (r.message_id is null or r.message_id = i.message_id)   -- it may have become that just now
+    and r.provider_message_id <> all(array(select provider_message_id from bound)) and r.provider_message_id = any($2::text[])   -- fence: keys
 ), changed as (
   insert into changes (updated_ids) select pg_catalog.array_agg(distinct message_id) from bound having count(*) > 0 on conflict do nothing
 )
@@ -329,10 +331,12 @@ with locked as (
     from held) o
   where d.message_id = o.message_id and d.message_id = any(array(select message_id from held))   -- fence: keys
   returning d.message_id, d.due_at
+), shown as (   -- as it is behind the locks: it may just have failed
+  select id, next_attempt_at from messages where id = any(array(select message_id from later)) order by id for update   -- fence: keys
 ), msg as (
   update messages m set next_attempt_at = l.due_at, updated_at = now(), revision = m.revision + 1
-  from later l where m.id = l.message_id and m.next_attempt_at is not null
-    and m.id = any(array(select message_id from later))   -- fence: keys
+  from later l where m.id = l.message_id
+    and m.id = any(array(select id from shown where next_attempt_at is not null))   -- fence: keys
   returning m.id
 ), changed as (
   insert into changes (updated_ids) select pg_catalog.array_agg(id) from msg having count(*) > 0 on conflict do nothing

@@ -28,6 +28,7 @@ pub fn outcomes() -> Vec<Case> {
         "where id = b.message_id limit 1)",
         "where id = b.message_id)",
     );
+    let of_dated = (" and r.provider_message_id = any($2::text[])", "");
     let of_refused = (
         "where id = d.message_id limit 1)",
         "where id = d.message_id)",
@@ -46,6 +47,7 @@ pub fn outcomes() -> Vec<Case> {
     let bind = format!("{messages}, {wamids}, {}", each("1::float8"));
     vec![
         case("delivery::bind", LOOKUP, vec![of_double], &bind, 6400.0),
+        case("delivery::bind", KEYS, vec![of_dated], &bind, 6400.0),
         case(
             "delivery::leave",
             KEYS,
