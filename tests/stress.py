@@ -1,6 +1,6 @@
-"""Runs the statements of the queue, as they ship, against each other: many connections, random batches,
-racing repetitions, lost answers, killed backends, crashes before a settlement or a release, holders
-slower than their leases. Then it recounts.
+"""Runs the statements of the queue and of WhatsApp, as they ship, against each other: many connections,
+random batches, racing repetitions, lost answers, statuses early, late and twice, killed backends, crashes
+before a settlement or a release, holders slower than their leases. Then it recounts.
 
     python3 -m venv v && v/bin/pip install 'psycopg[binary]>=3.2'
     v/bin/python tests/stress.py postgres://… [--seconds N] [--order none|conversation] [--break NAME] …
@@ -20,8 +20,9 @@ rules away: `query!` fixes the program's statements when it is compiled, so that
 without one of its rules, and this can.
 
 The parts, in the order of reading: stress/statements.py (what ships), breaks.py (the rules), run.py (what
-is shared), values.py (what is made up), inbound.py and outbound.py (what the program does around its
-statements), actors.py (who does it, all at once), checks.py (the promises).
+is shared), values.py and customers.py (what is made up), inbound.py, outbound.py and whatsapp.py (what
+the program does around its statements), actors.py and cloud.py (who does it, all at once), checks.py and
+told.py (the promises).
 """
 import json
 import random
@@ -38,7 +39,7 @@ def stress(asked, sql, settings):
     # Here: nothing else needs a database, or its driver.
     import psycopg
 
-    from stress import actors, checks
+    from stress import actors, checks, cloud
     from stress.run import SCHEMA, Run
 
     random.seed(asked.seed)
@@ -61,6 +62,8 @@ def stress(asked, sql, settings):
     run.drained.set()
     for thread in lasting + watching:
         thread.join()
+    if not run.noticed.is_set():
+        cloud.tell_all(run)
     if not run.noticed.is_set():
         checks.check_end(run)
     if not run.violations:

@@ -4,8 +4,10 @@ import random
 import time
 from datetime import datetime, timezone
 
+from . import cloud
+from .customers import CHANNEL
 from .inbound import ingest
-from .outbound import attempt, claim, conversations_of, enqueue, mark_sent, release
+from .outbound import accept_at_provider, attempt, claim, conversations_of, enqueue, mark_sent, release
 from .run import Connections
 from .values import LONGEST_RAMP, Request, chance, events, new_id, requests, rival_events, rival_requests
 
@@ -78,7 +80,7 @@ def some_messages(run):
 
 
 def cancel(run, link, message_id):
-    rows = link.run("delivery::cancel", message_id, "canceled", [])
+    rows = link.run("delivery::cancel", message_id, "canceled", [CHANNEL])
     if rows:
         run.count("canceled")
         with run.lock:
@@ -99,7 +101,8 @@ def operator(run):
             ids = [message_id for message_id in ids[:8] if cancel(run, link, message_id)]
             if not ids or chance(0.5):
                 continue
-        rows = link.run("delivery::requeue", ids + ids[:1], run.options.max_wait if run.ordered else 0.0, None)
+        careful = [CHANNEL] if chance(0.5) else None
+        rows = link.run("delivery::requeue", ids + ids[:1], run.options.max_wait if run.ordered else 0.0, careful)
         run.count("requeued", len(rows))
         release(run, link, [row[1] for row in rows], run.options.crash)
         if chance(0.3):
@@ -142,9 +145,9 @@ def racer(run):
         held = enqueue(run, connections.accept, batch, asked_at)
         if not held:    # the channel is paused
             continue
-        accepted = [(message_id, f"provider-{message_id}") for message_id, _, _ in held]
+        accepted = [accept_at_provider(run, one) for one in held]
         mark_sent(run, connections.settle, accepted, crash=1.0)
-        conversation_ids = conversations_of(run, [message_id for message_id, _, _ in held])
+        conversation_ids = conversations_of(run, [one.message_id for one in held])
         with outside.transaction():
             outside.execute("select from deliveries where message_id = $1 for update", [ids[1]])
             joined = run.beside(lambda others: others.reads.run("delivery::release", conversation_ids))
@@ -201,5 +204,6 @@ def start(run):
     passing += run.start(operator, options.operators) + run.start(outsider)
     if run.ordered:
         passing += run.start(repeater) + run.start(racer)
+    passing += cloud.start(run)
     passing += run.start(killer, int(options.kill > 0)) + run.start(pacer, int(options.pause > 0))
     return passing, lasting

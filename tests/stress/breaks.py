@@ -11,6 +11,10 @@ FOREIGN_KEY = "messages_conversation_id_fkey"
 SECONDS = {"seconds": 30.0}
 CALM = {**SECONDS, "crash": 0.0, "kill": 0.0}
 LIMITED = {**CALM, "per_second": 150}
+# Little goes out, much comes in from WhatsApp.
+ARRIVING = {**CALM, "accepters": 1, "claimers": 1, "ingesters": 1, "operators": 0, "tellers": 0, "arrivers": 6}
+# What a recount at the end notices.
+SHORT = {**ARRIVING, "seconds": 8.0}
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,49 @@ BREAKS = {
     "no_trace": Break(
         "message::enqueue", "then 0 else 1 end, traceparent", "then 0 else 1 end, null",
         ("trace_lost",), CALM),
+    "no_sort_items": Break(
+        "whatsapp::store_messages", "from first order by event_id", "from first order by random()",
+        ("deadlock",), ARRIVING),
+    "no_sort_amendments": Break(
+        "whatsapp::store_amendments", "from newest order by target_id, kind, sender", "from newest order by random()",
+        ("deadlock",), ARRIVING),
+    "no_sort_amended": Break(
+        "amendment::apply", "order by m.id for update of m", "order by random() for update of m",
+        ("deadlock",), ARRIVING),
+    "no_amended_lock": Break(
+        "amendment::apply", "order by m.id for update of m", "order by m.id",
+        ("reaction_lost",), ARRIVING),
+    "no_preview_lock": Break(
+        "amendment::apply", "order by channel, participant_id for no key update", "order by channel, participant_id",
+        ("preview",), ARRIVING),
+    "no_second_look": Break(
+        "amendment::apply", "order by a.target_id, a.kind, a.sender for key share of a", "order by a.target_id",
+        ("not_forgotten",), SHORT),
+    "no_sort_forgotten": Break(
+        "forget::empty", "order by id for update", "order by random() for update",
+        ("deadlock",), ARRIVING),
+    "no_sort_aliases": Break(
+        "alias::write", "and not is_number order by alias", "and not is_number order by random()",
+        ("deadlock",), ARRIVING),
+    "no_pair_of_ids": Break(
+        "alias::write", "and (user_id is null\n", "and (true\n",
+        ("double_conversation",), SHORT),
+    "no_sort_receipts": Break(
+        "receipt::record", "from inp order by provider_message_id\n", "from inp order by random()\n",
+        ("deadlock",), CALM),
+    "no_first_time": Break(
+        "receipt::record", "delivered_at = least(r.delivered_at, excluded.delivered_at)", "delivered_at = excluded.delivered_at",
+        ("receipt_backwards",), CALM),
+    "no_sort_bound": Break(
+        "receipt::bind", "order by provider_message_id for update", "order by random() for update",
+        ("deadlock",), CALM),
+    "no_receipt": Break(
+        "delivery::mark_sent", "where ($3::bool[])[s.nth]", "where ($3::bool[])[s.nth] and false",
+        ("sent_without_receipt",), CALM),
+    "no_failed_look": Break(
+        "delivery::pause_conversations", "order by id for update", "order by id",
+        ("next_attempt",), {
+            **CALM, "seconds": 60.0, "order": "none", "fail": 0.9, "conversations": 4, "tellers": 0, "arrivers": 0, "claimers": 8}),
     # Whoever finds its own id among the known ones made it.
     "no_known_own": Break(
         None, "", "",

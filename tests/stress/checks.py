@@ -1,6 +1,7 @@
 """What must be true: at any moment, at the end, and at each change of a delivery (by triggers)."""
 import time
 
+from . import told
 from .run import SCHEMA
 from .statements import state
 from .values import PREVIEW_LENGTH, chance, columns
@@ -33,7 +34,7 @@ begin
   if tg_op = 'UPDATE' then
     insert into {schema}.broken select rule, new.message_id from (values
       ('leased_twice', held and new.lease_token <> old.lease_token),
-      ('canceled_in_flight', held and new.due_at is null and new.failures = old.failures),
+      ('canceled_in_flight', held and new.due_at is null and new.failures = old.failures and new.attempt = old.attempt),
       ('requeued_in_flight', held and new.attempt = 0),
       ('leased_while_parked', old.due_at is null and new.lease_token is not null)) as t(rule, broken) where broken;
   end if;
@@ -45,7 +46,8 @@ create trigger note_delivery after insert or update on deliveries for each row e
 # True at any moment: each lists what it is not true of.
 INVARIANTS = {
     "sent_and_queued": """select m.id from messages m left join deliveries d on d.message_id = m.id
-        where m.direction = 'OUTBOUND' and (m.status = 'SENT') = (d.message_id is not null)""",
+        where m.direction = 'OUTBOUND' and (m.status = 'SENT') = (d.message_id is not null) and not (m.status = 'FAILED' and
+          exists (select from forgotten f where f.conversation_id = m.conversation_id))""",
     "parked_not_failed": """select m.id from messages m join deliveries d on d.message_id = m.id
         where d.due_at is null and m.status <> 'FAILED'""",
     "next_attempt": """select m.id, m.status, m.next_attempt_at, d.due_at
@@ -65,34 +67,42 @@ INVARIANTS = {
         lateral (select coalesce(sum(n), 0) as n from reads r where r.conversation_id = c.id) r,
         lateral (select count(*) as n from messages m where m.conversation_id = c.id and direction = 'INBOUND') m
         where c.unread_count + r.n <> m.n or c.inbound_count <> m.n""",
-    "event_without_body": """select event_id from webhook_events e
+    "event_without_body": """select event_id from (select * from webhook_events where message_id is not null) e
         full join webhook_bodies b on b.message_id = e.message_id and b.received_at = e.received_at
-        where e.event_id is null or b.message_id is null or e.body is not null""",
-    "event_without_message": """select event_id from webhook_events e
-        full join (select id from messages where direction = 'INBOUND') m on m.id = e.message_id
+        where (e.event_id is null or b.message_id is null or e.body is not null) and coalesce(e.message_id, b.message_id) not in (
+          select m.id from messages m join forgotten f on f.conversation_id = m.conversation_id)""",
+    "event_without_message": """select event_id from (select * from webhook_events where message_id is not null) e
+        full join (select id from messages where direction = 'INBOUND' or origin is not null) m on m.id = e.message_id
         where e.event_id is null or m.id is null""",
     "preview": f"""select c.id from conversations c,
         lateral (select * from messages m where m.conversation_id = c.id order by sort_at desc, id desc limit 1) m
         where (c.last_message_at, c.last_message_id, c.last_message_preview)
-          is distinct from (m.sort_at, m.id, left(m.text, {PREVIEW_LENGTH}))""",
+          is distinct from (m.sort_at, m.id, left(m.text, {PREVIEW_LENGTH}))
+          and not exists (select from forgotten f where f.conversation_id = c.id and not f.is_done)""",
+    **told.INVARIANTS,
 }
 
 # Statements of the checks, beside those of the program.
 BLOCKED = state("blocked").replace("now()", "clock_timestamp()")
 IN_FRONT = """exists (select from deliveries b
     where b.conversation_id = d.conversation_id and b.seq < d.seq and b.due_at is not null)"""
+# Nobody writes to its participant, or did a moment ago, before the last sweep.
+LEFT_ALONE = """exists (select from conversations c
+    where c.id = d.conversation_id and c.paused_until > clock_timestamp() - interval '1 second')"""
 STATEMENTS = {
-    "test::blocked": f"select message_id, seq from deliveries where {BLOCKED}",
-    "test::blocked_heads": f"select message_id, seq from deliveries d where {BLOCKED} and not {IN_FRONT}",
+    "test::blocked": f"select message_id, seq from deliveries d where {BLOCKED} and not {LEFT_ALONE}",
+    "test::blocked_heads": f"select message_id, seq from deliveries d where {BLOCKED} and not {IN_FRONT} and not {LEFT_ALONE}",
     "test::overtakers": f"""select d.message_id from deliveries d
         join places p on p.message_id = d.message_id and p.seq = d.seq
         where d.message_id = any($1::uuid[]) and d.lease_token = any($2::uuid[])
           and p.deadline > clock_timestamp() and {IN_FRONT}""",
+    **told.STATEMENTS,
 }
 # From when a pause was known.
 LEASED_WHILE_PAUSED = """select l.channel, l.at, p.known
     from unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) as p(channel, known, until)
-    join leases l on l.channel = p.channel and l.at > p.known and l.at < p.until"""
+    join leases l on l.channel = p.channel and l.at > p.known and l.at < p.until
+    where not exists (select from lifts f where f.channel = p.channel and f.paused_until >= p.until)"""
 MOST_IN_A_SECOND = """select * from (
     select channel, at, (select count(*) from leases b
       where b.channel = a.channel and b.at >= a.at and b.at < a.at + interval '1 second') as n
@@ -100,7 +110,7 @@ MOST_IN_A_SECOND = """select * from (
 
 
 def audit(options):
-    return AUDIT.format(schema=SCHEMA, max_wait=options.max_wait)
+    return (AUDIT + told.AUDIT).format(schema=SCHEMA, max_wait=options.max_wait)
 
 
 def watcher(run):
@@ -153,8 +163,10 @@ def check_end(run):
     missing = "select i from unnest($1::uuid[]) i where not exists (select from messages where id = i)"
     every("acknowledged_message_lost", missing, list(run.new_messages))
     every("acknowledged_event_lost", missing, [ids[0] for ids in run.receipt_of_event.values()])
-    not_sent = "select id from messages where id = any($1::uuid[]) and status <> 'SENT'"
+    not_sent = """select id from messages m where id = any($1::uuid[]) and status <> 'SENT'
+        and not exists (select from forgotten f where f.conversation_id = m.conversation_id)"""
     every("acceptance_lost", not_sent, list(run.accepted_by_provider))
+    told.check_end(run, connection, every)
     for message_id, n in run.settled_as_sent.items():
         if n > 1:
             run.bad("sent_twice", message_id)

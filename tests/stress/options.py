@@ -23,6 +23,8 @@ NUMBERS = [
     ("claimers", 4, ""),
     ("ingesters", 3, ""),
     ("operators", 3, ""),
+    ("arrivers", 3, "of WhatsApp's webhooks"),
+    ("tellers", 3, "of what became of WhatsApp's messages"),
 ]
 
 

@@ -2,10 +2,18 @@
 import collections
 import random
 import time
+import uuid
+from typing import NamedTuple
 
+from . import whatsapp
+from .customers import CHANNEL, Person
 from .values import (
-    BURSTS, LONGEST_RAMP, PREVIEW_LENGTH, RAMP_FACTOR, RAMP_START, TRIAL_EVERY, chance, columns, new_id, sent_by,
-    traceparent)
+    BURSTS, LONGEST_RAMP, PREVIEW_LENGTH, RAMP_FACTOR, RAMP_START, chance, columns, new_id, sent_by, traceparent)
+
+# Of a held channel, much shorter than in life: seconds between the calls that try it, and of the ramp after it.
+TRIAL_EVERY, HELD_RAMP = 0.05, 0.2
+# Too many messages to one participant.
+PAIR_LIMIT = 131_056
 
 
 def release(run, link, conversation_ids, crash):
@@ -21,16 +29,51 @@ def conversations_of(run, message_ids):
         return [run.conversation_of[message_id] for message_id in message_ids]
 
 
+class Held(NamedTuple):
+    """A lease."""
+    message_id: uuid.UUID
+    token: uuid.UUID
+    channel: str
+    participant_id: str
+    claims: int = 1
+    failed_attempts: int = 0
+    has_evidence: bool | None = None
+
+    def is_keyless(self):
+        """Whether the provider knows no idempotency key, but tells what becomes of a message."""
+        return self.channel == CHANNEL
+
+
+def accept_at_provider(run, held):
+    """The provider takes it: what `mark_sent` takes. Where it knows no keys, it has a new id each time, and
+    tells of it, whatever becomes of the answer."""
+    if not held.is_keyless():
+        return held.message_id, f"provider-{held.message_id}", False, None
+    with run.lock:
+        run.accepted_by_provider.add(held.message_id)
+        wamid = f"wamid.out-{random.getrandbits(64):x}"
+        run.wamids.append((wamid, held.message_id))
+        if not held.participant_id.startswith("gone-"):
+            run.named.append((wamid, Person(None, held.participant_id), False))
+    return held.message_id, wamid, True, random.random() / 50
+
+
 def mark_sent(run, link, accepted, crash):
     with run.lock:
-        run.accepted_by_provider.update(message_id for message_id, _ in accepted)
-    # By a provider that knows keys: no receipts.
-    rows = link.run("delivery::mark_sent", *columns(accepted), [False] * len(accepted), [None] * len(accepted))
+        run.accepted_by_provider.update(one[0] for one in accepted)
+    rows = link.run("delivery::mark_sent", *columns(accepted))
     run.count("sent", len(rows))
     run.count("sent_before", len(accepted) - len(rows))
     with run.lock:
         run.settled_as_sent.update(row[0] for row in rows)
-    release(run, link, conversations_of(run, [message_id for message_id, _ in accepted]), crash)
+    release(run, link, conversations_of(run, [one[0] for one in accepted]), crash)
+    keyless = [(message_id, wamid, since) for message_id, wamid, is_keyless, since in accepted if is_keyless]
+    if keyless:
+        whatsapp.bind(run, link, keyless, {(row[0], row[2]) for row in rows})
+        whatsapp.apply(run, link, [wamid for _, wamid, _ in keyless])
+        if link.run("channel::lift", [CHANNEL], HELD_RAMP):
+            run.count("lifted")
+            link.run("delivery::wake_refused", [CHANNEL], "unauthorized")
 
 
 def mark_failed(run, link, failed, lost):
@@ -49,45 +92,71 @@ def mark_failed(run, link, failed, lost):
     release(run, link, conversations_of(run, parked), run.options.crash)
 
 
-def outcome(run, message_id, token, failed_attempts):
-    """How an attempt ends: what `mark_sent` takes, or what `mark_failed` takes."""
+def leave(run, link, left, lost):
+    """Nobody has told of them, and nobody can: they wait for an operator."""
+    rows = link.run("delivery::leave", *columns(left))
+    run.count("left", len(rows))
+    for message_id, *_ in rows:
+        if message_id in lost:
+            run.bad("lost_lease_settled", message_id)
+    with run.lock:
+        run.parked.extend(row[0] for row in rows)
+    release(run, link, conversations_of(run, [message_id for message_id, _ in left]), run.options.crash)
+
+
+def outcome(run, held):
+    """How an attempt ends: what `mark_sent` takes, what `mark_failed` takes, or what `leave` takes."""
+    wait, failure = random.randint(0, 80) / 1000, (held.message_id, held.token)
+    is_lost = held.is_keyless() and held.claims - held.failed_attempts > 1
+    if not is_lost and held.has_evidence is False:
+        return None, None, failure
+    if is_lost:
+        return None, (*failure, False, wait, "interrupted", None, "detail", True, True, None, False, True), None
     if chance(1 - run.options.fail):
-        return (message_id, f"provider-{message_id}"), None
-    final = chance(0.15) or failed_attempts >= 4
-    wait = random.randint(0, 80) / 1000
-    return None, (message_id, token, final, wait, "rate_limited", 429, "detail", not final, False, None, False, False)
+        accepted = accept_at_provider(run, held)
+        if not held.is_keyless() or chance(0.9):
+            return accepted, None, None
+        return None, (*failure, False, wait, "timeout", None, "detail", True, True, None, False, True), None
+    final = chance(0.15) or held.failed_attempts >= 4
+    if not held.is_keyless():
+        return None, (*failure, final, wait, "rate_limited", 429, "detail", not final, False, None, False, False), None
+    kind, code = random.choice([("rate_limited", PAIR_LIMIT), ("unauthorized", 190), ("timeout", None)])
+    is_final = final and kind == "rate_limited"
+    return None, (
+        *failure, is_final, wait, kind, None, "detail", not is_final, kind == "timeout", code, kind == "unauthorized", True), None
 
 
 def begin_settling(run, held):
     """Those whose lease somebody else has by now: a failure of theirs must be refused."""
     lost = set()
     with run.lock:
-        for message_id, token, _ in held:
-            if run.leases[message_id][0] != token:
-                lost.add(message_id)
+        for one in held:
+            if run.leases[one.message_id][0] != one.token:
+                lost.add(one.message_id)
             else:
-                run.leases[message_id][2] = True
+                run.leases[one.message_id][2] = True
     return lost
 
 
 def attempt(run, connections, held):
-    """Attempts at (message, token, failed attempts), all leased at one time, and their settlement."""
+    """Attempts at what is held, all leased at one time, and their settlement."""
     options, link = run.options, connections.settle
     if run.ordered:
-        overtakers = ("test::overtakers", [h[0] for h in held], [h[1] for h in held])
+        overtakers = ("test::overtakers", [one.message_id for one in held], [one.token for one in held])
         for message_id, in connections.reads.run(*overtakers):
             run.bad("order", message_id)
     if chance(0.5):
         time.sleep(random.random() * 0.01)
+    outcomes = [outcome(run, one) for one in held]
     if chance(options.zombie):
         run.count("slower_than_lease")
         time.sleep(options.lease * random.uniform(1.1, 2.1))
     if chance(options.crash):
         return run.count("crash_before_settle")
-    outcomes = [outcome(run, *one) for one in held]
-    accepted, failed = ([one for one in ended if one] for ended in zip(*outcomes))
-    random.shuffle(accepted)
-    random.shuffle(failed)
+    accepted, failed, left = ([one for one in ended if one] for ended in zip(*outcomes))
+    accepted += [accept_at_provider(run, one) for one in held if one.is_keyless() and chance(0.01)]    # a slower holder's
+    for ended in (accepted, failed, left):
+        random.shuffle(ended)
     lost = begin_settling(run, held)
     if accepted:
         joined = lambda: None
@@ -100,6 +169,16 @@ def attempt(run, connections, held):
             mark_sent(run, link, accepted, options.crash)
     if failed:
         mark_failed(run, link, failed, lost)
+    if left:
+        leave(run, link, left, lost)
+    pause_pairs(run, link, [one[0] for one in failed if one[9] == PAIR_LIMIT])
+
+
+def pause_pairs(run, link, message_ids):
+    conversation_ids = list(dict.fromkeys(conversations_of(run, message_ids)))
+    if conversation_ids:
+        waits = [random.random() / 5 for _ in conversation_ids]
+        run.count("pairs_paused", len(link.run("delivery::pause_conversations", conversation_ids, waits)))
 
 
 def take(run, message_id, token, before, after):
@@ -144,7 +223,7 @@ def claim(run, connections, ids=None):
         run.conversation_of.update((row[0], row[14]) for row in rows)
     if rows:
         run.count("claimed" if ids is None else "claimed_only", len(rows))
-        attempt(run, connections, [(row[0], token, row[10]) for row in rows])
+        attempt(run, connections, [Held(row[0], token, row[1], row[2], row[9], row[10], row[13]) for row in rows])
     return len(rows)
 
 
@@ -230,4 +309,4 @@ def enqueue(run, link, batch, asked_at, answered=True):
             # Whoever is there already has claimed it after the end of this lease.
             run.leases.setdefault(request.id, [request.token, asked_at + run.options.lease, False])
     run.count("accepted_waiting", len(waiting))
-    return [(request.id, request.token, 0) for request in leased]
+    return [Held(request.id, request.token, request.channel, request.participant_id) for request in leased]

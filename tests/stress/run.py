@@ -41,6 +41,15 @@ class Run:
         self.new_messages = collections.Counter()    # message: how many were told that they made it
         self.new_events = collections.Counter()
         self.message_of_key, self.receipt_of_event = {}, {}
+        # WhatsApp's:
+        self.wamids = []            # (the id that the provider has given, the message), in the order of acceptance
+        self.told = {}              # by that id: what statuses have told
+        self.doubles = collections.Counter()         # (message, its second id): how often that was reported
+        self.new_items = collections.Counter()       # message that came in: how many were told that it is new
+        self.said = {}              # event: (what it says about another message, by whose conversation)
+        self.items = collections.deque(maxlen=80)    # what came in of late, or comes yet
+        self.named = collections.deque(maxlen=80)    # (id, person, whether they wrote it): what more is said about
+        self.forgotten = set()      # conversations
 
     def age(self):
         """In seconds."""
@@ -109,7 +118,8 @@ class Link:
                     self.connection = owner.connect(self.settings)
                     with owner.lock:
                         owner.backends[self] = self.connection.info.backend_pid
-                return self.connection.execute(owner.sql[name], parameters).fetchall()
+                cursor = self.connection.execute(owner.sql[name], parameters)
+                return cursor.fetchall() if cursor.description else []
             except psycopg.errors.ForeignKeyViolation:
                 if name != "message::enqueue":
                     raise
@@ -132,5 +142,5 @@ class Connections:
     """A link for each batch, and one for all else, each with the settings that the program gives it."""
 
     def __init__(self, run):
-        self.ingest, self.accept, self.settle, self.reads = (
-            Link(run, run.settings[kind]) for kind in ("ingest", "accept", "settle", "reads"))
+        self.ingest, self.accept, self.settle, self.receipts, self.reads = (
+            Link(run, run.settings[kind]) for kind in ("ingest", "accept", "settle", "receipts", "reads"))

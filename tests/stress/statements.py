@@ -48,7 +48,7 @@ def settings():
     found = {"reads": of_work(by_work, "Reads")}
     for batch, work in works().items():
         found[batch] = of_work(by_work, work)
-    for batch in ("ingest", "accept", "settle"):
+    for batch in ("ingest", "accept", "settle", "receipts"):
         if batch not in found:
             raise Unreadable(f"no `impl Batch` in src has the name {batch!r}")
     return found
