@@ -84,7 +84,7 @@ pub(crate) mod alias;
 pub(crate) mod amendment;
 
 pub mod channel;
-pub(crate) mod provider;
+pub mod provider;
 
 pub mod http;
 pub(crate) mod session;

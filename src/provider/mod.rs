@@ -10,6 +10,7 @@ pub mod providers;
 pub mod whatsapp;
 pub mod wire;
 
+pub use call::Answer;
 pub use error_kind::ErrorKind;
 
 use std::sync::Arc;
