@@ -278,8 +278,15 @@ async fn requeue(args: &Args, pool: &Pool, requested: &mut [Baseline]) -> anyhow
     for page in requested.chunks_mut(PAGE) {
         let ids: Vec<MessageId> = page.iter().map(|message| message.id).collect();
         let requeued = outbox::requeue(pool, &policy, &ids, keyless).await?;
+        let left = list_held(pool, &ids, keyless).await?;
+        let is_due = |id: &MessageId| requeued.iter().any(|row| row.message_id == *id);
+        let waiting = ids.iter().filter(|id| !is_due(id) && !left.contains(id));
+        let waiting: Vec<MessageId> = waiting.copied().collect();
+        if !waiting.is_empty() {
+            delivery::hold::try_now(pool, &waiting).await?;
+        }
         due.extend(requeued.iter().map(|row| row.message_id));
-        held.extend(list_held(pool, &ids, keyless).await?);
+        held.extend(left);
         let counts: HashMap<MessageId, i32> = requeued
             .into_iter()
             .map(|row| (row.message_id, row.retry_count))

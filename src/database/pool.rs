@@ -33,6 +33,9 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 /// long.
 const PROMOTION_POLL: Duration = Duration::from_millis(250);
 const PROMOTION_WAIT: Duration = Duration::from_secs(1);
+/// How often to look whether the server has room for a first connection, and for how long.
+const ROOM_POLL: Duration = Duration::from_millis(50);
+const ROOM_WAIT: Duration = Duration::from_secs(5);
 /// How long to make no further connection after the server had no more of them.
 const FULL_FOR: Duration = Duration::from_secs(5);
 
@@ -184,6 +187,26 @@ impl Pool {
                     tokio::time::sleep(PROMOTION_POLL).await;
                 }
                 ready => return ready,
+            }
+        }
+    }
+
+    /// Makes its first connection, also where the server has room for it only a moment later: a
+    /// session counts until its process has ended, which is after it was closed.
+    pub async fn wait_for_room(&self) -> sqlx::Result<()> {
+        let began = Instant::now();
+        loop {
+            match self.acquire().await {
+                Err(error)
+                    if fault(&error) == Fault::Away(Outage::Full)
+                        && began.elapsed() < ROOM_WAIT =>
+                {
+                    tokio::time::sleep(ROOM_POLL).await;
+                }
+                acquired => {
+                    acquired?.ended(&Ok(()));
+                    return Ok(());
+                }
             }
         }
     }

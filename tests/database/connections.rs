@@ -8,6 +8,8 @@ use gateway::database::connect::{self, Limits};
 use gateway::database::pool::Pool;
 use mock_meta_provider::Mock;
 use serde_json::json;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -291,6 +293,28 @@ async fn a_read_that_is_cut_short_holds_up_nobody_and_its_connection_is_used_aga
     let end = format!("select count(pg_terminate_backend({first}))");
     database.count(&end).await;
     assert_ne!(pid().await.unwrap(), first);
+}
+
+#[tokio::test]
+async fn a_command_waits_for_the_room_of_a_session_that_is_about_to_leave() {
+    let database = Database::new().await;
+    let role = database.role("connection limit 1").await;
+    let options: PgConnectOptions = role.url.parse().unwrap();
+    let leaving = options.connect().await.unwrap();
+    let pool = Pool::new(options, 2);
+    let asked = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.wait_for_room().await }
+    });
+    // It is tried, and refused.
+    for sizes in [(1, 0), (0, 0)] {
+        while pool.sizes() != sizes {
+            assert!(!asked.is_finished(), "{:?}", asked.await);
+            tokio::task::yield_now().await;
+        }
+    }
+    leaving.close().await.unwrap();
+    asked.await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -2,11 +2,13 @@
 //! and only the test promotes.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use socket2::{Domain, Socket, Type};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Row};
 use tokio::process::{Child, Command as Running};
@@ -189,16 +191,24 @@ fn said(program: &str, arguments: &[&str]) -> String {
 pub struct Server {
     place: Arc<Place>,
     pub port: u16,
+    /// Nobody else is given the port while the server does not run.
+    _held: Socket,
     shell: Option<Child>,
     asleep: Option<Stopped>,
 }
 
 impl Server {
     fn new(place: &Arc<Place>) -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let held = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        // The server says so too; and as long as this one does not listen, it may.
+        held.set_reuse_address(true).unwrap();
+        held.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+            .unwrap();
+        let address = held.local_addr().unwrap().as_socket().unwrap();
         Self {
             place: Arc::clone(place),
-            port: listener.local_addr().unwrap().port(),
+            port: address.port(),
+            _held: held,
             shell: None,
             asleep: None,
         }
@@ -206,9 +216,13 @@ impl Server {
 
     /// How to connect as its superuser.
     pub fn options(&self) -> PgConnectOptions {
+        Self::options_at(self.port)
+    }
+
+    fn options_at(port: u16) -> PgConnectOptions {
         PgConnectOptions::new_without_pgpass()
             .host("127.0.0.1")
-            .port(self.port)
+            .port(port)
             .username(NAME)
             .database(NAME)
             .ssl_mode(PgSslMode::Disable)
@@ -307,15 +321,11 @@ impl Server {
         } else {
             std::fs::remove_file(&signal).ok();
         }
+        let path = self.data().with_extension("log");
         let log = std::fs::File::options()
             .create(true)
             .append(true)
-            .open(
-                self.place
-                    .directory
-                    .path()
-                    .join(format!("{}.log", self.port)),
-            )
+            .open(&path)
             .unwrap();
         let mut shell = self.place.command(Path::new("/bin/sh"));
         shell
@@ -328,9 +338,15 @@ impl Server {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log);
-        self.shell = Some(shell.spawn().unwrap());
-        let options = self.options().database("postgres");
-        eventually("the server answers", async || options.connect().await.ok()).await;
+        let shell = self.shell.insert(shell.spawn().unwrap());
+        let options = Self::options_at(self.port).database("postgres");
+        eventually("the server answers", async || {
+            let ended = shell.try_wait().unwrap();
+            let log = || std::fs::read_to_string(&path).unwrap();
+            assert!(ended.is_none(), "the server has ended: {}", log());
+            options.connect().await.ok()
+        })
+        .await;
     }
 
     /// Replaces its settings; at once, where it runs.
@@ -361,9 +377,8 @@ impl Server {
             return;
         };
         let asleep = self.asleep.take();
-        asleep
-            .unwrap_or_else(|| Stopped::all_under(self.postmaster()))
-            .kill();
+        let asleep = asleep.unwrap_or_else(|| Stopped::all_under(self.postmaster()));
+        asleep.end().await;
         shell.wait().await.unwrap();
     }
 

@@ -98,6 +98,26 @@ impl Stopped {
     pub fn kill(mut self) {
         self.0.drain(..).for_each(|pid| signal(pid, "KILL"));
     }
+
+    /// Kills all of them, and waits until they are gone: a server that is started while one is left
+    /// finds its memory in use, and ends.
+    pub async fn end(self) {
+        let pids: Vec<String> = self.0.iter().map(u32::to_string).collect();
+        let pids = pids.join(",");
+        self.kill();
+        eventually("the server's processes are gone", async || {
+            let left = Command::new("ps")
+                .args(["-o", "stat=", "-p", &pids])
+                .output()
+                .unwrap();
+            // One that nobody has waited for has no memory any more.
+            let left = String::from_utf8(left.stdout).unwrap();
+            left.lines()
+                .all(|state| state.starts_with('Z'))
+                .then_some(())
+        })
+        .await;
+    }
 }
 
 impl Drop for Stopped {

@@ -38,6 +38,8 @@ pub async fn send(
     let database = (opened.target.clone(), connections, args.database.plans());
     let settings = args.delivery.settings(Role::Command, database, providers);
     let app = App::new(settings, &mut parts);
+    // The session that has looked at the database may still count.
+    app.pool.wait_for_room().await?;
     delivery::hold::begin(&app.pool, &app.courier.providers).await?;
     let mut requested = requested(args, &app.pool).await?;
     let count = requested.len();
