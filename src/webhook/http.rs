@@ -25,7 +25,7 @@ use crate::http::body::{self, Received};
 use crate::http::extract;
 use crate::http::field::{Fault, Field, Parsed, parsed};
 use crate::http::origin;
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, kind};
 use crate::http::route::{Access, BodyLimit};
 use crate::http::timestamp::Timestamp;
 use crate::id::ConversationId;
@@ -33,7 +33,7 @@ use crate::id::MessageId;
 
 /// The routes of this file.
 pub fn routes() -> Vec<Route> {
-    vec![Route::new(routes!(receive_webhook), Access::Signature)]
+    vec![Route::new(routes!(receive_webhook), Access::Signature).problems(&[kind::NOT_FOUND])]
 }
 
 /// An inbound event.

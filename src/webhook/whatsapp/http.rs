@@ -47,7 +47,8 @@ pub fn routes() -> Vec<Route> {
     params(
         ("hub.mode" = String, Query, description = "Must be `subscribe`."),
         ("hub.verify_token" = String, Query, description = "One of the tokens that are set."),
-        ("hub.challenge" = String, Query, description = "1 to 256 visible ASCII characters."),
+        ("hub.challenge" = String, Query, description = "It is given back.",
+            min_length = 1, max_length = 256, pattern = "^[!-~]*$"),
     ),
     responses((status = 200, description = "The challenge, as it came.", body = String, content_type = "text/plain")),
 )]
@@ -131,7 +132,7 @@ impl From<Taken> for TakenView {
 /// it came, and hides no other. Repeating a request after a 503 is always safe.
 #[utoipa::path(
     post, path = "/webhooks/whatsapp", tag = "webhooks",
-    request_body(content = serde_json::Value, description = "As Meta's documents have it."),
+    request_body(content = serde_json::Value, description = "As Meta's documents have it. Whatever is signed is taken; what nobody can read is kept, and counts nothing."),
     responses((status = 200, description = "Stored, now or before.", body = TakenView)),
 )]
 pub async fn receive_whatsapp_webhook(
