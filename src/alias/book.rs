@@ -117,6 +117,9 @@ impl Book {
     /// Meta's word that somebody has another id now. Of two conversations, the one that they had
     /// goes on.
     fn link(&mut self, link: &Link) -> Option<String> {
+        if let Some(participant) = self.was_the_same(link) {
+            return Some(participant);
+        }
         let Link { known, now, at } = link;
         let ids = [&known.number, &known.user_id, &now.number, &now.user_id];
         let ids: Vec<&str> = ids.into_iter().filter_map(|id| id.as_deref()).collect();
@@ -134,6 +137,28 @@ impl Book {
             self.lead(user_id, &participant, None, *at);
         }
         Some(participant)
+    }
+
+    /// A message with somebody's new user id has overtaken the word that it is theirs, so that their
+    /// number was taken for another person's: it has not changed hands, and leads to their
+    /// conversation again.
+    fn was_the_same(&mut self, link: &Link) -> Option<String> {
+        let Link { known, now, at } = link;
+        let number = known.number.as_deref()?;
+        let (before, after) = (known.user_id.as_deref()?, now.user_id.as_deref()?);
+        let stays = now.number.as_deref().is_none_or(|now| now == number);
+        let row = self.row(number)?;
+        let is_taken_away = row.changed_hands
+            && row.user_id.as_deref() == Some(after)
+            && row.participant_id != number;
+        if !(stays && is_taken_away && self.leads_to(before) == Some(number)) {
+            return None;
+        }
+        let since = [number, after].into_iter().filter_map(|id| self.row(id));
+        let since = since.fold(*at, |newest, row| newest.max(row.since));
+        self.set(number, number, Some(after), since, false);
+        self.set(after, number, None, since, false);
+        Some(number.to_owned())
     }
 
     /// What was sent to one id has gone to another one. Of two conversations, that of the id which
@@ -367,6 +392,35 @@ mod tests {
         one.is_linked(person("", U), person("", OTHER), 2);
         assert_eq!(one.says(P, OTHER, 3), P);
         assert!(!one.has_changed_hands(P));
+    }
+
+    #[test]
+    fn metas_word_may_come_after_a_message_with_the_new_user_id() {
+        for (word, number) in [(1, P), (2, P), (9, P), (1, "")] {
+            let mut one = book(&[]);
+            assert_eq!(one.says(P, U, 0), P);
+            assert_eq!(one.says(P, OTHER, 2), OTHER);
+            assert_eq!(one.says("", OTHER, 5), OTHER);
+            assert!(one.has_changed_hands(P));
+            let to = one.is_linked(person(P, U), person(number, OTHER), word);
+            assert_eq!(to.as_deref(), Some(P), "{word}");
+            assert!(!one.has_changed_hands(P));
+            assert_eq!(one.says(P, OTHER, 10), P);
+            assert_eq!(one.says("", OTHER, 11), P);
+            assert_eq!(one.says("", U, 12), P);
+            // Who has the number after that is somebody else, also when the word comes once more.
+            assert_eq!(one.says(P, "DE.300", 13), "DE.300");
+            one.is_linked(person(P, U), person(number, OTHER), word);
+            assert!(one.has_changed_hands(P));
+            assert_eq!(one.says(P, "", 14), "DE.300");
+        }
+        // It says nothing of whoever had the number before both.
+        let mut one = book(&[]);
+        assert_eq!(one.says(P, "DE.300", 0), P);
+        assert_eq!(one.says(P, U, 1), U);
+        assert_eq!(one.says(P, OTHER, 3), OTHER);
+        one.is_linked(person(P, U), person(P, OTHER), 2);
+        assert!(one.has_changed_hands(P));
     }
 
     #[test]

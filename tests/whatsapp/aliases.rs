@@ -128,6 +128,37 @@ async fn metas_word_that_somebody_has_another_number_or_user_id_is_believed() {
 }
 
 #[tokio::test]
+async fn metas_word_that_comes_late_gives_the_number_back() {
+    let system = start().await;
+    system.receives(&[both("w1", 0, ANN, ANN_ID, "Hi")]).await;
+    // It has overtaken the word that the new id is hers.
+    system
+        .receives(&[both("w2", 3, ANN, "DE.1003", "With my new id")])
+        .await;
+    let to_ann = json!({ "channel": "whatsapp", "to": ANN, "text": "Hello" });
+    let refused = system.client.post("/messages/send", &to_ann).await;
+    refused.expect_problem(409, "participant_changed");
+    let update = json!({ "user_id_update": [{
+        "wa_id": ANN, "user_id": { "previous": ANN_ID, "current": "DE.1003" },
+        "timestamp": "1735732802",
+    }] });
+    system
+        .takes(&body(&[change("user_id_update", update)]), [1, 0, 0])
+        .await;
+    system
+        .receives(&[
+            both("w3", 4, ANN, "DE.1003", "With both"),
+            text("w4", "DE.1003", 5, "By my new id"),
+        ])
+        .await;
+    assert_eq!(system.texts(ANN).await, ["Hi", "With both", "By my new id"]);
+    assert_eq!(system.texts("DE.1003").await, ["With my new id"]);
+    let sent = system.client.post("/messages/send", &to_ann).await;
+    assert_eq!(sent.expect(201)["participantId"], ANN);
+    system.database.assert_consistent().await;
+}
+
+#[tokio::test]
 async fn what_says_nothing_new_of_a_person_writes_no_alias() {
     let system = start().await;
     system.receives(&[both("w1", 0, ANN, ANN_ID, "Hi")]).await;
