@@ -90,6 +90,36 @@ async fn a_message_looks_the_same_in_whatever_order_it_and_what_is_about_it_come
 }
 
 #[tokio::test]
+async fn an_edit_that_nobody_understands_is_seen_and_hides_nothing() {
+    let system = start().await;
+    system.receives(&[text("w1", ANN, 0, "Readable")]).await;
+    let mut hologram = edit("w2", ANN, 1, "w1", "");
+    hologram["edit"]["message"] = json!({ "type": "hologram", "hologram": { "id": "1" } });
+    let mut without_text = edit("w3", ANN, 2, "w1", "");
+    without_text["edit"]["message"] = json!({ "type": "text" });
+    let items = [
+        hologram.clone(),
+        without_text,
+        edit("w4", ANN, 3, "w1", "Edited"),
+    ];
+    system.receives(&items[..2]).await;
+    let message = system.by_wamid("w1").await;
+    assert_eq!(
+        (&message["text"], &message["editedAt"]),
+        (&json!("Readable"), &Value::Null)
+    );
+    let unsupported = system.by_wamid("w2").await;
+    assert_eq!(unsupported["type"], "unsupported");
+    assert_eq!(unsupported["content"], hologram);
+    system.receives(&items[2..]).await;
+    assert_eq!(
+        system.texts(ANN).await,
+        ["Edited", "[unsupported message]", "[unsupported message]"]
+    );
+    system.database.assert_consistent().await;
+}
+
+#[tokio::test]
 async fn a_deletion_is_final_and_empties_the_message_also_when_it_comes_first() {
     let system = start().await;
     let items = [

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 
 use super::ids::{self, Contacts};
 use super::links;
-use super::render::{Rendered, render};
+use super::render::{NOT_UNDERSTOOD, Rendered, render};
 use super::value::{Object, Value};
 use crate::provider::whatsapp::events::{
     Amendment, Change, Ignored, Inbound, Item, Origin, Person,
@@ -170,15 +170,16 @@ impl<'a> Letter<'a> {
                     text,
                     content,
                 } = render(&whole.object()?, whole);
-                let kind = kind.to_owned();
-                Some((
-                    target,
-                    Change::Edit {
+                // One that nobody understands hides nothing: it is seen beside what was readable.
+                (kind != NOT_UNDERSTOOD).then(|| {
+                    let kind = kind.to_owned();
+                    let edit = Change::Edit {
                         kind,
                         text,
                         content,
-                    },
-                ))
+                    };
+                    (target, edit)
+                })
             }
             "revoke" => Some((
                 ids::message_id(own.get("original_message_id"))?,
@@ -336,10 +337,6 @@ mod tests {
                 "image \"Ho\" for w0",
             ),
             (
-                r#""type":"edit","edit":{"original_message_id":"w0","message":{"type":"hologram"}}"#,
-                "unsupported \"[unsupported message]\" for w0",
-            ),
-            (
                 r#""type":"revoke","revoke":{"original_message_id":"w0"}"#,
                 "deletes w0",
             ),
@@ -351,12 +348,14 @@ mod tests {
                 "{fields}"
             );
         }
-        // Of those that name none, it is seen that something came.
+        // Of those that name none, or that nobody understands, it is seen that something came.
         for fields in [
             r#""type":"reaction","reaction":{"emoji":"👍"}"#,
             r#""type":"reaction""#,
             r#""type":"edit","edit":{"message":{"type":"text","text":{"body":"Ho"}}}"#,
             r#""type":"edit","edit":{"original_message_id":"w0"}"#,
+            r#""type":"edit","edit":{"original_message_id":"w0","message":{"type":"text"}}"#,
+            r#""type":"edit","edit":{"original_message_id":"w0","message":{"type":"hologram","hologram":{}}}"#,
             r#""type":"revoke","revoke":{}"#,
         ] {
             let body = message(&format!("\"id\":\"w\",{fields}"));

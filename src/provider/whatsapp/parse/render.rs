@@ -4,7 +4,9 @@ use super::content::content;
 use super::describe::{contacts, interactive, location, order, tagged};
 use super::value::{Object, Value};
 
-/// What is shown for a message that nobody understands.
+/// The type of a message that nobody understands.
+pub(super) const NOT_UNDERSTOOD: &str = "unsupported";
+/// What is shown for such a message.
 const UNSUPPORTED: &str = "[unsupported message]";
 /// The longest text, in bytes: what is longer is cut.
 const LONGEST: usize = 64 * 1024;
@@ -31,7 +33,7 @@ pub(super) fn render(message: &Object, whole: Value) -> Rendered {
     });
     let (kind, text, content) = understood.unwrap_or_else(|| {
         let text = unsupported(&kind, message);
-        ("unsupported", text, content(whole, "unsupported"))
+        (NOT_UNDERSTOOD, text, content(whole, NOT_UNDERSTOOD))
     });
     let text = bounded(text);
     Rendered {
