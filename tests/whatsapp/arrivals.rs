@@ -9,6 +9,15 @@ use crate::support::whatsapp::{
 };
 
 #[tokio::test]
+async fn a_text_as_long_as_whatsapp_has_them_is_not_cut() {
+    let system = start().await;
+    let longest = "ш".repeat(65_536);
+    system.receives(&[text("w1", ANN, 0, &longest)]).await;
+    assert!(system.texts(ANN).await == [longest], "it was cut");
+    system.database.assert_consistent().await;
+}
+
+#[tokio::test]
 async fn each_type_becomes_one_message_that_a_person_can_read_and_keeps_its_content() {
     let system = start().await;
     let media = json!({ "id": "1", "mime_type": "image/jpeg", "sha256": "x" });

@@ -195,7 +195,7 @@ fn is_somebody(person: &Person) -> bool {
 fn assert_storable(kind: &str, text: &str, content: &str) {
     assert!(!kind.is_empty());
     assert!(
-        !text.is_empty() && text.len() <= 64 * 1024 && !text.contains('\0'),
+        !text.is_empty() && text.chars().count() <= 65_536 && !text.contains('\0'),
         "{text}"
     );
     assert!(content.len() <= 64 * 1024);

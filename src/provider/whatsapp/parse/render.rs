@@ -8,8 +8,8 @@ use super::value::{Object, Value};
 pub(super) const NOT_UNDERSTOOD: &str = "unsupported";
 /// What is shown for such a message.
 const UNSUPPORTED: &str = "[unsupported message]";
-/// The longest text, in bytes: what is longer is cut.
-const LONGEST: usize = 64 * 1024;
+/// The longest text, in characters, which no customer's is beyond: what is longer is cut.
+const LONGEST: usize = 65_536;
 
 /// What a message says.
 #[derive(Debug)]
@@ -132,8 +132,8 @@ fn unsupported(kind: &str, message: &Object) -> String {
 
 /// Cuts what is longer than any message.
 fn bounded(mut text: String) -> String {
-    if text.len() > LONGEST {
-        text.truncate(text.floor_char_boundary(LONGEST - '…'.len_utf8()));
+    if text.chars().count() > LONGEST {
+        text = text.chars().take(LONGEST - 1).collect();
         text.push('…');
     }
     text
@@ -180,10 +180,13 @@ pub(super) mod tests {
             rendered(r#""type":"text","text":{"body":"a\u0000\ud83d"}"#).text,
             "a\u{FFFD}\u{FFFD}"
         );
-        let long = "é".repeat(40_000);
-        let text = rendered(&format!(r#""type":"text","text":{{"body":"{long}"}}"#)).text;
-        assert_eq!(text.len(), 64 * 1024 - 1);
-        assert!(text.ends_with("é…"), "a long one is cut");
+        let longest = "é".repeat(65_536);
+        let text =
+            |body: &str| rendered(&format!(r#""type":"text","text":{{"body":"{body}"}}"#)).text;
+        assert_eq!(text(&longest), longest);
+        let cut = text(&format!("{longest}é"));
+        assert_eq!(cut.chars().count(), 65_536);
+        assert!(cut.ends_with("é…"), "a longer one is cut");
     }
 
     #[test]
