@@ -159,8 +159,34 @@ impl SendRequest {
         self.channel.ok().copied()
     }
 
-    /// The message that is asked for, on a channel of this wire. A key of the header stands for a
-    /// missing one.
+    /// What a channel of this wire cannot carry.
+    #[must_use]
+    pub fn misfits(&self, dialect: Dialect) -> Vec<FieldError> {
+        let mut wrong = Vec::new();
+        let is_text = self.kind() == Some(Kind::Text);
+        match dialect {
+            Dialect::MockMeta => {
+                if self.kind().is_some() && !is_text {
+                    let message = "must be text: this channel has no other";
+                    wrong.push(FieldError::new("type", message));
+                }
+            }
+            Dialect::Whatsapp => {
+                if is_text && self.content.is_some() {
+                    wrong.push(FieldError::new("content", "is not there for a text"));
+                }
+                let to = self.to.ok().map(|to| &*to.0);
+                if to.is_some_and(|to| whatsapp_id(to).is_none()) {
+                    let message = "must be a number of 1 to 20 digits, or a user id";
+                    wrong.push(FieldError::new("to", message));
+                }
+            }
+        }
+        wrong
+    }
+
+    /// The message that is asked for, on a channel of this wire that can carry it. A key of the
+    /// header stands for a missing one.
     pub fn on(
         self,
         dialect: Dialect,
@@ -174,24 +200,10 @@ impl SendRequest {
         let kind = self.kind.map_or(Kind::Text, Parsed::value);
         let to = self.to.value().0;
         let (to, content, reply_to) = match dialect {
-            Dialect::MockMeta if kind == Kind::Text => (to, None, None),
-            Dialect::MockMeta => {
-                let message = "must be text: this channel has no other";
-                return Err(Problem::field("type", message));
-            }
+            Dialect::MockMeta => (to, None, None),
             Dialect::Whatsapp => {
-                let mut wrong = Vec::new();
-                if kind == Kind::Text && self.content.is_some() {
-                    wrong.push(FieldError::new("content", "is not there for a text"));
-                }
-                match whatsapp_id(&to) {
-                    Some(id) if wrong.is_empty() => (id.to_owned(), self.content, self.reply_to),
-                    id => {
-                        let message = "must be a number of 5 to 20 digits, or a user id";
-                        wrong.extend(id.is_none().then(|| FieldError::new("to", message)));
-                        return Err(Problem::fields(wrong));
-                    }
-                }
+                let id = whatsapp_id(&to).map(str::to_owned);
+                (id.unwrap_or(to), self.content, self.reply_to)
             }
         };
         let readable = || content.as_deref().map(|c| content::readable(kind, c));
@@ -232,7 +244,7 @@ mod tests {
             ("12345678901234567890", Some("12345678901234567890")),
             ("US.13491208655302741918", Some("US.13491208655302741918")),
             (&longest, Some(&*longest)),
-            ("1234", None),
+            ("5678", Some("5678")),
             ("123456789012345678901", None),
             ("++491701234567", None),
             ("49 1701234567", None),

@@ -140,7 +140,7 @@ async fn what_cannot_be_sent_is_refused_and_every_fault_is_named() {
             &["channel", "clientMessageId", "to"],
         ),
         (image("ann", "order-1"), &["to"]),
-        (image("1234", "order-1"), &["to"]),
+        (image("1234567890123456789012", "order-1"), &["to"]),
         (image("us.123", "order-1"), &["to"]),
         (
             with(image(ANN, "order-1"), "replyTo", "msg_1"),

@@ -18,6 +18,18 @@ async fn a_text_as_long_as_whatsapp_has_them_is_not_cut() {
 }
 
 #[tokio::test]
+async fn a_short_number_is_a_number() {
+    let system = start().await;
+    let item = text("w1", "5678", 0, "Hello World");
+    system.receives(&[item]).await;
+    assert_eq!(system.texts("5678").await, ["Hello World"]);
+    let answer = json!({ "channel": "whatsapp", "to": "+5678", "text": "Hi" });
+    let sent = system.client.post("/messages/send", &answer).await;
+    assert_eq!(sent.expect(201)["participantId"], "5678");
+    system.database.assert_consistent().await;
+}
+
+#[tokio::test]
 async fn each_type_becomes_one_message_that_a_person_can_read_and_keeps_its_content() {
     let system = start().await;
     let media = json!({ "id": "1", "mime_type": "image/jpeg", "sha256": "x" });

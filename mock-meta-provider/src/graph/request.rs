@@ -96,7 +96,7 @@ fn recipient(body: &Object) -> Result<(String, String, &'static str), GraphError
         let is_number = to.chars().enumerate().all(|(place, char)| {
             char.is_ascii_digit() || " -()".contains(char) || char == '+' && place == 0
         });
-        if !is_number || !(5..=20).contains(&digits.len()) {
+        if !is_number || !(1..=20).contains(&digits.len()) {
             return Err(GraphError::value("Recipient phone number is not valid."));
         }
         return Ok((to.to_owned(), digits, "to"));

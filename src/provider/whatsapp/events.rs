@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 /// The ids of a person, of which one is there at least.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Person {
-    /// A telephone number: 5 to 20 digits.
+    /// A telephone number: 1 to 20 digits.
     pub number: Option<String>,
     /// The id that the business has for them, such as `US.13491208655302741918`.
     pub user_id: Option<String>,

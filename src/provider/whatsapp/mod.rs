@@ -80,10 +80,10 @@ impl Account {
     }
 }
 
-/// Whether it is a telephone number as WhatsApp has them: 5 to 20 digits.
+/// Whether it is a telephone number as WhatsApp has them: 1 to 20 digits.
 #[must_use]
 pub fn is_number(text: &str) -> bool {
-    (5..=20).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+    (1..=20).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// A telephone number without the plus that may be before it.
@@ -150,7 +150,7 @@ mod tests {
     fn numbers_and_user_ids_are_told_by_their_shape() {
         for (text, number, user_id) in [
             ("16505551234", true, false),
-            ("1650", false, false),
+            ("5678", true, false),
             ("123456789012345678901", false, false),
             ("US.13491208655302741918", false, true),
             ("DE.aB1", false, true),

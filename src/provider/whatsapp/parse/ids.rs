@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::value::{Object, Value};
 use crate::provider::is_provider_id;
 use crate::provider::whatsapp::events::Person;
-use crate::provider::whatsapp::{is_user_id, number};
+use crate::provider::whatsapp::person_id::{is_user_id, number};
 
 /// The longest name, in characters.
 const LONGEST_NAME: usize = 256;
@@ -153,7 +153,8 @@ mod tests {
             (" 16505551234 ", Some("16505551234"), None),
             ("12345", Some("12345"), None),
             ("12345678901234567890", Some("12345678901234567890"), None),
-            ("1234", None, None),
+            ("5678", Some("5678"), None),
+            ("+", None, None),
             ("123456789012345678901", None, None),
             ("++16505551234", None, None),
             ("+250 788 123 200", None, None),

@@ -93,7 +93,7 @@ mod tests {
                 "w Delivered to US.1",
             ),
             (r#""status":"read","recipient_id":"US.1""#, "w Read to US.1"),
-            (r#""status":"played","recipient_id":7"#, "w Played"),
+            (r#""status":"played","recipient_id":[7]"#, "w Played"),
             (
                 r#""status":"sent","biz_opaque_callback_data":"gw1.0.1.a""#,
                 "w Sent as gw1.0.1.a",
