@@ -34,7 +34,8 @@ pub async fn begin(pool: &Pool, providers: &Providers) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Tries the channels of these messages at once, if they are held: an operator says so.
+/// Tries the channels of these messages at once, if they are held: an operator says so. Also of
+/// those that were due before, and that another message's failure holds up.
 pub async fn try_now(pool: &Pool, message_ids: &[MessageId]) -> sqlx::Result<()> {
     let tried = channel::store::try_now(pool, message_ids).await?;
     if !tried.is_empty() {

@@ -252,6 +252,16 @@ impl Outbox {
         if is_unsure && may_repeat == MayRepeat::No && !is_leased {
             return Err(Error::Ambiguous);
         }
+        if !is_leased {
+            // It is due already: nothing but a channel that is held may keep it.
+            let task = Arc::clone(self);
+            let tried = async move {
+                delivery::hold::try_now(&task.pool, &[id]).await?;
+                task.courier.wake.notify_one();
+                Ok::<_, Error>(())
+            };
+            self.courier.tasks.run(tried).await??;
+        }
         database::store::confirm(&self.pool).await?;
         Ok(message)
     }

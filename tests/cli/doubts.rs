@@ -1,4 +1,5 @@
-//! `gateway retry` where a message may arrive twice: it is named and left, unless that is asked for.
+//! `gateway retry` on WhatsApp: what may arrive twice is named and left, unless that is asked for,
+//! and a channel that is held is tried.
 
 use mock_meta_provider::Fault;
 use serde_json::json;
@@ -76,4 +77,21 @@ async fn what_may_have_arrived_is_named_and_left_and_the_exit_code_says_so() {
         .await;
     assert_eq!(ended.data()[0]["status"], "SENT");
     assert_eq!(system.mock.ledger().deliveries(), 3);
+}
+
+#[tokio::test]
+async fn a_held_channel_is_tried_also_for_what_is_due_already() {
+    let system = connected(SILENT, &[]).await;
+    let refused = Some("another".to_owned().into());
+    system.mock.set_access_token(refused);
+    let message = system.send(ANN, "Merhaba").await;
+    let other = system.send(BOB, "Merhaba").await;
+    let path = format!("/messages/{}/retry", id(&message));
+    system.client.post(&path, &json!({})).await.expect(202);
+    // The other one has tried it.
+    system.message_becomes(id(&other), "FAILED").await;
+    system.mock.set_access_token(None);
+    let ended = retry(&system, &[id(&message)]).finish().await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    system.message_becomes(id(&other), "SENT").await;
 }

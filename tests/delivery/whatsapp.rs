@@ -222,6 +222,32 @@ async fn a_token_at_fault_holds_the_channel_and_one_message_tries_it() {
 }
 
 #[tokio::test]
+async fn an_operators_retry_tries_a_held_channel_also_for_what_is_due_already() {
+    let system = connected(CALM, &[]).await;
+    let refused = Some("another".to_owned().into());
+    system.mock.set_access_token(refused);
+    let message = send(&system, ANN, "1").await;
+    assert_failed(&message, "unauthorized", &json!(190), false);
+    let other = send(&system, BEN, "2").await;
+    assert_eq!(other["status"], "PENDING", "{other}");
+    let retry = async || {
+        let path = format!("/messages/{}/retry", id(&message));
+        system.client.post(&path, &json!({})).await.expect(202);
+    };
+    retry().await;
+    // The other one, which has waited for longer, has tried it: this one is due, and waits.
+    system.message_becomes(id(&other), "FAILED").await;
+    assert!((890..=900).contains(&system.hold().await.unwrap()));
+    assert_eq!(system.message(id(&message)).await["retryCount"], 1);
+    system.mock.set_access_token(None);
+    retry().await;
+    for message in [&message, &other] {
+        system.message_becomes(id(message), "SENT").await;
+    }
+    assert_eq!(system.hold().await, None);
+}
+
+#[tokio::test]
 async fn a_start_with_another_token_tries_a_held_channel_at_once() {
     let mut system = connected(CALM, &[]).await;
     let good = "token-wombat-9876543210";
