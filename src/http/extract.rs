@@ -27,8 +27,19 @@ impl<T: DeserializeOwned + Validate, S: Send + Sync> FromRequest<S> for Json<T> 
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        Self::fitting(request, |_| Vec::new()).await
+    }
+}
+
+impl<T: DeserializeOwned + Validate> Json<T> {
+    /// The same, where more than the fields themselves decides what is valid: `misfits` tells those
+    /// that do not fit, and all faults are named together.
+    pub async fn fitting(
+        request: Request,
+        misfits: impl FnOnce(&T) -> Vec<FieldError>,
+    ) -> Result<Self, Problem> {
         let (headers, bytes) = receive(request).await?;
-        json(&headers, &bytes, None).map(Self)
+        read(&headers, &bytes, None, misfits).map(Self)
     }
 }
 
@@ -67,6 +78,15 @@ pub fn json<T: DeserializeOwned + Validate>(
     body: &[u8],
     repairable: Option<&str>,
 ) -> Result<T, Problem> {
+    read(headers, body, repairable, |_| Vec::new())
+}
+
+fn read<T: DeserializeOwned + Validate>(
+    headers: &HeaderMap,
+    body: &[u8],
+    repairable: Option<&str>,
+    misfits: impl FnOnce(&T) -> Vec<FieldError>,
+) -> Result<T, Problem> {
     if !has_no_coding(headers) {
         return Err(Problem::unsupported_coding());
     }
@@ -94,7 +114,7 @@ pub fn json<T: DeserializeOwned + Validate>(
         let message = "must not have NUL or half a surrogate pair";
         errors.extend(broken.map(|field| FieldError::new(field.name, message)));
     }
-    valid(value, &once, errors)
+    valid(value, &once, errors, misfits)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -130,12 +150,17 @@ impl<T: DeserializeOwned + Validate, S: Send + Sync> FromRequestParts<S> for Que
         let mut once = Once::default();
         let value = T::deserialize(once.of(serde_urlencoded::Deserializer::new(pairs)))
             .map_err(|error| Problem::invalid(format!("the query cannot be read: {error}")))?;
-        valid(value, &once, Vec::new()).map(Self)
+        valid(value, &once, Vec::new(), |_| Vec::new()).map(Self)
     }
 }
 
 /// The request, if all of its fields are valid and none is there twice; else every fault.
-fn valid<T: Validate>(request: T, once: &Once, broken: Vec<FieldError>) -> Result<T, Problem> {
+fn valid<T: Validate>(
+    request: T,
+    once: &Once,
+    broken: Vec<FieldError>,
+    misfits: impl FnOnce(&T) -> Vec<FieldError>,
+) -> Result<T, Problem> {
     let twice = once.repeated.iter();
     let mut errors: Vec<FieldError> = twice
         .map(|name| FieldError::new(*name, "must not be there twice"))
@@ -144,6 +169,7 @@ fn valid<T: Validate>(request: T, once: &Once, broken: Vec<FieldError>) -> Resul
     if let Err(invalid) = request.validate() {
         errors.extend(named(&invalid));
     }
+    errors.extend(misfits(&request));
     if errors.is_empty() {
         return Ok(request);
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{FromRequest, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -84,19 +84,16 @@ pub async fn send_message(
     State(state): State<ApiState>,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
-    request: Result<extract::Json<SendRequest>, Problem>,
+    request: Result<Sendable, Problem>,
 ) -> Result<Response, Problem> {
-    let (request, key) = match (request, idempotency_key(&headers)) {
-        (Ok(extract::Json(request)), Ok(key)) => (request, key),
+    let (Sendable(request, dialect), key) = match (request, idempotency_key(&headers)) {
+        (Ok(request), Ok(key)) => (request, key),
         (Ok(_), Err(error)) => return Err(Problem::fields(vec![error])),
         (Err(problem), Err(error)) => return Err(problem.and(error)),
         (Err(problem), Ok(_)) => return Err(problem),
     };
     let outbox = &state.app.outbox;
-    let dialect = request
-        .channel()
-        .and_then(|channel| outbox.dialect(channel));
-    let asked = request.on(dialect.unwrap_or(Dialect::MockMeta), key)?;
+    let asked = request.on(dialect, key)?;
     let is_async = prefers(&headers, RESPOND_ASYNC);
     let wait_for = if is_async {
         WaitFor::Commit
@@ -122,6 +119,26 @@ pub async fn send_message(
         headers.insert(MISMATCH.clone(), TRUE.clone());
     }
     Ok(response)
+}
+
+/// What its channel can carry, and how the channel understands it.
+pub struct Sendable(SendRequest, Dialect);
+
+impl FromRequest<ApiState> for Sendable {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &ApiState) -> Result<Self, Problem> {
+        let dialect = |request: &SendRequest| {
+            let dialect = state.app.outbox.dialect(request.channel()?);
+            Some(dialect.unwrap_or(Dialect::MockMeta))
+        };
+        let misfits = |request: &SendRequest| {
+            dialect(request).map_or_else(Vec::new, |dialect| request.misfits(dialect))
+        };
+        let extract::Json(request) = extract::Json::fitting(request, misfits).await?;
+        let dialect = dialect(&request).unwrap_or(Dialect::MockMeta);
+        Ok(Self(request, dialect))
+    }
 }
 
 /// The key of the header. An empty one is refused: who sends it expects to be protected by it.

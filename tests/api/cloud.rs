@@ -133,12 +133,13 @@ async fn what_cannot_be_sent_is_refused_and_every_fault_is_named() {
         (content(json!({ "id": "../me" })), &["content.id"]),
         (
             with(content(json!({ "id": "x" })), "to", "ann"),
-            &["content.id"],
+            &["content.id", "to"],
         ),
         (
             with(image("", ""), "channel", "sms"),
             &["channel", "clientMessageId", "to"],
         ),
+        (with(body.clone(), "to", "ann"), &["text", "to"]),
         (image("ann", "order-1"), &["to"]),
         (image("1234567890123456789012", "order-1"), &["to"]),
         (image("us.123", "order-1"), &["to"]),
