@@ -56,9 +56,11 @@ pub(in crate::provider) fn send(account: &Account, outgoing: &Outgoing, attempt:
     let mut body = Json::default()
         .with("messaging_product", "whatsapp")
         .with("recipient_type", "individual");
-    body = if is_digits(address) {
+    // One that was stored before the channel was this number still has its plus.
+    let number = address.strip_prefix('+').unwrap_or(address);
+    body = if is_digits(number) {
         // Without the plus it could be taken for a number of the sender's own country.
-        body.with("to", &format!("+{address}"))
+        body.with("to", &format!("+{number}"))
     } else {
         body.with("recipient", address)
     };
@@ -79,7 +81,7 @@ pub(in crate::provider) fn send(account: &Account, outgoing: &Outgoing, attempt:
     Call::post(account.url("messages"), body.end()).with("authorization", &bearer)
 }
 
-/// However many: what is stored may be shorter than a number that can be asked for now.
+/// However many: one that was stored before the channel was this number may have more.
 fn is_digits(address: &str) -> bool {
     !address.is_empty() && address.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -181,6 +183,7 @@ mod tests {
         for (participant, address, field, expected) in [
             ("16505551234", None, "to", "+16505551234"),
             ("16505551234", Some("525512345678"), "to", "+525512345678"),
+            ("+16505551234", None, "to", "+16505551234"),
             ("US.13491208655302741918", Some("4915"), "to", "+4915"),
             ("US.1349", None, "recipient", "US.1349"),
             ("16505551234", Some("DE.ab1"), "recipient", "DE.ab1"),
