@@ -99,7 +99,7 @@ impl Book {
             Some(row) if theirs == Some(&row.participant_id) => &row.participant_id,
             // Another person has this number now; or had it, if what is known is newer.
             Some(row) => {
-                let has_it_now = at > row.since;
+                let has_it_now = at >= row.since;
                 let participant = theirs.unwrap_or(user_id).to_owned();
                 if has_it_now {
                     self.set(number, &participant, Some(user_id), at, true);
@@ -361,6 +361,12 @@ mod tests {
         // Once and for all.
         assert_eq!(one.says(P, U, 6), P);
         assert!(one.has_changed_hands(P));
+        // Also within a second, which is as fine as their times are: what comes last counts.
+        let mut one = book(&[]);
+        assert_eq!(one.says(P, U, 1), P);
+        assert_eq!(one.says(P, OTHER, 1), OTHER);
+        assert!(one.has_changed_hands(P));
+        assert_eq!(one.says(P, "", 1), OTHER);
     }
 
     #[test]
