@@ -71,7 +71,12 @@ pub fn warn_when_open(secrets: &Secrets, server: &Server, role: Role) {
             "HOST is public and this is plain http: keys and texts are in the clear, but for what a proxy with TLS in front carries"
         );
     }
-    if serves && (is_public || secrets.has_api_keys()) && !secrets.has_webhook_secrets() {
+}
+
+/// Warns once if the mock's wire, which only `WEBHOOK_SECRET` protects, takes anybody's webhooks.
+pub fn warn_of_unsigned_webhooks(secrets: &Secrets, server: &Server) {
+    let is_public = is_public(server.address().ip());
+    if (is_public || secrets.has_api_keys()) && !secrets.has_webhook_secrets() {
         tracing::warn!("WEBHOOK_SECRET is not set: everybody who can connect can post webhooks");
     }
 }

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::database::{WAIT, max_connections, wait_for_database, wait_for_writers};
 use super::process::{
     client_limits, shut_down, start_background_work, start_retention_of_feed, stop_signal,
-    until_stopped, warn_of_clear_text, warn_when_open,
+    until_stopped, warn_of_clear_text, warn_of_unsigned_webhooks, warn_when_open,
 };
 use crate::app::{App, Role};
 use crate::config::{
@@ -87,6 +87,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let max_connections = max_connections(&args.database, role)?;
     let secrets = Arc::new(secrets(Some(address.ip()))?);
     check_exposure(providers.as_ref(), &secrets, address.ip())?;
+    let has_mock_meta = providers.as_ref().is_none_or(Providers::has_mock_meta);
     let backends = Backends::of(&args.database, providers, address.ip())?;
     let hosts = Arc::new(args.host.hosts(address.ip()));
     let metrics = telemetry::metrics()?;
@@ -99,6 +100,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let server = Server::start(listener, router::starting(), limits)?;
     tracing::info!(address = %format!("http://{}", server.address()), "listening");
     warn_when_open(&secrets, &server, role);
+    if has_mock_meta {
+        warn_of_unsigned_webhooks(&secrets, &server);
+    }
 
     let mut parts = JoinSet::new();
     let ready = async {

@@ -4,6 +4,7 @@
 use serde_json::json;
 
 use super::{ask, signed};
+use crate::support::graph::{SILENT, connected};
 use crate::support::{
     Client, Database, Program, System, WEBHOOK, eventually, hello, mock, serve, signature,
 };
@@ -242,6 +243,19 @@ async fn a_worker_says_that_its_metrics_are_open_to_others() {
         assert!(lines.iter().all(|line| line["level"] == "WARN"));
         let of_webhooks = worker.log().concat().contains("WEBHOOK_SECRET");
         assert!(!of_webhooks, "it takes none");
+    }
+}
+
+#[tokio::test]
+async fn only_where_webhooks_may_come_unsigned_it_is_said() {
+    for (provider, expected) in [(None, 1), (Some(("PROVIDER_URL", "")), 0)] {
+        let mut environment = vec![("API_KEYS", KEY)];
+        environment.extend(provider);
+        let system = connected(SILENT, &environment).await;
+        let lines = system
+            .gateway
+            .lines("WEBHOOK_SECRET is not set: everybody who can connect can post webhooks");
+        assert_eq!(lines.len(), expected, "{provider:?}: {lines:?}");
     }
 }
 
