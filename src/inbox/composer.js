@@ -3,7 +3,7 @@
 import { attr, byId, show, text, toggleClass } from './dom.js';
 import { TEXT_LIMIT, textLength } from './format.js';
 import { may } from './store.js';
-import { CLOSED, windowOf } from './window.js';
+import { windowOf } from './window.js';
 
 /** So many characters before the limit the counter appears. */
 const NEAR = 200;
@@ -91,9 +91,9 @@ export function create(app) {
     show(byId('composer-foot'), mayWrite);
     show(why, !mayWrite);
     text(why, mayWrite ? '' : MAY_NOT);
-    const isOver = mayWrite && next !== null && windowOf(conversation, now)?.isOpen === false;
-    text(free, isOver ? CLOSED : '');
-    show(free, isOver);
+    const closed = mayWrite && next !== null && windowOf(conversation, now, state.session)?.why;
+    text(free, closed || '');
+    show(free, Boolean(closed));
     if (next === id) return;
     id = next;
     load();

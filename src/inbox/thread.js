@@ -37,7 +37,7 @@ export function create({ actions, composer, now }) {
     empty.draw(state, isGone);
     attr(document.body, 'data-pane', state.open === null ? 'list' : 'thread');
     shown = isThread ? state.conversations.get(state.open) ?? null : null;
-    drawHead(shown);
+    drawHead(shown, state.session);
     composer.draw(state, shown, now());
     const id = isThread ? state.open : null;
     if (id !== open) change(state, id);
@@ -59,12 +59,12 @@ export function create({ actions, composer, now }) {
     if (isLost && byId('back').offsetParent !== null) byId('thread-head').focus();
   }
 
-  function drawHead(conversation) {
+  function drawHead(conversation, session) {
     text(parts.name, conversation?.participantId ?? '');
     attr(parts.name, 'title', conversation?.participantId);
     showPerson(parts.person, conversation?.participantName);
     text(parts.kind, conversation ? `${channelName(conversation.channel)} · ` : '');
-    text(parts.about, conversation ? about(conversation, now()) : '');
+    text(parts.about, conversation ? about(conversation, now(), session) : '');
     show(channel, conversation !== null);
     show(parts.close.button, conversation !== null);
     show(parts.archive.button, conversation !== null);
@@ -87,10 +87,10 @@ export function create({ actions, composer, now }) {
   return { draw, toggleClosed, focus: () => log.focus() };
 }
 
-function about(conversation, now) {
+function about(conversation, now, session) {
   const words = [conversation.status === 'closed' ? 'Closed' : 'Open'];
   if (conversation.archivedAt !== null) words.push('Archived');
-  const free = windowOf(conversation, now);
+  const free = windowOf(conversation, now, session);
   if (free) words.unshift(free.words);
   return words.join(' · ');
 }

@@ -7,7 +7,7 @@
  * @property {'whatsapp'|'instagram'} channel
  * @property {string} participantId
  * @property {string|null} [participantName] What the customer calls themselves, no more.
- * @property {string|null} [windowExpiresAt] Until then WhatsApp takes texts; null: there is no end.
+ * @property {string|null} [windowExpiresAt] Until then WhatsApp takes texts; null: see `window.js`.
  * @property {'open'|'closed'} status
  * @property {string} lastMessagePreview
  * @property {string} lastMessageAt
@@ -153,6 +153,7 @@
  * @property {string[]} scopes
  * @property {string|null} [expiresAt]
  * @property {boolean} [demo] The mock is built in: the page may ask it to write.
+ * @property {boolean} [whatsapp] The channel `whatsapp` is a number of WhatsApp's own.
  */
 
 /**

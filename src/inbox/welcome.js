@@ -20,7 +20,10 @@ export function create(pane, actions) {
 function which(state, isGone) {
   if (isGone) return 'gone';
   if (state.open !== null) return '';
-  if (document.body.hasAttribute('data-empty')) return state.session?.demo ? 'demo' : 'empty';
+  if (document.body.hasAttribute('data-empty')) {
+    if (state.session?.whatsapp) return 'number';
+    return state.session?.demo ? 'demo' : 'empty';
+  }
   return state.list.loaded ? 'choose' : 'wait';
 }
 
@@ -30,6 +33,7 @@ const KINDS = {
   choose: () => [icon('chat'), el('h2', { text: 'No conversation is open' }),
     el('p', { text: 'Choose one from the list.' }), keysHint()],
   wait: () => [],
+  number: () => [...nobody(), el('p', { text: 'To try it, write to your WhatsApp number.' })],
   empty: () => begin(),
   demo: (actions) => begin(el('button', {
     class: 'button primary', type: 'button', text: 'Let a customer write',
@@ -43,12 +47,16 @@ function keysHint() {
     ' opens, ', key('?'), ' shows all shortcuts');
 }
 
-function begin(button) {
-  const nodes = [
+function nobody() {
+  return [
     icon('chat'),
     el('h2', { text: 'Nobody has written yet' }),
     el('p', { text: 'When a customer writes, the conversation is here at once.' }),
   ];
+}
+
+function begin(button) {
+  const nodes = nobody();
   if (button) nodes.push(button);
   nodes.push(
     el('p', { class: 'welcome-how', text: `${button ? 'Or' : 'To try it,'} in a terminal:` }),

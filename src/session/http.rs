@@ -17,6 +17,7 @@ use validator::Validate;
 use super::cookie::{self, Presented};
 use crate::api_state::{ApiState, Route};
 use crate::caller::{Caller, SessionId};
+use crate::channel::Channel;
 use crate::http::audit::{self, Failure};
 use crate::http::extract;
 use crate::http::field::{Fault, Field, Parsed, bounded, parsed};
@@ -74,6 +75,9 @@ pub struct SessionView {
     expires_at: Option<Timestamp>,
     /// Whether `POST /inbox/demo` lets a made-up customer write.
     demo: bool,
+    /// Whether the channel `whatsapp` is a number of WhatsApp's Cloud API: then it takes free texts
+    /// only until a conversation's `windowExpiresAt`.
+    whatsapp: bool,
 }
 
 /// A browser logs in with a key, and gets a cookie that stands for it.
@@ -134,6 +138,7 @@ pub async fn get_session(
         scopes: names(state.secrets.scopes(&caller)).collect(),
         expires_at: session.map(|session| Timestamp(session.expires_at)),
         demo: state.demo.is_some(),
+        whatsapp: state.app.courier.providers.is_whatsapp(Channel::Whatsapp),
     }))
 }
 

@@ -473,6 +473,7 @@ async fn without_keys_everybody_is_everything() {
     let me = system.client.get("/session").await.expect(200);
     let expected = json!({
         "name": null, "scopes": ["inbox", "send", "admin"], "expiresAt": null, "demo": false,
+        "whatsapp": false,
     });
     assert_eq!(me, expected);
     // A cookie of an earlier time means nothing.

@@ -132,6 +132,36 @@ async fn a_conversation_on_whatsapp_is_shown_as_it_goes() {
 }
 
 #[tokio::test]
+async fn who_has_never_written_gets_only_templates_and_the_composer_says_so() {
+    play_connected(async |stage, meta| {
+        let page = &stage.page;
+        page.open().await;
+        let empty = "return document.getElementById('welcome').innerText";
+        let empty = page.eval(empty).await.to_string();
+        assert!(empty.contains("write to your WhatsApp number"), "{empty}");
+        assert!(!empty.contains("/webhooks/mock-meta"), "{empty}");
+
+        let template = json!({ "channel": "whatsapp", "to": CUSTOMER, "type": "template",
+            "content": { "name": "order_update", "language": "en_US" } });
+        let client = &stage.system.client;
+        let answer = client.post("/messages/send", &template).await.expect(201);
+        page.until("it is in the list", "return rows().length === 1")
+            .await;
+        page.select(answer["conversationId"].as_str().unwrap())
+            .await;
+        page.until("the composer says it", "return isShown(one('window')) && one('window').textContent.startsWith('The customer has not written to this number yet')")
+            .await;
+        let about = "return document.getElementById('thread-about').textContent";
+        assert_eq!(page.eval(about).await, "Window not open · Open");
+
+        meta.comes(json!({ "text": "Hello" })).await;
+        page.until("the window is open", "return !isShown(one('window')) && document.getElementById('thread-about').textContent.startsWith('Window closes in 24 h')")
+            .await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_picture_on_whatsapp_is_fetched_through_the_gateway_and_shown() {
     play_connected(async |stage, meta| {
         let file =

@@ -151,22 +151,31 @@ const tables = {
       return [`asks: ${ambiguous}`, trouble(item, 0, () => '').asks, ambiguous];
     });
     const known = problemOf({ code: 'ambiguous' }, 'WhatsApp');
-    return [...cases.map(([item, expected]) => [item, say(item), expected]), ...asks, ['ambiguous', known !== null, true]];
+    return [...cases.map(([item, expected, hasStatuses]) => [item, say(item, hasStatuses), expected]), ...asks, ['ambiguous', known !== null, true]];
   },
 
   /** The 24 hours. */
   window({ window: { windowOf } }) {
     const now = Date.parse('2026-11-26T12:00:00Z');
+    const open = (words) => [true, words, ''];
+    const over = [false, 'Window closed', 'The 24 hours since the customer last wrote are over'];
+    const never = [false, 'Window not open', 'The customer has not written to this number yet'];
+    const theirs = { whatsapp: true };
     const cases = [
       [null, null], [undefined, null], ['soon', null],
-      ['2026-11-26T15:00:00Z', [true, 'Window closes in 3 h']],
-      ['2026-11-26T12:20:00Z', [true, 'Window closes in 20 min']],
-      ['2026-11-26T12:00:00Z', [false, 'Window closed']],
-      ['2026-11-25T12:00:00Z', [false, 'Window closed']],
+      ['2026-11-26T15:00:00Z', open('Window closes in 3 h')],
+      ['2026-11-26T12:20:00Z', open('Window closes in 20 min')],
+      ['2026-11-26T12:00:00Z', over],
+      ['2026-11-25T12:00:00Z', over],
+      ['2026-11-26T15:00:00Z', open('Window closes in 3 h'), theirs],
+      ['2026-11-25T12:00:00Z', over, theirs],
+      [null, never, theirs], [undefined, never, theirs],
+      [null, null, theirs, 'instagram'], [null, null, { whatsapp: false }], [null, null, {}],
     ];
-    return cases.map(([windowExpiresAt, expected]) => {
-      const said = windowOf({ windowExpiresAt }, now);
-      return [windowExpiresAt, said && [said.isOpen, said.words], expected];
+    return cases.map(([windowExpiresAt, expected, session = null, channel = 'whatsapp']) => {
+      const said = windowOf({ channel, windowExpiresAt }, now, session);
+      const [why] = (said?.why ?? '').split(':');
+      return [windowExpiresAt, said && [said.isOpen, said.words, why], expected];
     });
   },
 };
