@@ -54,10 +54,11 @@ export function make(actions) {
 
 /**
  * Shows an item of the store with its place in its group; `mayAct` says whether the session may
- * retry and cancel, `find(reply)` gives a message of the thread that is answered. True when the
- * text is new, so that some of it may be hidden.
+ * retry and cancel, `hasStatuses(channel)` whether the other side tells what became of a message,
+ * `find(reply)` gives a message of the thread that is answered. True when the text is new, so that
+ * some of it may be hidden.
  */
-export function update(bubble, item, { first, last, now, mayAct, find }) {
+export function update(bubble, item, { first, last, now, mayAct, hasStatuses, find }) {
   const { parts, node } = bubble;
   const { message, unsent } = item;
   const status = message?.status ?? (unsent.state === 'refused' ? 'FAILED' : 'PENDING');
@@ -80,7 +81,8 @@ export function update(bubble, item, { first, last, now, mayAct, find }) {
   marks.showEdited(parts.edited, message);
   marks.showReply(parts.reply, message, find);
   marks.showReactions(parts.reactions, message);
-  explain(bubble, trouble(item, now, clockTime), mayAct);
+  const told = trouble(item, now, clockTime, hasStatuses(message?.channel));
+  explain(bubble, told, mayAct);
   return write(bubble, message ?? { type: 'text', text: unsent.text });
 }
 

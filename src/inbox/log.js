@@ -3,6 +3,7 @@
 import { arrange, attr, byId, el, icon, keepPlace, show, text, toggleClass } from './dom.js';
 import { firstUnread, hasOlder, items, may } from './store.js';
 import { isTheirs, Timeline } from './timeline.js';
+import { isOnWhatsapp } from './window.js';
 
 /** Within so many pixels of the end the reader is at the newest. */
 const AT_END = 48;
@@ -108,8 +109,11 @@ export class Log {
 
   #nodes(shown) {
     const mayAct = may(this.#state, 'admin') || may(this.#state, 'send');
+    const { session } = this.#state;
+    const hasStatuses = (channel) => isOnWhatsapp(session, channel);
     const { timeline, divider } = this.#view;
-    return timeline.nodes(shown, { divider, now: this.#now(), mayAct, find: finder(shown) });
+    const now = this.#now();
+    return timeline.nodes(shown, { divider, now, mayAct, hasStatuses, find: finder(shown) });
   }
 
   /** Brings a message into sight, and gives it the focus. */

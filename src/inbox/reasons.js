@@ -48,9 +48,10 @@ const own = (table, key) => (Object.hasOwn(table, key) ? table[key] : undefined)
 
 /** Why an attempt failed: `error` is a message's `lastError`, `name` the channel's. */
 export function reasonOf(error, name) {
-  const { kind, code } = error ?? {};
+  const { kind, code, ambiguous } = error ?? {};
   const isPlain = kind === 'rejected' && own(CODES, code) !== undefined;
   if (isPlain) return CODES[code];
+  if (kind === 'connection' && ambiguous === true) return `the connection to ${name} broke`;
   return own(KINDS, kind)?.(name) ?? 'the reason is not known';
 }
 

@@ -27,7 +27,10 @@ export function tickOf(item, clock) {
   return { mark, icon: ICONS[mark], words: at ? `${WORDS[mark]} ${clock(at)}` : WORDS[mark] };
 }
 
-const failed = ({ message }) => (message?.status === 'SENT' ? 'Not delivered' : 'Not sent');
+function failed({ message }) {
+  if (message?.status === 'SENT') return 'Not delivered';
+  return message?.lastError?.ambiguous === true ? 'Not certain that it was sent' : 'Not sent';
+}
 
 /** How far an item has come: '' for what the customer wrote. */
 export function markOf({ message, unsent }) {

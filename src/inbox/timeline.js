@@ -25,9 +25,10 @@ export class Timeline {
 
   /**
    * The elements for `items`, oldest first. `divider` is the id of the first unread message;
-   * `mayAct` says whether messages may be retried and canceled, `find` gives one that is answered.
+   * `mayAct` says whether messages may be retried and canceled, `hasStatuses` whether a channel
+   * tells what became of them, `find` gives one that is answered.
    */
-  nodes(items, { divider, now, mayAct, find }) {
+  nodes(items, { divider, now, mayAct, hasStatuses, find }) {
     const nodes = [];
     const kept = new Map();
     items.forEach((item, index) => {
@@ -39,7 +40,8 @@ export class Timeline {
       const first = isNewDay || isDivided || !isGroup(before, item);
       const last = !isGroup(item, items[index + 1]) || aboutOf(item) !== aboutOf(items[index + 1]);
       const bubble = this.#bubbles.get(item.key) ?? bubbles.make(this.#actions);
-      const isNew = bubbles.update(bubble, item, { first, last, now, mayAct, find });
+      const place = { first, last, now, mayAct, hasStatuses, find };
+      const isNew = bubbles.update(bubble, item, place);
       if (isNew) this.#new.add(bubble);
       kept.set(item.key, bubble);
       nodes.push(bubble.node);

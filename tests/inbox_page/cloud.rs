@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use mock_meta_provider::{Config, Mock, Whatsapp, WhatsappBehaviour};
+use mock_meta_provider::{Config, Fault, Mock, Whatsapp, WhatsappBehaviour};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -157,6 +157,31 @@ async fn who_has_never_written_gets_only_templates_and_the_composer_says_so() {
         meta.comes(json!({ "text": "Hello" })).await;
         page.until("the window is open", "return !isShown(one('window')) && document.getElementById('thread-about').textContent.startsWith('Window closes in 24 h')")
             .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_may_have_arrived_on_whatsapp_waits_for_its_word() {
+    play_connected(async |stage, meta| {
+        meta.comes(json!({ "text": "Hello" })).await;
+        meta.mock
+            .set_whatsapp_behaviour(WhatsappBehaviour {
+                status_never_rate: 1.0,
+                ..WhatsappBehaviour::CALM
+            })
+            .unwrap();
+        meta.mock.script(CUSTOMER, [Fault::LostAnswer]);
+        let page = &stage.page;
+        page.open().await;
+        let row = page.rows().await.remove(0);
+        page.select(&row.id).await;
+        page.send("Good morning").await;
+        page.becomes("Good morning", "FAILED").await;
+        let words = "Not certain that it was sent: the connection to WhatsApp broke";
+        shows(page, "Good morning", ".trouble", words).await;
+        let words = "The customer may have it already. Waits for WhatsApp to tell until";
+        shows(page, "Good morning", ".trouble", words).await;
     })
     .await;
 }

@@ -98,6 +98,8 @@ const tables = {
       [{ message: null, unsent: { state: 'refused' } }, ['failed', 'failed', 'Not sent']],
       [other('PENDING'), ['pending', 'pending', 'Sending']],
       [other('FAILED'), ['failed', 'failed', 'Not sent']],
+      [{ message: { direction: 'OUTBOUND', status: 'FAILED', lastError: { ambiguous: true } }, unsent: null },
+        ['failed', 'failed', 'Not certain that it was sent']],
       [other('SENT'), ['sent', 'sent', 'Sent']],
       [sent(null), ['sent', 'sent', 'Sent']],
       [sent('sent'), ['sent', 'sent', 'Sent']],
@@ -129,7 +131,17 @@ const tables = {
       [failed({ kind: 'rejected', code: 132001 }), 'Not sent: there is no such template in this language (Why), code 132001.'],
       [failed({ kind: 'rejected', code: 99 }), 'Not sent: WhatsApp refused it (Why), code 99.'],
       [failed({ kind: 'rejected' }), 'Not sent: WhatsApp refused it (Why).'],
-      [failed({ kind: 'timeout', ambiguous: true }), 'Not sent: WhatsApp did not answer in time (Why). The customer may have it already.'],
+      [failed({ kind: 'timeout', ambiguous: true }), 'Not certain that it was sent: WhatsApp did not answer in time (Why). The customer may have it already.'],
+      [failed({ kind: 'connection', ambiguous: true }), 'Not certain that it was sent: the connection to WhatsApp broke (Why). The customer may have it already.'],
+      [failed({ kind: 'connection' }), 'Not sent: WhatsApp could not be reached (Why).'],
+      [failed({ kind: 'timeout', ambiguous: true }, { nextAttemptAt: '2026-11-26T12:00:00Z' }),
+        'Not certain that it was sent: WhatsApp did not answer in time (Why). The customer may have it already. Tries again at 12.'],
+      [failed({ kind: 'server_error', code: 131000, ambiguous: true }, { nextAttemptAt: '2026-11-26T12:00:00Z' }),
+        'Not certain that it was sent: WhatsApp had an error of its own (Why), code 131000. The customer may have it already. Waits for WhatsApp to tell until 12.', true],
+      [failed({ kind: 'timeout', ambiguous: true }, { nextAttemptAt: '2026-11-26T10:00:00Z' }),
+        'Not certain that it was sent: WhatsApp did not answer in time (Why). The customer may have it already. Waits for WhatsApp to tell.', true],
+      [failed({ kind: 'rate_limited', code: 4 }, { nextAttemptAt: '2026-11-26T12:00:00Z' }),
+        'Not sent yet: WhatsApp asks to send more slowly (Why), code 4. Tries again at 12.', true],
       [failed({ kind: 'toString' }), 'Not sent: the reason is not known (Why).'],
       [failed({ kind: 'rate_limited', code: 131056 }, { nextAttemptAt: '2026-11-26T12:00:00Z' }),
         'Not sent yet: WhatsApp asks to send more slowly (Why), code 131056. Tries again at 12.'],
@@ -142,8 +154,9 @@ const tables = {
       [refused('channel_not_connected'), 'Not stored: WhatsApp is not connected to this gateway.'],
       [refused('validation_failed'), 'Not stored: the gateway refused it (Why).'],
     ];
-    const say = (item) => {
-      const { text, detail, rest } = trouble(item, Date.parse('2026-11-26T11:00:00Z'), () => '12');
+    const say = (item, hasStatuses) => {
+      const now = Date.parse('2026-11-26T11:00:00Z');
+      const { text, detail, rest } = trouble(item, now, () => '12', hasStatuses);
       return `${text}${detail && ` (${detail})`}${rest}`;
     };
     const asks = [true, false].map((ambiguous) => {
