@@ -9,6 +9,11 @@ import { cut } from './format.js';
 /** So many lines of a message beside its text, and so many characters of each. */
 const MOST_FACTS = 20;
 const MOST_CHARACTERS = 300;
+/** A file's name is shown with so many characters of its start and its end. */
+const NAME_START = 80;
+const NAME_END = 20;
+/** What turns the order of letters around, so that `exe` may look like an ending it is not. */
+const UNSEEN = /[\p{Cc}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;
 /** What an id of a file looks like at the provider; the gateway asks for no other. */
 const FILE_ID = /^\d{1,64}$/u;
 
@@ -67,14 +72,14 @@ export function summary(message) {
 }
 
 function media(content, { id, channel, type, text, editedAt }) {
-  const name = word(content.filename);
+  const name = fileName(content.filename);
   const isHere = channel === 'whatsapp' && FILE_ID.test(word(content.id));
   const file = isHere
     ? { kind: FILES[type], name, path: `/messages/${encodeURIComponent(id)}/media` } : null;
   const link = word(content.link);
   // Without a caption the text only says that there is a file, which is seen.
   const isSaid = word(content.caption) !== '' || Boolean(editedAt) || (!file && link === '');
-  const body = isSaid && text !== name ? text : '';
+  const body = isSaid && text !== word(content.filename) ? text : '';
   const isVoice = type === 'audio' && content.voice === true;
   const facts = file ? [] : [name, link];
   return { body, file, facts, ...(isVoice ? { label: LABELS.voice } : {}) };
@@ -154,6 +159,14 @@ function coordinate(value, most) {
   const number = word(value) === '' ? value : Number(value);
   const isPlace = typeof number === 'number' && Math.abs(number) <= most;
   return isPlace ? number : null;
+}
+
+/** The name of a file as it is shown: in one order, and never so long that its ending is lost. */
+function fileName(value) {
+  const name = word(value).replace(UNSEEN, '');
+  const characters = [...name];
+  if (characters.length <= NAME_START + NAME_END) return name;
+  return `${characters.slice(0, NAME_START).join('')}…${characters.slice(-NAME_END).join('')}`;
 }
 
 const isObject = (value) => typeof value === 'object' && value !== null;

@@ -37,6 +37,11 @@ const tables = {
         { label: 'Sticker', file: file('sticker') }, 'Sticker'],
       ['a document', of('document', { id: '1', filename: 'a.pdf' }, 'a.pdf'),
         { label: 'Document', file: file('document', 'a.pdf') }, 'Document: a.pdf'],
+      ['a document that plays another', of('document', { id: '1', filename: '\u202Efdp.\u2066exe\u2069' }, 'x'),
+        { label: 'Document', file: file('document', 'fdp.exe') }, 'Document: fdp.exe'],
+      ['a document with a long name', of('document', { id: '1', filename: `${long}.pdf` }, 'x'),
+        { label: 'Document', file: file('document', `${'x'.repeat(80)}…${'x'.repeat(16)}.pdf`) },
+        `Document: ${'x'.repeat(80)}…${'x'.repeat(16)}.pdf`],
       ['a document with a caption', of('document', { id: '1', filename: 'a.pdf', caption: 'This' }, 'This'),
         { label: 'Document', body: 'This', file: file('document', 'a.pdf') }, 'Document: This'],
       ['a place', of('location', { latitude: 41.5, longitude: '-28.97', name: 'Home' }, 'Home'), {
