@@ -131,7 +131,7 @@ async fn reactions_edits_deletions_origins_and_names_are_shown_where_they_belong
 async fn a_window_that_is_closed_is_said_and_a_text_can_be_tried_all_the_same() {
     play(async |stage| {
         let conversation = stage.writes(CUSTOMER, "Hello").await;
-        let began = "update conversations set window_from = now() - interval '20 hours 30 minutes'";
+        let began = "update conversations set window_from = now() - interval '20 hours 15 minutes'";
         stage.system.database.execute(began).await;
         let page = &stage.page;
         page.open().await;
