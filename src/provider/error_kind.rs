@@ -18,9 +18,9 @@
 #[strum(serialize_all = "snake_case")]
 #[clap(rename_all = "snake_case")]
 pub enum ErrorKind {
-    /// 429.
+    /// 429, or a code that says so.
     RateLimited,
-    /// 5xx.
+    /// 5xx, or a code that says so.
     ServerError,
     /// No answer in time: the provider may have accepted the message.
     Timeout,
@@ -36,7 +36,7 @@ pub enum ErrorKind {
     WindowClosed,
     /// An operator ended the attempts.
     Canceled,
-    /// The process died again and again during the attempt.
+    /// The process died during the attempt, again and again; on WhatsApp's own wire: once.
     Interrupted,
     /// A mistake of the gateway.
     Internal,
