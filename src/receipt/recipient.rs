@@ -26,13 +26,23 @@ pub fn is_recipient(message: &Witnessed, recipient: Option<&Person>) -> bool {
         let mut known = known.into_iter().flatten();
         known.any(|known| known == *told || same_number(known, told))
     };
-    told.is_empty() || is_led || told.iter().any(is_same)
+    told.is_empty() || is_led || may_be_new(message, recipient) || told.iter().any(is_same)
+}
+
+/// Whether a status names a message's number by a user id alone that nobody is known by: Meta leaves
+/// the number out, and the answer that would have said whose the id is was lost.
+fn may_be_new(message: &Witnessed, recipient: &Person) -> bool {
+    let is_unknown = recipient.number.is_none() && message.user_id_leads_to.is_none();
+    is_unknown && is_number(&message.participant_id)
+}
+
+fn is_number(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Whether two spellings are one telephone number: Meta writes some otherwise than it was asked,
 /// and an answer that would say so was lost.
 fn same_number(one: &str, other: &str) -> bool {
-    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     is_number(one) && is_number(other) && plain(one) == plain(other)
 }
 
@@ -91,7 +101,13 @@ mod tests {
             (&to_user, Some(person(None, Some("DE.123"))), true),
             (&to_user, Some(person(Some("1555"), Some("DE.123"))), true),
             (&to_number, Some(person(Some("491701234568"), None)), false),
-            (&to_number, Some(person(None, Some("DE.123"))), false),
+            (&to_number, Some(person(None, Some("DE.123"))), true),
+            (
+                &to_number,
+                Some(person(Some("1555"), Some("DE.123"))),
+                false,
+            ),
+            (&to_user, Some(person(None, Some("DE.124"))), false),
         ] {
             let found = is_recipient(message, recipient.as_ref());
             assert_eq!(found, expected, "{message:?} {recipient:?}");

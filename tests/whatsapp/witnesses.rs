@@ -10,7 +10,7 @@ use super::told::{
     DOUBLES, FOREIGN, HOLD, accepted, count, of, receipt, sent_with, shown, start, start_held,
     status, statuses, to,
 };
-use crate::support::whatsapp::{ANN, ANN_ID, APP_SECRET, BOB, by_both, post, text};
+use crate::support::whatsapp::{ANN, ANN_ID, APP_SECRET, BOB, BOB_ID, by_both, post, text};
 use crate::support::{ORDERED, eventually, id};
 
 #[tokio::test]
@@ -106,7 +106,10 @@ async fn a_value_that_was_forged_or_went_to_somebody_else_settles_nothing() {
         .await;
     let never_tried = system.send(ANN, "Later").await;
     assert_eq!(never_tried["status"], "PENDING");
-    system.receives(&[text("hello", ANN, 0, "Hello")]).await;
+    let bob = by_both(text("bob", BOB, 0, "Hello"), BOB, BOB_ID);
+    system
+        .receives(&[text("hello", ANN, 0, "Hello"), bob])
+        .await;
     let told = system.by_wamid("hello").await;
     let with = |value: String| to(status("x", "sent", 1), "biz_opaque_callback_data", &value);
     let value = sent_with(&lost, 1, APP_SECRET);
@@ -130,7 +133,7 @@ async fn a_value_that_was_forged_or_went_to_somebody_else_settles_nothing() {
         // Signed, but sent to somebody else.
         of(to(status("x", "sent", 1), "recipient_id", BOB), &lost),
         of(
-            to(status("x", "sent", 1), "recipient_user_id", ANN_ID),
+            to(status("x", "sent", 1), "recipient_user_id", BOB_ID),
             &lost,
         ),
     ];
@@ -165,8 +168,10 @@ async fn a_recipient_is_known_by_any_id_of_theirs_or_needs_not_be_named() {
         (3, ANN, sent(3)),
         // Meta takes a digit away that we were called with.
         (4, mexican, to(sent(4), "recipient_id", "525512345678")),
+        // The answer that would have said whose the id is was lost.
+        (5, BOB, to(sent(5), "recipient_user_id", BOB_ID)),
     ] {
-        for name in [ANN, ANN_ID, mexican] {
+        for name in [ANN, ANN_ID, mexican, BOB] {
             system.mock.script(name, [Fault::LostAnswer]);
         }
         let message = system.send(recipient, "Hi").await;
