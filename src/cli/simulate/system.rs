@@ -24,8 +24,9 @@ use crate::peer;
 const PROVIDER_TIMEOUT_MS: u64 = 1000;
 /// The default, which a running system is believed to have.
 const USUAL_PROVIDER_TIMEOUT_MS: u64 = 10_000;
-/// `RECONCILE_WAIT_MS` of a system of our own: statuses come within it, also on a busy machine.
-const RECONCILE_WAIT_MS: u64 = 2000;
+/// `RECONCILE_WAIT_MS` of a system of our own: statuses come within it, also on a busy machine, and
+/// also those that are made to come late.
+const RECONCILE_WAIT_MS: u64 = 6000;
 /// Where WhatsApp's events and statuses are posted to.
 const WHATSAPP_WEBHOOK: &str = "/webhooks/whatsapp";
 /// Of a provider that is started and stopped with the run, on this machine.

@@ -57,6 +57,7 @@ pub fn behaviour(scenario: Scenario) -> WhatsappBehaviour {
         status_batch_rate: 0.2,
         status_foreign_rate: 0.2,
         status_bare_rate: 0.1,
+        status_user_id_rate: 0.1,
         ..WhatsappBehaviour::CALM
     };
     match scenario {
@@ -64,7 +65,6 @@ pub fn behaviour(scenario: Scenario) -> WhatsappBehaviour {
         Scenario::Statuses => WhatsappBehaviour {
             status_late_rate: 0.2,
             status_late_ms: LATE_MS,
-            status_user_id_rate: 0.1,
             ..disorder
         },
         Scenario::Undelivered => WhatsappBehaviour {
