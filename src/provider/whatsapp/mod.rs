@@ -6,8 +6,10 @@ pub mod encode;
 pub mod events;
 pub mod opaque;
 pub mod parse;
+mod person_id;
 
 pub use self::parse::parse;
+pub use self::person_id::{is_number, is_user_id, number};
 
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
@@ -80,32 +82,6 @@ impl Account {
     }
 }
 
-/// Whether it is a telephone number as WhatsApp has them: 1 to 20 digits.
-#[must_use]
-pub fn is_number(text: &str) -> bool {
-    (1..=20).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// A telephone number without the plus that may be before it.
-#[must_use]
-pub fn number(text: &str) -> Option<&str> {
-    let digits = text.strip_prefix('+').unwrap_or(text);
-    is_number(digits).then_some(digits)
-}
-
-/// Whether it is an id that a business has for a person, such as `US.13491208655302741918`. That of
-/// a parent has another dot.
-#[must_use]
-pub fn is_user_id(text: &str) -> bool {
-    let Some((country, id)) = text.split_once('.') else {
-        return false;
-    };
-    country.len() == 2
-        && country.bytes().all(|byte| byte.is_ascii_uppercase())
-        && (1..=128).contains(&id.len())
-        && id.bytes().all(|byte| byte.is_ascii_alphanumeric())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,27 +120,5 @@ mod tests {
         assert_eq!(account.fingerprint().len(), 12);
         assert_eq!(account.fingerprint(), account.clone().fingerprint());
         assert_ne!(account.fingerprint(), other.fingerprint());
-    }
-
-    #[test]
-    fn numbers_and_user_ids_are_told_by_their_shape() {
-        for (text, number, user_id) in [
-            ("16505551234", true, false),
-            ("5678", true, false),
-            ("123456789012345678901", false, false),
-            ("US.13491208655302741918", false, true),
-            ("DE.aB1", false, true),
-            ("CC.ENT.1234", false, false),
-            ("us.1", false, false),
-            ("US.", false, false),
-            ("user-1", false, false),
-            ("", false, false),
-        ] {
-            assert_eq!(
-                (is_number(text), is_user_id(text)),
-                (number, user_id),
-                "{text}"
-            );
-        }
     }
 }
