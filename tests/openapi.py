@@ -59,6 +59,7 @@ fail-on = true
 [dictionaries]
 messages.values = {messages}
 conversations.values = {conversations}
+files.values = {files}
 # Ten log-ins a second are tried.
 [[operations]]
 include-operation-id = "log_in"
@@ -73,8 +74,11 @@ checks.negative_data_rejection.expected-statuses = ["200", "4xx", "5xx"]
 include-path-regex = "{unconnected}"
 warnings = false
 [[operations]]
-include-path-regex = "^/messages/.id."
+include-path-regex = "^/messages/.id.(?!/media)"
 parameters."path.id" = {{ dictionary = "messages", probability = 0.5 }}
+[[operations]]
+include-path-regex = "^/messages/.id./media"
+parameters."path.id" = {{ dictionary = "files", probability = 0.5 }}
 [[operations]]
 include-path-regex = "^/conversations/.id."
 parameters."path.id" = {{ dictionary = "conversations", probability = 0.5 }}
@@ -108,7 +112,7 @@ def without_secrets(options, directory):
     with running([options.gateway, "serve", *private], MOCK, directory) as said:
         ids = failed_messages(said["address"], said["provider"], "user-", LATER)
         # Without keys nothing is one, and no log-in succeeds.
-        config = CONFIG.format(unconnected=NO_WHATSAPP, log_in="warnings = false", **ids)
+        config = CONFIG.format(unconnected=NO_WHATSAPP, log_in="warnings = false", files=ids["messages"], **ids)
         yield said["address"], "open", config
 
 
@@ -117,7 +121,7 @@ def with_secrets(options, directory):
     private = ["--mock-port", "0", "--data-dir", f"{directory}/data"]
     with running([options.gateway, "serve", *private], {**MOCK, **SECRETS}, directory) as said:
         ids = failed_messages(said["address"], said["provider"], "user-", LATER)
-        yield said["address"], "keys", CONFIG.format(unconnected=NO_WHATSAPP, log_in="", **ids)
+        yield said["address"], "keys", CONFIG.format(unconnected=NO_WHATSAPP, log_in="", files=ids["messages"], **ids)
 
 
 @contextlib.contextmanager
@@ -137,8 +141,8 @@ def connected(options, directory):
             lost = failed_messages(url, provider, "4915200000", LATER_META)
             files = messages_with_files(url, provider)
             config = CONFIG.format(
-                unconnected="^/webhooks/mock-meta$", log_in="", messages=refused["messages"] + lost["messages"] + list(files.values()),
-                conversations=refused["conversations"] + lost["conversations"])
+                unconnected="^/webhooks/mock-meta$", log_in="", messages=refused["messages"] + lost["messages"],
+                conversations=refused["conversations"] + lost["conversations"], files=list(files.values()))
             os.environ["ANSWERABLE"] = json.dumps(list(files.items()))
             yield url, "connected", config
 
