@@ -102,6 +102,9 @@ def operator(run):
             if not ids or chance(0.5):
                 continue
         careful = [CHANNEL] if chance(0.5) else None
+        if not careful:
+            with run.lock:
+                run.requeued_carelessly.update(ids)
         rows = link.run("delivery::requeue", ids + ids[:1], run.options.max_wait if run.ordered else 0.0, careful)
         run.count("requeued", len(rows))
         release(run, link, [row[1] for row in rows], run.options.crash)
@@ -153,6 +156,8 @@ def racer(run):
             joined = run.beside(lambda others: others.reads.run("delivery::release", conversation_ids))
             time.sleep(0.03)
             connections.reads.run("delivery::cancel", ids[3], "canceled", [])
+            with run.lock:
+                run.requeued_carelessly.add(ids[3])
             connections.reads.run("delivery::requeue", [ids[3]], run.options.max_wait, None)
         joined()
         run.count("races")

@@ -50,6 +50,7 @@ class Run:
         self.items = collections.deque(maxlen=80)    # what came in of late, or comes yet
         self.named = collections.deque(maxlen=80)    # (id, person, whether they wrote it): what more is said about
         self.forgotten = set()      # conversations
+        self.requeued_carelessly = set()    # messages that an operator has made due although they may have arrived
 
     def age(self):
         """In seconds."""

@@ -138,7 +138,7 @@ def settle(run, link, signed, release):
     for place, message_id, conversation_id, _, _, state, was_attempted, *_ in found:
         if was_attempted:
             witnesses.setdefault(signed[place - 1].wamid, (message_id, conversation_id, state))
-        else:
+        elif message_id not in run.requeued_carelessly:    # else that may have made its first attempt forgotten
             run.bad("acceptance_not_believed", message_id)
     if not witnesses:
         return
